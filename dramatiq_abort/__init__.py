@@ -1,0 +1,34 @@
+"""Abort dramatiq messages, waiting or running, from any process."""
+
+from ._version import __version__
+from .backend import Event, EventBackend
+from .errors import (
+    Abort,
+    AbortedBeforeStart,
+    AbortError,
+    BackendError,
+    ConfigurationError,
+    InvalidRequest,
+    UnsupportedByBackend,
+)
+from .middleware import Abortable, abort, abort_requested, shield
+from .request import AbortMode, AbortRequest
+
+__all__ = [
+    "Abort",
+    "AbortError",
+    "AbortMode",
+    "AbortRequest",
+    "Abortable",
+    "AbortedBeforeStart",
+    "BackendError",
+    "ConfigurationError",
+    "Event",
+    "EventBackend",
+    "InvalidRequest",
+    "UnsupportedByBackend",
+    "__version__",
+    "abort",
+    "abort_requested",
+    "shield",
+]

@@ -1,0 +1,22 @@
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final, TypeVar, final
+
+from dramatiq_abort._answer import Answer
+
+__all__ = ["SUPPORTED", "Scope"]
+
+_R = TypeVar("_R")
+
+SUPPORTED: Final = True
+
+@final
+class Scope:
+    def run(
+        self,
+        function: Callable[..., _R],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> _R: ...
+    def interrupt(self, exception: type[BaseException]) -> Answer: ...
+    def shield(self) -> AbstractContextManager[None]: ...

@@ -1,0 +1,98 @@
+"""The messages that this worker process is running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from . import interrupt
+from .errors import Abort
+from .request import AbortMode, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .interrupt import Answer, Scope
+    from .request import AbortRequest
+
+__all__ = ["Running", "RunningMessages"]
+
+
+class Running:
+    """One message that a worker thread has taken, from before its processing until after it."""
+
+    __slots__ = ("_begun", "actor_name", "deadline", "key", "message_id", "request", "scope")
+
+    def __init__(self, message_id: str, actor_name: str) -> None:
+        self.message_id = message_id
+        self.actor_name = actor_name
+        self.key = key_of(message_id)
+        self.scope: Scope = interrupt.Scope()
+        #: The request to abort it, from the moment when this process hears of it.
+        self.request: AbortRequest | None = None
+        #: When the grace period of that request ends, in seconds on the monotonic clock.
+        self.deadline = 0.0
+        self._begun = False
+
+    def begins(self, actor_name: str) -> bool:
+        """Say whether a call of this actor's function is the message's own: the first one, and its actor's.
+
+        Those that the function itself makes, of whichever actor, are plain calls inside of its scope.
+        """
+        if self._begun or actor_name != self.actor_name:
+            return False
+        self._begun = True
+        return True
+
+    def accept(self, request: AbortRequest) -> bool:
+        """Take a request for this message, and say whether it changes anything.
+
+        The grace period begins now, however long the request was on its way: that much time is the task's. A second
+        request can only end it sooner.
+        """
+        deadline = time.monotonic() + request.grace / 1000
+        if request.mode is not AbortMode.ABORT or (self.request is not None and deadline >= self.deadline):
+            return False
+        self.request, self.deadline = request, deadline
+        return True
+
+    def grace_left(self) -> float | None:
+        """How many milliseconds the message may go on after a request to abort it; None without one."""
+        return None if self.request is None else max(0.0, (self.deadline - time.monotonic()) * 1000)
+
+    def interrupt(self) -> Answer:
+        """Raise ``Abort`` in the message's function, if it is running and nothing is in the way."""
+        return self.scope.interrupt(Abort)
+
+
+class RunningMessages(Collection[bytes]):
+    """The table of them, and a collection of their keys that may be read while it changes."""
+
+    def __init__(self) -> None:
+        # A message can be there twice, when the broker has delivered it again.
+        self._by_key: dict[bytes, tuple[Running, ...]] = {}
+        self._changing = Lock()
+
+    def add(self, running: Running) -> None:
+        with self._changing:
+            self._by_key[running.key] = (*self._by_key.get(running.key, ()), running)
+
+    def discard(self, running: Running) -> None:
+        with self._changing:
+            others = tuple(other for other in self._by_key.pop(running.key, ()) if other is not running)
+            if others:
+                self._by_key[running.key] = others
+
+    def with_key(self, key: bytes) -> tuple[Running, ...]:
+        return self._by_key.get(key, ())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(list(self._by_key))
+
+    def __len__(self) -> int:
+        return len(self._by_key)

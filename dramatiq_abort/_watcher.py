@@ -1,0 +1,120 @@
+"""The thread of a worker process that hears of abort requests and passes them on to the messages that run."""
+
+from __future__ import annotations
+
+import random
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Final
+
+from ._deadlines import Deadlines
+from .errors import InvalidRequest
+from .request import AbortRequest
+
+if TYPE_CHECKING:
+    import logging
+
+    from ._running import RunningMessages
+    from .backend import EventBackend
+
+__all__ = ["Watcher"]
+
+#: For how long to wait for one event, in ms: after that a stopped watcher looks up.
+_WAIT: Final = 500
+
+#: The same for a backend that must be told all keys anew to hear of those that have been added.
+_SHORT_WAIT: Final = 50
+
+#: How long to wait before a backend that failed is tried again, in seconds, at first and at the most.
+_BACKOFF: Final = 0.05
+_LONGEST_BACKOFF: Final = 1.0
+
+
+class Watcher:
+    """Watches one event backend for one worker process."""
+
+    def __init__(self, backend: EventBackend, running: RunningMessages, logger: logging.Logger) -> None:
+        self._backend = backend
+        self._running = running
+        self._logger = logger
+        self._deadlines = Deadlines(logger)
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name="dramatiq-abort watcher", daemon=True)
+        self._reporting = Lock()
+        self._is_down = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Return when all threads have ended."""
+        self._stopping.set()
+        self._thread.join()
+        self._deadlines.stop()
+
+    def request_for(self, key: bytes) -> AbortRequest | None:
+        """Return the live request with this key; None if there is none, or if the backend does not answer."""
+        try:
+            if not self._backend.poll(key):
+                return None
+            event = self._backend.read(key)
+        except Exception as error:
+            self._report_down(error)
+            return None
+        return None if event is None else self._decode(event.key, event.value)
+
+    def _run(self) -> None:
+        backoff = _BACKOFF
+        while not self._stopping.is_set():
+            try:
+                key = self._wait()
+                self._report_up()
+                backoff = _BACKOFF
+                if key is not None:
+                    self._pass_on(key)
+            except Exception as error:
+                self._report_down(error)
+                self._stopping.wait(backoff * random.uniform(0.5, 1.0))
+                backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+    def _wait(self) -> bytes | None:
+        if self._backend.hears_all:
+            return self._backend.wait_many(self._running, _WAIT)
+        keys = list(self._running)
+        if keys:
+            return self._backend.wait_many(keys, _SHORT_WAIT)
+        self._stopping.wait(_SHORT_WAIT / 1000)
+        return None
+
+    def _pass_on(self, key: bytes) -> None:
+        event = self._backend.read(key)
+        request = None if event is None else self._decode(key, event.value)
+        if request is None:
+            return
+        for running in self._running.with_key(key):
+            if running.accept(request):
+                self._deadlines.interrupt(running)
+
+    def _decode(self, key: bytes, value: bytes) -> AbortRequest | None:
+        try:
+            return AbortRequest.decode(value)
+        except InvalidRequest as error:
+            self._logger.warning("What was signaled with key %.200r is ignored: %s.", key, error)
+            return None
+
+    def _report_down(self, error: Exception) -> None:
+        with self._reporting:
+            was_down, self._is_down = self._is_down, True
+        if not was_down:
+            self._logger.error(
+                "The event backend does not answer: %s: %s. Messages are processed as usual; aborts take effect when "
+                "it is back.",
+                type(error).__name__,
+                error,
+                exc_info=error,
+            )
+
+    def _report_up(self) -> None:
+        with self._reporting:
+            was_down, self._is_down = self._is_down, False
+        if was_down:
+            self._logger.info("The event backend answers again.")

@@ -1,0 +1,95 @@
+"""What an event backend must do, and what it may do besides."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from .errors import UnsupportedByBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+__all__ = ["Event", "EventBackend"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What an event backend carries.
+
+    Parameters:
+      key: By which it is known.
+      value: What it says. A backend that carries no values carries only events without one.
+      ttl: For how many milliseconds it stays readable, counted from now. None where that is not known.
+    """
+
+    key: bytes
+    value: bytes = b""
+    ttl: int | None = None
+
+
+class EventBackend(abc.ABC):
+    """Carries events from those who signal them to every worker process.
+
+    A subclass must have ``notify``, ``poll`` and ``wait_many``: that is all that a plain ``abort()`` needs. The other
+    methods have defaults that are made of these three, or say that they cannot be. All may be called from any thread.
+    """
+
+    #: Whether ``wait_many`` hears every event there is, and looks into ``keys`` only when one arrives. If so, it is
+    #: called all the time with the worker's live collection; if not, with a copy, and only while it has keys.
+    hears_all: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def notify(self, key: bytes, ttl: int) -> None:
+        """Signal ``key`` to all who wait for it now or ask for it within the next ``ttl`` milliseconds."""
+
+    @abc.abstractmethod
+    def poll(self, key: bytes) -> bool:
+        """Say whether ``key`` is signaled, without waiting and without consuming the signal."""
+
+    @abc.abstractmethod
+    def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
+        """Wait for the next signaled key of ``keys``.
+
+        Each signal is handed out once per backend object. One that was made before the call, and that still lives,
+        counts.
+
+        Parameters:
+          keys: Those that are waited for. May grow and shrink meanwhile.
+          timeout: For how many milliseconds to wait at the most.
+
+        Returns:
+          bytes | None: The key, or None when the time is over.
+        """
+
+    def signal(self, events: Iterable[Event]) -> None:
+        """Signal many events at once.
+
+        Raises:
+          UnsupportedByBackend: When an event has a value and this backend carries none; then none is signaled.
+        """
+        events = list(events)
+        if any(event.value for event in events):
+            raise UnsupportedByBackend(
+                f"{type(self).__name__} carries no values, so it cannot do more than a plain abort(): no mode but "
+                "ABORT and no abort_timeout. Implement its signal() and read() for that."
+            )
+        for event in events:
+            if event.ttl is None:
+                raise ValueError(f"an event needs a time to live to be signaled: {event!r}")
+            self.notify(event.key, event.ttl)
+
+    def read(self, key: bytes) -> Event | None:
+        """Return the signaled event of ``key`` with the time it has left, or None if there is none."""
+        return Event(key) if self.poll(key) else None
+
+    def revoke(self, key: bytes) -> bool:
+        """Take the signal of ``key`` back, and say whether there was one.
+
+        Raises:
+          UnsupportedByBackend: When this backend cannot.
+        """
+        raise UnsupportedByBackend(
+            f"{type(self).__name__} cannot take a request back. Implement its revoke() for that."
+        )

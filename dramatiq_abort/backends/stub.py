@@ -1,0 +1,56 @@
+"""An event backend inside of one process."""
+
+from __future__ import annotations
+
+import time
+from threading import Condition
+from typing import TYPE_CHECKING
+
+from .._tombstones import Tombstones
+from ..backend import Event, EventBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+__all__ = ["StubBackend"]
+
+
+def _now() -> float:
+    return time.monotonic() * 1000
+
+
+class StubBackend(EventBackend):
+    """Carries events between the threads of this process, and no further: for tests."""
+
+    hears_all = True
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._tombstones = Tombstones(_now)
+
+    def notify(self, key: bytes, ttl: int, value: bytes = b"") -> None:
+        self.signal([Event(key, value, ttl)])
+
+    def signal(self, events: Iterable[Event]) -> None:
+        with self._changed:
+            for event in events:
+                self._tombstones.add(event.key, event.value, _now() + (event.ttl or 0))
+            self._changed.notify_all()
+
+    def poll(self, key: bytes) -> bool:
+        return self._tombstones.get(key) is not None
+
+    def read(self, key: bytes) -> Event | None:
+        tombstone = self._tombstones.get(key)
+        if tombstone is None:
+            return None
+        value, expiry = tombstone
+        return Event(key, value, max(0, int(expiry - _now())))
+
+    def revoke(self, key: bytes) -> bool:
+        with self._changed:
+            return self._tombstones.discard(key)
+
+    def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._tombstones.hand_out(keys), timeout / 1000)

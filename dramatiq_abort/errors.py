@@ -1,0 +1,86 @@
+"""The exceptions.
+
+::
+
+    BaseException
+    └── dramatiq.middleware.Interrupt
+        └── Abort                      raised in an actor that is aborted
+    Exception
+    ├── dramatiq.middleware.SkipMessage
+    │   └── AbortedBeforeStart         a message that was aborted while it waited
+    └── AbortError                     everything that abort() and its like raise
+        ├── ConfigurationError         (and RuntimeError, dramatiq's MiddlewareError)
+        ├── BackendError               the event backend did not take the request
+        ├── UnsupportedByBackend       (and NotImplementedError)
+        └── InvalidRequest             (and ValueError) what came from the backend is no request
+"""
+
+from __future__ import annotations
+
+from dramatiq.errors import DramatiqError
+from dramatiq.middleware import Interrupt, MiddlewareError, SkipMessage
+
+from ._current import current
+
+__all__ = [
+    "Abort",
+    "AbortError",
+    "AbortedBeforeStart",
+    "BackendError",
+    "ConfigurationError",
+    "InvalidRequest",
+    "UnsupportedByBackend",
+]
+
+
+class Abort(Interrupt):
+    """Raised in an actor's function when its message is aborted.
+
+    Not an ``Exception``, like dramatiq's other interrupts, so that ``except Exception`` does not swallow it. Catch it
+    to clean up, then raise it again. Whatever the function raises instead, the message is not retried.
+    """
+
+    # Python code at the making of an instance would be a place where the next interrupt can come up; and CPython
+    # makes the instance, from the class. So there is no __init__: the message is looked up until it is written down.
+    _message_id: str | None = None
+
+    @property
+    def message_id(self) -> str | None:
+        """The message that was aborted, or None where no message is being processed."""
+        if self._message_id is not None:
+            return self._message_id
+        running = current.get()
+        return None if running is None else running.message_id
+
+    def write_down(self, message_id: str) -> None:
+        """Keep what is so far looked up: called on the exception's way out of its scope."""
+        self._message_id = message_id
+
+    def __str__(self) -> str:
+        if self.args or self.message_id is None:
+            return super().__str__()
+        return f"message {self.message_id} was aborted"
+
+
+class AbortedBeforeStart(SkipMessage):
+    """The message was aborted while it waited, so it is skipped."""
+
+
+class AbortError(DramatiqError):
+    """What all errors of this package's functions have in common."""
+
+
+class ConfigurationError(AbortError, MiddlewareError, RuntimeError):
+    """The middleware is missing, there are two of it, or it has no event backend."""
+
+
+class BackendError(AbortError):
+    """The event backend could not be reached or did not answer; its own error is the cause."""
+
+
+class UnsupportedByBackend(AbortError, NotImplementedError):
+    """The event backend has only the three methods that it must have, and more is needed here."""
+
+
+class InvalidRequest(AbortError, ValueError):
+    """The bytes that came from the event backend are no abort request."""

@@ -1,0 +1,47 @@
+"""The interrupt core: an exception raised from another thread, inside one function or not at all.
+
+``Scope`` comes from the compiled core where there is one, else from the pure-Python core; ``IMPLEMENTATION`` says
+which: ``"cython"`` or ``"python"``. The environment variable ``DRAMATIQ_ABORT_EXTENSION`` decides: ``auto`` (the
+default) takes the compiled core if it is there, ``0`` never, ``1`` always or raises ``ImportError``.
+
+This package's other modules import from here; these import nothing of dramatiq.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ._answer import Answer
+
+if TYPE_CHECKING:
+    from ._interrupt_py import SUPPORTED, Scope
+
+    IMPLEMENTATION: str
+
+__all__ = ["IMPLEMENTATION", "SUPPORTED", "Answer", "Scope"]
+
+_switch = os.environ.get("DRAMATIQ_ABORT_EXTENSION", "auto")
+
+if _switch == "0":
+    from ._interrupt_py import SUPPORTED, Scope
+
+    IMPLEMENTATION = "python"
+elif _switch == "1":
+    from ._interrupt import SUPPORTED, Scope
+
+    IMPLEMENTATION = "cython"
+elif _switch == "auto":
+    try:
+        from ._interrupt import SUPPORTED, Scope
+
+        IMPLEMENTATION = "cython"
+    except ImportError:
+        from ._interrupt_py import SUPPORTED, Scope
+
+        IMPLEMENTATION = "python"
+else:
+    raise ImportError(
+        f"DRAMATIQ_ABORT_EXTENSION is {_switch!r}: set it to 'auto' (the compiled core if it is there), "
+        "'0' (never the compiled core) or '1' (an error without it)"
+    )

@@ -1,0 +1,312 @@
+"""The middleware for the workers, and the functions for everybody else."""
+
+from __future__ import annotations
+
+import functools
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import get_broker
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.logging import get_logger
+from dramatiq.middleware import Middleware
+
+from ._current import current
+from ._running import Running, RunningMessages
+from ._watcher import Watcher
+from .backend import Event, EventBackend
+from .errors import Abort, AbortedBeforeStart, AbortError, BackendError, ConfigurationError
+from .request import MAX_TIME, AbortMode, AbortRequest, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dramatiq import Actor, Broker, Worker
+    from dramatiq.broker import MessageProxy
+
+__all__ = ["Abort", "AbortMode", "Abortable", "abort", "abort_requested", "shield"]
+
+
+class Abortable(Middleware):
+    """Makes the messages of a broker abortable.
+
+    Add it to the broker of the workers and of those who call ``abort()``, anywhere in the list of middleware.
+
+    Parameters:
+      backend: Carries the requests. Without one, a ``RedisBroker``'s own client is used, and on a ``StubBroker`` a
+        ``StubBackend``; any other broker needs one.
+      abortable: Whether messages can be aborted. The actor's option of the same name goes before this one, and the
+        message's before the actor's.
+      abort_ttl: For how many milliseconds a request takes effect, unless ``abort()`` says otherwise.
+      fail_skipped: What becomes of a message that is aborted before its start. dramatiq acknowledges what is skipped,
+        and its result is None; with this it fails, as with ``AgeLimit``, and its result is ``AbortedBeforeStart``.
+
+    Raises:
+      TypeError: When the backend is no ``EventBackend``, or a time is no integer.
+      ValueError: When a time is not positive.
+      ConfigurationError: From the declaration of actors on, when the broker has two of these or needs a backend.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: EventBackend | None = None,
+        abortable: bool = True,
+        abort_ttl: int = 90_000,
+        fail_skipped: bool = False,
+    ) -> None:
+        if backend is not None and not isinstance(backend, EventBackend):
+            raise TypeError(f"the backend of Abortable is an EventBackend, not {backend!r}")
+        self.logger = get_logger(__name__, type(self))
+        self.abortable = abortable
+        self.abort_ttl = _milliseconds("abort_ttl", abort_ttl, at_least=1)
+        self.fail_skipped = fail_skipped
+        self._backend = backend
+        self._running = RunningMessages()
+        self._watcher: Watcher | None = None
+
+    @property
+    def backend(self) -> EventBackend:
+        """The event backend.
+
+        Raises:
+          ConfigurationError: When none was given and the middleware has not met its broker yet.
+        """
+        if self._backend is None:
+            raise ConfigurationError("add the Abortable to its broker before it is used, or give it a backend")
+        return self._backend
+
+    @property
+    def actor_options(self) -> set[str]:
+        return {"abortable"}
+
+    def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
+        self.settle(broker)
+
+    def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
+        self.settle(broker)
+        actor.fn = _in_scope(actor.fn, actor.actor_name, self.logger)
+        # Makes Retries and the worker take an Abort for an expected end (dramatiq/middleware/retries.py, worker.py).
+        throws = actor.options.get("throws") or ()
+        actor.options["throws"] = (*(throws if isinstance(throws, tuple) else (throws,)), Abort)
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        self.settle(broker)
+        if self._watcher is None:
+            self._watcher = Watcher(self.backend, self._running, self.logger)
+            self._watcher.start()
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher = None
+
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
+        if not self._is_abortable(broker, message):
+            return
+        running = Running(message.message_id, message.actor_name)
+        # First the table, then the question: a request that is made in between is handed out by the watcher.
+        self._running.add(running)
+        current.set(running)
+        if self._watcher is not None and self._watcher.request_for(running.key) is not None:
+            if self.fail_skipped:
+                message.fail()
+            raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start")
+
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None:
+        running = current.get()
+        if running is not None:
+            current.set(None)
+            self._running.discard(running)
+        if isinstance(exception, Abort):
+            message.fail()  # as Retries does, where it is not in use
+
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        self.after_process_message(broker, message)
+
+    def settle(self, broker: Broker) -> None:
+        """Make sure that this is the broker's only one and has a backend.
+
+        Raises:
+          ConfigurationError: When it is not, or has none.
+        """
+        if sum(isinstance(middleware, Abortable) for middleware in broker.middleware) > 1:
+            raise ConfigurationError("this broker has two Abortable middleware: add one")
+        if self._backend is None:
+            self._backend = _backend_of(broker)
+
+    def requested(self, message_id: str) -> float | None:
+        """What ``abort_requested()`` says of a message that need not be running here."""
+        key = key_of(message_id)
+        for running in self._running.with_key(key):
+            return running.grace_left()
+        event = self.backend.read(key)
+        return None if event is None else float(AbortRequest.decode(event.value).grace_left(event.ttl))
+
+    def _is_abortable(self, broker: Broker, message: MessageProxy) -> bool:
+        wanted = message.options.get("abortable")
+        if wanted is None:
+            wanted = broker.get_actor(message.actor_name).options.get("abortable")
+        return bool(self.abortable if wanted is None else wanted)
+
+
+def abort(
+    message_id: str,
+    middleware: Abortable | None = None,
+    abort_ttl: int | None = None,
+    mode: AbortMode = AbortMode.ABORT,
+    abort_timeout: int = 0,
+) -> None:
+    """Abort a message, on whichever worker it waits or runs.
+
+    When this returns, the request has been made, not yet carried out: a message that waits will be skipped, and one
+    that runs has ``Abort`` raised in its actor's function. One that has finished is not touched.
+
+    Parameters:
+      message_id: As in ``message.message_id``.
+      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
+      abort_ttl: For how many milliseconds the request takes effect; without it, the middleware's. A message that is
+        delayed for longer, or waits for longer, runs.
+      mode: With ``AbortMode.CANCEL`` a message that is running is left alone.
+      abort_timeout: For how many milliseconds a running message may go on, and finish by itself. In that time
+        ``abort_requested()`` tells it how many are left.
+
+    Raises:
+      TypeError: When a parameter is of another type than these.
+      ValueError: When the message id is empty or too long, or a time is negative or too long.
+      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
+      BackendError: When the event backend did not take the request. Its own error is the cause.
+      UnsupportedByBackend: When the event backend can do no more than a plain abort, and this is more.
+    """
+    key = key_of(message_id)
+    if not isinstance(mode, AbortMode):
+        raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
+    grace = _milliseconds("abort_timeout", abort_timeout, at_least=0)
+    if abort_ttl is not None:
+        _milliseconds("abort_ttl", abort_ttl, at_least=1)
+    middleware = _found(middleware)
+    ttl = middleware.abort_ttl if abort_ttl is None else abort_ttl
+    request = AbortRequest(mode, grace, ttl)
+    try:
+        middleware.backend.signal([Event(key, request.encode(), ttl)])
+    except AbortError:
+        raise
+    except Exception as error:
+        raise BackendError(f"message {message_id} was not aborted: {type(error).__name__}: {error}") from error
+
+
+def abort_requested(message_id: str | None = None, middleware: Abortable | None = None) -> float | None:
+    """Say whether a message is to be aborted, and how much time it has left.
+
+    Parameters:
+      message_id: As in ``message.message_id``; without it, the message that is being processed here.
+      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
+
+    Returns:
+      float | None: How many milliseconds are left until ``Abort`` is raised, 0 when they are over; None when nobody
+      has asked to abort the message. In its own actor's function this costs no round trip.
+
+    Raises:
+      TypeError: When the message id is not a string.
+      ValueError: When it is empty or too long.
+      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
+      BackendError: When the event backend does not answer. Its own error is the cause.
+    """
+    if message_id is None:
+        running = current.get()
+        return None if running is None else running.grace_left()
+    middleware = _found(middleware)
+    key_of(message_id)
+    try:
+        return middleware.requested(message_id)
+    except AbortError:
+        raise
+    except Exception as error:
+        raise BackendError(f"nothing is known of message {message_id}: {type(error).__name__}: {error}") from error
+
+
+def shield() -> AbstractContextManager[None]:
+    """Protect a part of an actor's function from being aborted half way::
+
+        with shield():
+            account.withdraw(10)
+            other.deposit(10)
+
+    An abort that comes meanwhile waits, and is raised on the way out of the outermost shield. Outside of a message
+    that can be aborted, a shield does nothing.
+    """
+    running = current.get()
+    return nullcontext() if running is None else running.scope.shield()
+
+
+def _in_scope(fn: Callable[..., Any], actor_name: str, logger: Any) -> Callable[..., Any]:
+    """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call."""
+
+    @functools.wraps(fn)
+    def in_scope(*args: Any, **kwargs: Any) -> Any:
+        running = current.get()
+        if running is None or not running.begins(actor_name):
+            return fn(*args, **kwargs)
+        try:
+            return running.scope.run(fn, args, kwargs)
+        except Abort as abort:
+            abort.write_down(running.message_id)
+            raise
+        except BaseException as error:
+            if running.request is None:
+                raise
+            # Whatever the function made of it: a message that was to be aborted is not tried again.
+            logger.warning("Message %s was being aborted and raised this.", running.message_id, exc_info=True)
+            abort = Abort(f"message {running.message_id} was aborted, and then raised {type(error).__name__}")
+            abort.write_down(running.message_id)
+            raise abort from error
+
+    return in_scope
+
+
+def _found(middleware: Abortable | None) -> Abortable:
+    if middleware is None:
+        broker = get_broker()
+        for candidate in broker.middleware:
+            if isinstance(candidate, Abortable):
+                candidate.settle(broker)
+                return candidate
+        raise ConfigurationError(
+            "the default broker has no Abortable middleware: add one with broker.add_middleware(Abortable()), "
+            "or pass the one of another broker as middleware"
+        )
+    if not isinstance(middleware, Abortable):
+        raise TypeError(f"middleware is the broker's Abortable, not {middleware!r}")
+    return middleware
+
+
+def _backend_of(broker: Broker) -> EventBackend:
+    """Make the backend that goes with a broker."""
+    if isinstance(broker, StubBroker):
+        from .backends.stub import StubBackend
+
+        return StubBackend()
+    client = getattr(broker, "client", None)  # a RedisBroker's, without importing it
+    if hasattr(client, "execute_command"):
+        from .backends.redis import RedisBackend
+
+        return RedisBackend(client=client, namespace=f"{getattr(broker, 'namespace', 'dramatiq')}-abort")
+    raise ConfigurationError(
+        f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
+        "Abortable(backend=RedisBackend.from_url('redis://...'))"
+    )
+
+
+def _milliseconds(name: str, time: int, *, at_least: int) -> int:
+    if type(time) is not int:
+        raise TypeError(f"{name} is an integer, in milliseconds, not {time!r}")
+    if not at_least <= time <= MAX_TIME:
+        raise ValueError(f"{name} is from {at_least} to {MAX_TIME} milliseconds, not {time}")
+    return time

@@ -1,0 +1,109 @@
+"""What is asked of the workers, and how it is written in bytes."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .errors import InvalidRequest
+
+__all__ = ["AbortMode", "AbortRequest", "key_of"]
+
+#: A longer value than this is none of ours, in bytes.
+MAX_VALUE: Final = 4096
+
+#: A longer message id than this is refused, in bytes. dramatiq's own have 36.
+MAX_MESSAGE_ID: Final = 512
+
+#: A longer time than this is refused, in milliseconds: 100 years.
+MAX_TIME: Final = 100 * 365 * 24 * 3600 * 1000
+
+
+class AbortMode(enum.Enum):
+    """What shall become of a message that is running."""
+
+    ABORT = "abort"
+    """Skip the message if it is still waiting, interrupt it if it is running."""
+
+    CANCEL = "cancel"
+    """Skip the message if it is still waiting, let it be if it is running."""
+
+
+@dataclass(frozen=True)
+class AbortRequest:
+    """The wish that a message stop.
+
+    Parameters:
+      mode: What shall become of the message if it is running.
+      grace: For how many milliseconds a running message may go on, and finish by itself.
+      ttl: For how many milliseconds the request stays readable, from its making.
+    """
+
+    mode: AbortMode = AbortMode.ABORT
+    grace: int = 0
+    ttl: int | None = None
+
+    def encode(self) -> bytes:
+        """Write the request in bytes: none at all for a plain abort, else JSON."""
+        if self.mode is AbortMode.ABORT and not self.grace:
+            return b""
+        fields: dict[str, Any] = {"mode": self.mode.value}
+        if self.grace:
+            fields |= {"grace": self.grace, "ttl": self.ttl}
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, value: bytes) -> AbortRequest:
+        """Read a request from bytes that may come from anybody.
+
+        Fields with other names are ignored: a later version may write them, and its aborts must not be lost.
+
+        Raises:
+          InvalidRequest: When the bytes are too many, no JSON, or have a field that cannot be.
+        """
+        if not value:
+            return cls()
+        if len(value) > MAX_VALUE:
+            raise InvalidRequest(f"an abort request of {len(value)} bytes: the most is {MAX_VALUE}")
+        try:
+            fields = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequest(f"no JSON: {value[:80]!r}") from error
+        if not isinstance(fields, dict):
+            raise InvalidRequest(f"no JSON object: {value[:80]!r}")
+        try:
+            mode = AbortMode(fields.get("mode", AbortMode.ABORT.value))
+        except ValueError as error:
+            raise InvalidRequest(f"no abort mode: {fields['mode']!r:.80}") from error
+        grace = fields.get("grace", 0)
+        ttl = fields.get("ttl")
+        for name, time in (("grace", grace), ("ttl", ttl)):
+            if time is not None and (type(time) is not int or not 0 <= time <= MAX_TIME):
+                raise InvalidRequest(f"no time in milliseconds for {name}: {time!r:.80}")
+        return cls(mode, grace or 0, ttl)
+
+    def grace_left(self, ttl_left: int | None) -> int:
+        """How much of the grace period is left, in ms, when ``ttl_left`` ms of the time to live are left."""
+        if self.ttl is None or ttl_left is None:
+            return self.grace
+        return max(0, self.grace - max(0, self.ttl - ttl_left))
+
+
+def key_of(message_id: str) -> bytes:
+    """Return the key by which an event backend knows a message.
+
+    Raises:
+      TypeError: When the message id is not a string.
+      ValueError: When it is empty, too long, or cannot be written as UTF-8.
+    """
+    if not isinstance(message_id, str):
+        raise TypeError(f"a message id is a string, as in message.message_id, not {message_id!r:.80}")
+    try:
+        key = b"abort:" + message_id.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"this message id cannot be written as UTF-8: {message_id!r:.80}") from error
+    if not message_id or len(key) > MAX_MESSAGE_ID:
+        raise ValueError(f"a message id has 1 to {MAX_MESSAGE_ID} bytes, not {len(message_id.encode())}")
+    return key
