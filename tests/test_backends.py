@@ -1,0 +1,190 @@
+"""What every event backend does, for all of ours."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from support import wait_until
+
+from dramatiq_abort import Event, EventBackend, UnsupportedByBackend
+from dramatiq_abort.backends import StubBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LONG = 60_000
+
+
+def test_a_signal_can_be_polled_by_all(make_backend: Callable[[], EventBackend]) -> None:
+    """It is not consumed, and other keys are not touched."""
+    one, other = make_backend(), make_backend()
+
+    one.notify(b"a", LONG)
+
+    assert [one.poll(b"a"), one.poll(b"a"), other.poll(b"a"), one.poll(b"b")] == [True, True, True, False]
+
+
+def test_a_signal_ends_with_its_time_to_live(backend: EventBackend) -> None:
+    """A tombstone is not for ever."""
+    backend.notify(b"a", 20)
+
+    wait_until(lambda: not backend.poll(b"a"), "the end of the time to live")
+
+    assert backend.read(b"a") is None
+    assert backend.wait_many([b"a"], 1) is None
+
+
+def test_a_waiting_backend_hears_of_a_signal(make_backend: Callable[[], EventBackend]) -> None:
+    """Every one of them, whoever makes it."""
+    backends = [make_backend() for _ in range(3)]
+    if len({id(backend) for backend in backends}) == 1:
+        backends = backends[:1]  # each signal is handed out once per backend object
+    heard: list[bytes | None] = []
+    threads = [
+        threading.Thread(target=lambda backend=backend: heard.append(backend.wait_many([b"a", b"b"], LONG)), daemon=True)
+        for backend in backends
+    ]
+    for thread in threads:
+        thread.start()
+
+    make_backend().notify(b"b", LONG)
+    for thread in threads:
+        thread.join(10)
+
+    assert heard == [b"b"] * len(backends)
+
+
+def test_a_signal_is_handed_out_once(backend: EventBackend) -> None:
+    """Also one that was made before anybody waited; and once more when it is made again."""
+    backend.notify(b"a", LONG)
+    backend.notify(b"b", LONG)
+
+    assert {backend.wait_many([b"a", b"b"], 100), backend.wait_many([b"a", b"b"], 100)} == {b"a", b"b"}
+    assert backend.wait_many([b"a", b"b"], 1) is None
+    backend.notify(b"a", LONG)
+    assert backend.wait_many([b"a", b"b"], LONG) == b"a"
+
+
+def test_a_signal_waits_for_somebody_who_wants_it(backend: EventBackend) -> None:
+    """A key that is not waited for now can be later."""
+    backend.notify(b"a", LONG)
+
+    assert backend.wait_many([b"b"], 20) is None
+    assert backend.wait_many([b"b", b"a"], LONG) == b"a"
+
+
+def test_the_keys_may_grow_while_it_waits(make_backend: Callable[[], EventBackend]) -> None:
+    """A message that starts a moment ago is covered, without a word to the backend."""
+    backend = make_backend()
+    keys: set[bytes] = set()
+    heard: list[bytes | None] = []
+    thread = threading.Thread(target=lambda: heard.append(backend.wait_many(keys, LONG)), daemon=True)
+    thread.start()
+
+    keys.add(b"a")
+    make_backend().notify(b"a", LONG)
+    thread.join(10)
+
+    assert heard == [b"a"]
+
+
+def test_an_event_carries_a_value_and_its_time(make_backend: Callable[[], EventBackend]) -> None:
+    """To those who hear of it and to those who ask."""
+    backend = make_backend()
+    value = bytes(range(256))
+
+    make_backend().signal([Event(b"a", value, LONG), Event(b"b", ttl=LONG)])
+
+    for reader in (backend, make_backend()):
+        reader.wait_many([b"a"], 100)
+        event = reader.read(b"a")
+        assert event is not None
+        assert (event.key, event.value) == (b"a", value)
+        assert event.ttl is not None
+        assert LONG - 10_000 < event.ttl <= LONG
+        plain = reader.read(b"b")
+        assert plain is not None
+        assert plain.value == b""
+        assert reader.read(b"c") is None
+
+
+def test_a_later_event_takes_the_earlier_ones_place(make_backend: Callable[[], EventBackend]) -> None:
+    """Its value counts."""
+    backend = make_backend()
+    backend.signal([Event(b"a", b"one", LONG)])
+    assert backend.wait_many([b"a"], 100) == b"a"
+
+    backend.signal([Event(b"a", b"two", LONG)])
+    assert backend.wait_many([b"a"], LONG) == b"a"
+    event = backend.read(b"a")
+
+    assert event is not None
+    assert event.value == b"two"
+
+
+def test_many_events_are_signaled_at_once(make_backend: Callable[[], EventBackend]) -> None:
+    """More than fit into one step."""
+    backend = make_backend()
+    keys = {b"%d" % number for number in range(2_500)}
+
+    make_backend().signal(Event(key, ttl=LONG) for key in keys)
+    heard = {backend.wait_many(keys, 1_000) for _ in keys}
+
+    assert heard == keys
+
+
+def test_a_signal_can_be_taken_back(make_backend: Callable[[], EventBackend]) -> None:
+    """And it is said whether there was one; those who wait do not hear of it."""
+    backend = make_backend()
+    backend.signal([Event(b"a", b"value", LONG)])
+
+    assert make_backend().revoke(b"a") is True
+    assert make_backend().revoke(b"a") is False
+    assert backend.wait_many([b"a"], 1) is None
+    assert not backend.poll(b"a")
+    backend.notify(b"a", LONG)
+    event = backend.read(b"a")
+    assert event is not None
+    assert event.value == b""
+
+
+class ThreeMethods(EventBackend):
+    """The least that a backend can be."""
+
+    def __init__(self) -> None:
+        self.inner = StubBackend()
+
+    def notify(self, key: bytes, ttl: int) -> None:
+        self.inner.notify(key, ttl)
+
+    def poll(self, key: bytes) -> bool:
+        return self.inner.poll(key)
+
+    def wait_many(self, keys: object, timeout: int) -> bytes | None:
+        assert isinstance(keys, list)
+        assert keys
+        return self.inner.wait_many(keys, timeout)
+
+
+def test_three_methods_are_enough_for_plain_events() -> None:
+    """The others are made of them."""
+    backend = ThreeMethods()
+
+    backend.signal([Event(b"a", ttl=LONG), Event(b"b", ttl=LONG)])
+
+    assert backend.read(b"a") == Event(b"a")
+    assert backend.read(b"c") is None
+
+
+def test_what_three_methods_cannot_do_is_said() -> None:
+    """Before anything is done."""
+    backend = ThreeMethods()
+
+    with pytest.raises(UnsupportedByBackend, match="ThreeMethods carries no values"):
+        backend.signal([Event(b"a", ttl=LONG), Event(b"b", b"value", LONG)])
+    with pytest.raises(UnsupportedByBackend, match="ThreeMethods cannot take a request back"):
+        backend.revoke(b"a")
+
+    assert not backend.poll(b"a")

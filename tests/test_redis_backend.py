@@ -1,0 +1,273 @@
+"""The event backend on Redis: what is particular to it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+from support import wait_until
+
+from dramatiq_abort import Event
+from dramatiq_abort.backends import RedisBackend
+
+if TYPE_CHECKING:
+    from support import Server
+
+LONG = 60_000
+
+
+class Following:
+    """A backend that is waited on all the time, as by a watcher, with what it has heard."""
+
+    def __init__(self, backend: RedisBackend, *keys: bytes) -> None:
+        self.backend = backend
+        self.heard: list[bytes] = []
+        self.errors: list[BaseException] = []
+        self._keys = keys
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Following:
+        self._thread.start()
+        wait_until(lambda: self.backend._fresh_until, "the first answer")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping = True
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                key = self.backend.wait_many(self._keys, 100)
+            except redis.RedisError as error:
+                self.errors.append(error)
+            else:
+                if key is not None:
+                    self.heard.append(key)
+
+
+class Counting(redis.Redis):
+    """A client that writes down what it sends."""
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        commands.append(words[0])
+        return super().execute_command(*words, **options)
+
+
+commands: list[str] = []
+
+
+def test_a_fresh_mirror_is_not_asked_for(server: Server, namespace: str) -> None:
+    """While the watcher is connected, no question costs a command (3.7)."""
+    with Counting(port=server.port) as client, Following(RedisBackend(client=client, namespace=namespace)) as following:
+        following.backend.notify(b"a", LONG)
+        wait_until(lambda: following.backend._mirror.get(b"a"))
+        commands.clear()
+        answers = {(following.backend.poll(b"a"), following.backend.poll(b"b")) for _ in range(1_000)}
+
+    assert answers == {(True, False)}
+    assert set(commands) <= {"XREAD"}
+
+
+def test_a_stale_mirror_is_not_trusted(redis_client: redis.Redis, namespace: str) -> None:
+    """When nobody follows the log any more, Redis is asked."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    with Following(backend):
+        pass
+    backend._fresh_until = 0
+    RedisBackend(client=redis_client, namespace=namespace).signal([Event(b"a", b"value", LONG)])
+
+    assert backend.poll(b"a")
+    event = backend.read(b"a")
+    assert event is not None
+    assert event.value == b"value"
+
+
+def test_a_cut_connection_loses_nothing(server: Server, redis_client: redis.Redis, namespace: str) -> None:
+    """What was signaled meanwhile is handed out afterwards, and nothing twice (3.5)."""
+    with server.client() as client, Following(RedisBackend(client=client, namespace=namespace), b"a", b"b") as following:
+        RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
+        wait_until(lambda: following.heard == [b"a"])
+        following.backend._reading.acquire()  # the watcher is about to wait again
+        redis_client.client_kill_filter(skipme=True, _type="normal")
+        RedisBackend(client=redis_client, namespace=namespace).notify(b"b", LONG)
+        following.backend._reading.release()
+        wait_until(lambda: b"b" in following.heard)
+
+    assert following.heard == [b"a", b"b"]
+
+
+def test_a_restarted_server_that_kept_its_data_loses_nothing(own_server: Server) -> None:
+    """What was signaled before it went is known afterwards (3.5)."""
+    with own_server.client() as client:
+        RedisBackend(client=client).signal([Event(b"a", b"value", LONG)])
+        own_server.kill()
+        own_server.start()
+        backend = RedisBackend(client=client)
+
+        assert backend.wait_many([b"a"], LONG) == b"a"
+        event = backend.read(b"a")
+
+    assert event is not None
+    assert event.value == b"value"
+
+
+def test_a_reader_that_comes_late_takes_the_index(redis_client: redis.Redis, namespace: str) -> None:
+    """A worker that starts after the request, and after the log has been cut, hears of it (3.5)."""
+    writer = RedisBackend(client=redis_client, namespace=namespace)
+    keys = {b"%d" % number for number in range(3_000)}
+    writer.signal([Event(key, b"v" + key, LONG) for key in keys])
+    redis_client.delete(f"{{{namespace}}}:log")
+
+    late = RedisBackend(client=redis_client, namespace=namespace)
+    heard = {late.wait_many(keys, 1_000) for _ in keys}
+
+    assert heard == keys
+    assert {late.read(key).value for key in keys} == {b"v" + key for key in keys}  # type: ignore[union-attr]
+
+
+def test_what_is_taken_back_leaves_the_mirror(redis_client: redis.Redis, namespace: str) -> None:
+    """Those who follow hear of it."""
+    writer = RedisBackend(client=redis_client, namespace=namespace)
+    with Following(RedisBackend(client=redis_client, namespace=namespace)) as following:
+        writer.notify(b"a", LONG)
+        wait_until(lambda: following.backend.poll(b"a"))
+        writer.revoke(b"a")
+        wait_until(lambda: not following.backend.poll(b"a"))
+
+
+def test_everything_goes_with_its_time_to_live(redis_client: redis.Redis, namespace: str) -> None:
+    """Without a worker: Redis itself forgets; and the log is gone when no reader can need it any more."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    backend.signal([Event(b"a", b"value", 30), Event(b"b", ttl=20)])
+    assert redis_client.exists(*(f"{{{namespace}}}:{name}" for name in ("index", "values", "log"))) == 3
+    assert 0 < redis_client.pttl(f"{{{namespace}}}:log") <= 60_000
+
+    wait_until(lambda: not redis_client.exists(f"{{{namespace}}}:index", f"{{{namespace}}}:values"))
+
+
+def test_what_is_over_is_removed_on_the_way(redis_client: redis.Redis, namespace: str) -> None:
+    """A tombstone that lives long does not keep the others."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    backend.signal([Event(b"a", b"value", 10), Event(b"b", b"value", LONG)])
+    wait_until(lambda: not backend.poll(b"a"))
+
+    backend.notify(b"c", LONG)
+
+    assert set(redis_client.zrange(f"{{{namespace}}}:index", 0, -1)) == {b"b", b"c"}
+    assert redis_client.hkeys(f"{{{namespace}}}:values") == [b"b"]
+
+
+def test_a_shorter_request_does_not_end_a_longer_one(redis_client: redis.Redis, namespace: str) -> None:
+    """The first one's promise holds (3.5)."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    backend.notify(b"a", LONG)
+    backend.notify(b"a", 1)
+
+    event = backend.read(b"a")
+
+    assert event is not None
+    assert event.ttl is not None
+    assert event.ttl > LONG / 2
+
+
+@pytest.mark.parametrize("parameters", [{"decode_responses": True}, {"protocol": 3}, {"socket_timeout": 0.1}])
+def test_any_client_will_do(server: Server, redis_client: redis.Redis, namespace: str, parameters: dict[str, Any]) -> None:
+    """Whatever it makes of answers, and however short its patience is."""
+    value = b"\xff\x00"
+    with (
+        server.client(**parameters) as client,
+        Following(RedisBackend(client=client, namespace=namespace), b"a") as following,
+    ):
+        wait_until(lambda: following.backend._reader is not None)
+        RedisBackend(client=redis_client, namespace=namespace).signal([Event(b"a", value, LONG)])
+        wait_until(lambda: following.heard == [b"a"])
+        event = following.backend.read(b"a")
+        asked = RedisBackend(client=client, namespace=namespace).read(b"a")
+
+    assert following.errors == []
+    assert event is not None
+    assert asked is not None
+    assert event.value == asked.value == value
+
+
+def test_the_connection_goes_back_as_it_was(server: Server, namespace: str) -> None:
+    """The pool is the user's."""
+    with server.client(socket_timeout=0.1, max_connections=2) as client:
+        backend = RedisBackend(client=client, namespace=namespace)
+        backend.wait_many([], 1)
+        assert backend._reader is not None
+        connection = backend._reader._connection
+        assert connection.socket_timeout > 0.1
+        backend._disconnect()
+
+        assert connection.socket_timeout == 0.1
+        assert client.ping()
+
+
+def test_namespaces_do_not_meet(redis_client: redis.Redis, namespace: str) -> None:
+    """One server serves many."""
+    RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
+    other = RedisBackend(client=redis_client, namespace=f"{namespace}-other")
+
+    assert not other.poll(b"a")
+    assert other.wait_many([b"a"], 1) is None
+
+
+def test_what_is_not_ours_is_ignored(
+    redis_client: redis.Redis, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With one log line each, and the next entry is heard."""
+    with Following(RedisBackend(client=redis_client, namespace=namespace), b"a") as following:
+        redis_client.xadd(f"{{{namespace}}}:log", {"something": "else"})
+        redis_client.xadd(f"{{{namespace}}}:log", {"k": "b", "v": "", "e": "soon"})
+        RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
+        wait_until(lambda: following.heard == [b"a"])
+
+    assert following.errors == []
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    assert "none of ours" in caplog.text
+
+
+def test_the_backend_of_a_url(redis_url: str, namespace: str) -> None:
+    """The URL's own parameters go before ours."""
+    backend = RedisBackend.from_url(f"{redis_url}?socket_timeout=2", namespace=namespace)
+
+    backend.notify(b"a", LONG)
+
+    assert backend.poll(b"a")
+    assert backend.client.get_connection_kwargs()["socket_timeout"] == 2
+    assert backend.client.get_connection_kwargs()["socket_connect_timeout"] == 5
+    backend.client.close()
+
+
+def test_without_anything_it_is_the_server_of_this_machine() -> None:
+    """It works out of the box, and connects when it is used."""
+    backend = RedisBackend()
+
+    assert backend.client.get_connection_kwargs()["port"] == 6379
+    assert backend.client.get_connection_kwargs()["socket_timeout"] == 5
+
+
+@pytest.mark.parametrize("wrong", ["redis://x", object(), redis.asyncio.Redis()])
+def test_what_is_no_client_is_refused(wrong: object) -> None:
+    """At once, with what is needed."""
+    with pytest.raises(TypeError, match="client of redis-py"):
+        RedisBackend(client=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", "{x}", None, b"x"])
+def test_what_is_no_namespace_is_refused(redis_client: redis.Redis, wrong: Any) -> None:
+    """At once, with what is needed."""
+    with pytest.raises(ValueError, match="without braces"):
+        RedisBackend(client=redis_client, namespace=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["localhost:6379", "http://localhost", "redis://localhost:port"])
+def test_a_bad_url_is_refused(wrong: str) -> None:
+    """At once, by redis-py."""
+    with pytest.raises(ValueError, match=r"scheme|port|Port"):
+        RedisBackend.from_url(wrong)

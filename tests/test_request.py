@@ -1,0 +1,101 @@
+"""Abort requests in bytes, and message ids as keys."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dramatiq_abort import AbortMode, AbortRequest, InvalidRequest
+from dramatiq_abort.request import MAX_MESSAGE_ID, MAX_TIME, MAX_VALUE, key_of
+
+times = st.integers(0, MAX_TIME)
+
+
+@given(st.builds(AbortRequest, st.sampled_from(AbortMode), st.integers(1, MAX_TIME), times))
+def test_a_request_comes_back_from_its_bytes(request: AbortRequest) -> None:
+    """What is asked is what arrives."""
+    assert AbortRequest.decode(request.encode()) == request
+
+
+@given(times)
+def test_a_plain_abort_needs_no_bytes(ttl: int) -> None:
+    """So that it costs next to no memory, and a backend without values can carry it."""
+    assert AbortRequest(ttl=ttl).encode() == b""
+    assert AbortRequest.decode(b"") == AbortRequest()
+
+
+def test_fields_of_a_later_version_are_ignored() -> None:
+    """Its aborts must not be lost."""
+    assert AbortRequest.decode(b'{"mode":"cancel","colour":"red"}') == AbortRequest(AbortMode.CANCEL)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"abort",
+        b"[]",
+        b"1",
+        b"null",
+        b"\xff\xfe",
+        b"{",
+        b'{"mode":"stop"}',
+        b'{"mode":["abort"]}',
+        b'{"grace":-1}',
+        b'{"grace":1.5}',
+        b'{"grace":true}',
+        b'{"grace":"1"}',
+        b'{"grace":1e400}',
+        b'{"grace":NaN}',
+        b'{"ttl":%d}' % (MAX_TIME + 1),
+        b"[" * MAX_VALUE,
+        b'{"mode":"abort"}' + b" " * MAX_VALUE,
+        b'{"grace":' + b"9" * 4000 + b"0}",
+    ],
+)
+def test_what_is_no_request_is_refused(value: bytes) -> None:
+    """With an error of ours, which names what is wrong."""
+    with pytest.raises(InvalidRequest):
+        AbortRequest.decode(value)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_any_bytes_are_a_request_or_refused(value: bytes) -> None:
+    """Nothing else comes out."""
+    try:
+        request = AbortRequest.decode(value)
+    except InvalidRequest:
+        return
+    assert isinstance(request.mode, AbortMode)
+
+
+@pytest.mark.parametrize(
+    ("grace", "ttl", "ttl_left", "left"),
+    [(5_000, 90_000, 90_000, 5_000), (5_000, 90_000, 88_000, 3_000), (5_000, 90_000, 10, 0), (5_000, 90_000, 95_000, 5_000)],
+)
+def test_the_grace_that_is_left_follows_from_the_time_to_live(grace: int, ttl: int, ttl_left: int, left: int) -> None:
+    """So no two clocks are compared."""
+    assert AbortRequest(grace=grace, ttl=ttl).grace_left(ttl_left) == left
+
+
+@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=100), st.text(st.characters(codec="utf-8"), min_size=1, max_size=100))
+def test_each_message_id_has_a_key_of_its_own(one: str, other: str) -> None:
+    """Two messages never share a request."""
+    assert (key_of(one) == key_of(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "match"),
+    [
+        (None, TypeError, "message.message_id"),
+        (7, TypeError, "message.message_id"),
+        (b"id", TypeError, "message.message_id"),
+        ("", ValueError, "1 to 512 bytes"),
+        ("x" * (MAX_MESSAGE_ID + 1), ValueError, "1 to 512 bytes"),
+        ("\ud800", ValueError, "UTF-8"),
+    ],
+)
+def test_what_is_no_message_id_is_refused(wrong: object, error: type[Exception], match: str) -> None:
+    """With what to pass instead."""
+    with pytest.raises(error, match=match):
+        key_of(wrong)  # type: ignore[arg-type]

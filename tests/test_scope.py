@@ -1,0 +1,274 @@
+"""The interrupt core by itself: one set of tests for both of them."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import PATIENCE, run_forever, set_async_exception, wait_until_it_waits
+
+from dramatiq_abort.interrupt import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+
+class Stop(BaseException):
+    """What the tests interrupt with."""
+
+
+class Foreign(BaseException):
+    """What somebody else interrupts with."""
+
+
+class Target:
+    """A thread that runs a function in a scope, and then looks whether anything comes up behind it."""
+
+    def __init__(self, core: ModuleType, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        self.scope = core.Scope()
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.late: BaseException | None = None
+        self._call = function, args, kwargs
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            try:
+                self.result = self.scope.run(*self._call)
+            except BaseException as error:  # noqa: BLE001
+                self.error = error
+            for _ in range(1000):
+                pass
+        except BaseException as error:  # noqa: BLE001
+            self.late = error
+
+    def join(self) -> Target:
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+        return self
+
+
+def test_a_scope_is_a_plain_call(core: ModuleType) -> None:
+    """Arguments go in and the result comes out."""
+    assert core.Scope().run(int, ("ff",), {"base": 16}) == 255
+    assert core.Scope().run(dict) == {}
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), StopIteration(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_the_function_raises_comes_out(core: ModuleType, error: BaseException) -> None:
+    """The same instance, with the function in its traceback."""
+
+    def function() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        core.Scope().run(function)
+
+    assert caught.value is error
+    assert "function" in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+
+
+def test_a_scope_runs_once(core: ModuleType) -> None:
+    """Its state is that of one call."""
+    scope = core.Scope()
+    scope.run(int)
+
+    with pytest.raises(RuntimeError, match="make a new Scope"):
+        scope.run(int)
+
+
+def test_an_interrupt_is_raised_in_the_function(core: ModuleType) -> None:
+    """It comes up inside of the function, which can catch it, and answers RAISED however often it is asked."""
+    started = threading.Event()
+    seen = []
+
+    def function() -> str:
+        try:
+            run_forever(started)
+        except Stop as stop:
+            seen.append(stop)
+        return "went on"
+
+    target = Target(core, function)
+    assert started.wait(PATIENCE)
+    answers = {target.scope.interrupt(Stop) for _ in range(100)}
+    target.join()
+
+    assert answers <= {Answer.RAISED, Answer.CLOSED}
+    assert target.result == "went on"
+    assert len(seen) == 1
+    assert target.late is None
+
+
+def test_an_interrupt_before_the_opening_is_raised_instead_of_the_call(core: ModuleType) -> None:
+    """It waits, and the function is not called."""
+    scope = core.Scope()
+    calls: list[int] = []
+
+    assert scope.interrupt(Stop) is Answer.WAITING
+    with pytest.raises(Stop):
+        scope.run(calls.append, (1,))
+
+    assert calls == []
+    assert scope.interrupt(Stop) is Answer.CLOSED
+
+
+def test_an_interrupt_after_the_closing_does_nothing(core: ModuleType) -> None:
+    """Neither after a return nor after an exception."""
+    returned, raised = core.Scope(), core.Scope()
+    returned.run(int)
+    with pytest.raises(ValueError, match="invalid literal"):
+        raised.run(int, ("x",))
+
+    assert returned.interrupt(Stop) is Answer.CLOSED
+    assert raised.interrupt(Stop) is Answer.CLOSED
+
+
+@pytest.mark.parametrize("wrong", [None, "Stop", Stop(), int])
+def test_only_exception_classes_interrupt(core: ModuleType, wrong: object) -> None:
+    """Anything else is refused, and leaves the scope as it was."""
+    scope = core.Scope()
+
+    with pytest.raises(TypeError):
+        scope.interrupt(wrong)
+
+    assert scope.run(int) == 0
+
+
+def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
+    """An exception that is on its way when the function returns is cleared (3.2)."""
+    lock = threading.Lock()
+    lock.acquire()
+    target = Target(core, lock.acquire)
+    wait_until_it_waits(target.thread)
+
+    assert target.scope.interrupt(Stop) is Answer.RAISED
+    lock.release()
+    target.join()
+
+    assert target.result is True
+    assert target.error is None
+    assert target.late is None
+
+
+def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
+    """An exception that is on its way when the function raises is cleared, too (3.2)."""
+    target = Target(core, queue.SimpleQueue[None]().get, timeout=0.2)
+    wait_until_it_waits(target.thread)
+
+    assert target.scope.interrupt(Stop) is Answer.RAISED
+    target.join()
+
+    assert isinstance(target.error, queue.Empty)
+    assert target.late is None
+
+
+def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
+    """Interrupts at about the moment of the return come up inside or not at all, and no result is lost (3.1, 3.2)."""
+    calls = 3_000
+    scopes: list[Any] = [core.Scope()]
+    counts = dict.fromkeys(["completed", "interrupted", "outside", "wrong"], 0)
+    rng = random.Random(1)
+
+    def function(steps: int) -> int:
+        for _ in range(steps):
+            pass
+        return steps
+
+    def work() -> None:
+        for _ in range(calls):
+            try:
+                steps = rng.randrange(300)
+                scopes[0] = scope = core.Scope()
+                try:
+                    result = scope.run(function, (steps,))
+                except Stop:
+                    counts["interrupted"] += 1
+                else:
+                    counts["completed" if result == steps else "wrong"] += 1
+                for _ in range(20):
+                    pass
+            except Stop:
+                counts["outside"] += 1
+        scopes[0] = None
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    while (scope := scopes[0]) is not None:
+        scope.interrupt(Stop)
+    thread.join()
+
+    assert counts["outside"] == 0
+    assert counts["wrong"] == 0
+    assert counts["completed"] + counts["interrupted"] == calls
+    assert counts["interrupted"] > 0
+    assert counts["completed"] > 0
+
+
+def test_somebody_elses_exception_stays(core: ModuleType) -> None:
+    """One that is on its way when the scope closes comes up behind it (3.3)."""
+    lock = threading.Lock()
+    lock.acquire()
+    target = Target(core, lock.acquire)
+    wait_until_it_waits(target.thread)
+
+    set_async_exception(target.thread, Foreign)
+    lock.release()
+    target.join()
+
+    assert isinstance(target.late or target.error, Foreign)
+
+
+def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
+    """The slot is taken: the answer says so, and a second try succeeds when it is free (3.3)."""
+    if core.__name__.endswith("_py"):
+        pytest.skip("the pure-Python core cannot read the slot")
+    lock = threading.Lock()
+    lock.acquire()
+    raised = threading.Event()
+    seen = []
+
+    def function() -> None:
+        try:
+            lock.acquire()
+        except Foreign as foreign:
+            seen.append(type(foreign))
+        run_forever(raised)
+
+    target = Target(core, function)
+    wait_until_it_waits(target.thread)
+    set_async_exception(target.thread, Foreign)
+    assert target.scope.interrupt(Stop) is Answer.TAKEN
+    lock.release()
+    assert raised.wait(PATIENCE)
+    assert target.scope.interrupt(Stop) is Answer.RAISED
+    target.join()
+
+    assert seen == [Foreign]
+    assert isinstance(target.error, Stop)
+
+
+def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
+    """A thread can be gone without closing its scope: here in the child of a fork."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork here")
+    started = threading.Event()
+    target = Target(core, run_forever, started)
+    assert started.wait(PATIENCE)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if target.scope.interrupt(Stop) is Answer.CLOSED else 1)
+    status = os.waitpid(pid, 0)[1]
+    target.scope.interrupt(Stop)
+    target.join()
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert isinstance(target.error, Stop)

@@ -1,0 +1,274 @@
+"""Shields: the rules, each with a test, for both cores."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import PATIENCE, run_forever, wait_until_it_waits
+from test_scope import Stop, Target
+
+from dramatiq_abort.interrupt import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+
+@contextmanager
+def inside_of(core: ModuleType, body: Any) -> Iterator[tuple[Target, threading.Event]]:
+    """A thread that runs ``body(scope, reached, go_on)``: reached inside of the shield, then told to go on."""
+    reached, go_on = threading.Event(), threading.Event()
+    holder: list[Any] = []
+    ready = threading.Event()
+
+    def function() -> Any:
+        assert ready.wait(PATIENCE)
+        return body(holder[0].scope, reached, go_on)
+
+    target = Target(core, function)
+    holder.append(target)
+    ready.set()
+    assert reached.wait(PATIENCE)
+    yield target, go_on
+    go_on.set()
+    target.join()
+
+
+def test_an_interrupt_waits_for_the_shields_end(core: ModuleType) -> None:
+    """It is raised on the way out, after everything inside has been done."""
+    order = []
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        try:
+            with scope.shield():
+                reached.set()
+                assert go_on.wait(PATIENCE)
+                order.append("inside")
+            order.append("behind")
+        except Stop:
+            order.append("raised")
+            raise
+
+    with inside_of(core, body) as (target, _):
+        assert target.scope.interrupt(Stop) is Answer.WAITING
+        assert target.scope.interrupt(Stop) is Answer.WAITING
+
+    assert order == ["inside", "raised"]
+    assert isinstance(target.error, Stop)
+    assert target.late is None
+
+
+def test_only_the_outermost_shields_end_raises(core: ModuleType) -> None:
+    """Shields nest."""
+    order = []
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        with scope.shield():
+            with scope.shield():
+                reached.set()
+                assert go_on.wait(PATIENCE)
+            order.append("between")
+            with scope.shield():
+                order.append("second")
+        order.append("behind")
+
+    with inside_of(core, body) as (target, _):
+        target.scope.interrupt(Stop)
+
+    assert order == ["between", "second"]
+    assert isinstance(target.error, Stop)
+
+
+def test_a_shield_without_an_interrupt_does_nothing(core: ModuleType) -> None:
+    """And an interrupt behind it is raised as ever."""
+    scope = core.Scope()
+
+    def function() -> str:
+        with scope.shield(), scope.shield():
+            return "done"
+
+    assert scope.run(function) == "done"
+
+    started = threading.Event()
+
+    def body(scope: Any, reached: threading.Event, _: threading.Event) -> None:
+        with scope.shield():
+            pass
+        reached.set()
+        run_forever(started)
+
+    with inside_of(core, body) as (target, _):
+        assert started.wait(PATIENCE)
+        assert target.scope.interrupt(Stop) is Answer.RAISED
+
+    assert isinstance(target.error, Stop)
+
+
+def test_an_exception_that_leaves_the_shield_is_the_context(core: ModuleType) -> None:
+    """What went wrong inside is not forgotten."""
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        with scope.shield():
+            reached.set()
+            assert go_on.wait(PATIENCE)
+            raise ValueError("inside")
+
+    with inside_of(core, body) as (target, _):
+        target.scope.interrupt(Stop)
+
+    assert isinstance(target.error, Stop)
+    assert isinstance(target.error.__context__, ValueError)
+
+
+def test_a_return_through_the_shield_is_aborted(core: ModuleType) -> None:
+    """The function has not returned when the shield ends."""
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> str:
+        with scope.shield():
+            reached.set()
+            assert go_on.wait(PATIENCE)
+            return "done"
+
+    with inside_of(core, body) as (target, _):
+        target.scope.interrupt(Stop)
+
+    assert target.result is None
+    assert isinstance(target.error, Stop)
+
+
+def test_an_exception_on_its_way_comes_up_before_the_shield(core: ModuleType) -> None:
+    """It does not slip in with the thread that was in C code when it was set."""
+    lock = threading.Lock()
+    lock.acquire()
+    inside = []
+
+    def body(scope: Any, reached: threading.Event, _: threading.Event) -> None:
+        shield = scope.shield()
+        reached.set()
+        with lock, shield:
+            inside.append(True)
+
+    with inside_of(core, body) as (target, _):
+        wait_until_it_waits(target.thread)
+        assert target.scope.interrupt(Stop) is Answer.RAISED
+        lock.release()
+        target.join()
+
+    assert inside == []
+    assert isinstance(target.error, Stop)
+    assert not lock.locked()
+
+
+def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
+    """In another thread it does nothing, and outside of a scope neither."""
+    inside_other = []
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        def other() -> None:
+            assert go_on.wait(PATIENCE)
+            with scope.shield():
+                inside_other.append(scope.interrupt(Stop))
+
+        threading.Thread(target=other, daemon=True).start()
+        reached.set()
+        run_forever()
+
+    with inside_of(core, body) as (target, _):
+        pass
+
+    assert inside_other == [Answer.RAISED]
+    assert isinstance(target.error, Stop)
+    with core.Scope().shield():
+        pass
+
+
+def test_a_shield_is_entered_once(core: ModuleType) -> None:
+    """Each with statement has a shield of its own."""
+    scope = core.Scope()
+
+    def function() -> None:
+        shield = scope.shield()
+        with shield, pytest.raises(RuntimeError, match="call shield"):
+            shield.__enter__()
+
+    scope.run(function)
+
+
+def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) -> None:
+    """The exception that has been waiting goes to the scope's thread."""
+    closed = []
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        def generator() -> Iterator[None]:
+            with scope.shield():
+                yield
+
+        opened = generator()
+        next(opened)
+        reached.set()
+        assert go_on.wait(PATIENCE)
+
+        def close() -> None:
+            opened.close()
+            closed.append(True)
+
+        thread = threading.Thread(target=close, daemon=True)
+        thread.start()
+        run_forever()
+
+    with inside_of(core, body) as (target, _):
+        assert target.scope.interrupt(Stop) is Answer.WAITING
+
+    assert isinstance(target.error, Stop)
+    assert closed == [True]
+
+
+def test_a_shield_that_is_never_left_ends_with_the_scope(core: ModuleType) -> None:
+    """A call that completes keeps its result, whatever a forgotten generator holds."""
+    kept = []
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> str:
+        def generator() -> Iterator[None]:
+            with scope.shield():
+                yield
+
+        kept.append(generator())
+        next(kept[0])
+        reached.set()
+        assert go_on.wait(PATIENCE)
+        return "done"
+
+    with inside_of(core, body) as (target, _):
+        assert target.scope.interrupt(Stop) is Answer.WAITING
+
+    kept.clear()
+    assert target.result == "done"
+    assert target.late is None
+
+
+def test_an_outer_scopes_interrupt_waits_for_an_inner_scopes_shield(core: ModuleType) -> None:
+    """What is raised for the outer one would cut the shielded part as well."""
+    if core.__name__.endswith("_py"):
+        pytest.skip("the pure-Python core does not know which scopes nest")
+    order = []
+
+    def body(outer: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        inner = core.Scope()
+
+        def function() -> None:
+            with inner.shield():
+                reached.set()
+                assert go_on.wait(PATIENCE)
+                order.append("inside")
+            order.append("behind")
+
+        inner.run(function)
+
+    with inside_of(core, body) as (target, _):
+        assert target.scope.interrupt(Stop) is Answer.WAITING
+
+    assert order == ["inside"]
+    assert isinstance(target.error, Stop)

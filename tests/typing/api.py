@@ -1,0 +1,88 @@
+"""The public interface as type checkers see it. Nobody runs this file: mypy reads it, strictly."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import redis
+from typing_extensions import assert_type
+
+from dramatiq_abort import (
+    Abort,
+    Abortable,
+    AbortMode,
+    Event,
+    EventBackend,
+    __version__,
+    abort,
+    abort_requested,
+    shield,
+)
+from dramatiq_abort.backends import RedisBackend, StubBackend
+from dramatiq_abort.interrupt import IMPLEMENTATION, SUPPORTED, Answer, Scope
+
+assert_type(__version__, str)
+
+# Backends.
+assert_type(StubBackend(), StubBackend)
+assert_type(RedisBackend(), RedisBackend)
+assert_type(RedisBackend(client=redis.Redis(), namespace="mine"), RedisBackend)
+backend: EventBackend = RedisBackend.from_url("redis://localhost", namespace="mine", socket_timeout=1)
+assert_type(backend.notify(b"key", 1_000), None)
+assert_type(backend.poll(b"key"), bool)
+assert_type(backend.wait_many([b"key"], 100), bytes | None)
+assert_type(backend.signal([Event(b"key", b"value", 1_000)]), None)
+assert_type(backend.read(b"key"), Event | None)
+assert_type(backend.revoke(b"key"), bool)
+RedisBackend(redis.Redis())  # type: ignore[call-arg]  # a client has a name
+
+
+class ThreeMethods(EventBackend):
+    """All that a backend must have."""
+
+    def notify(self, key: bytes, ttl: int) -> None: ...
+
+    def poll(self, key: bytes) -> bool:
+        return bool(key)
+
+    def wait_many(self, keys: object, timeout: int) -> bytes | None: ...
+
+
+# The middleware.
+middleware = Abortable(backend=ThreeMethods(), abortable=False, abort_ttl=1_000, fail_skipped=True)
+assert_type(Abortable(), Abortable)
+assert_type(middleware.backend, EventBackend)
+Abortable(backend)  # type: ignore[call-arg]  # the backend has a name
+
+# The functions, by position in the order that 1.2 has, and by name.
+assert_type(abort("id"), None)
+assert_type(abort("id", middleware, 1_000, AbortMode.CANCEL, 500), None)
+abort("id", middleware=middleware, abort_ttl=1_000, mode=AbortMode.ABORT, abort_timeout=500)
+abort("id", mode="abort")  # type: ignore[arg-type]  # a mode is no string
+assert_type(abort_requested(), float | None)
+assert_type(abort_requested("id", middleware), float | None)
+assert_type(shield(), AbstractContextManager[None])
+
+# A shield swallows nothing, so what comes after it is reached only through it.
+try:
+    with shield():
+        inside = 1
+    assert_type(inside, int)
+except Abort as caught:
+    assert_type(caught.message_id, str | None)
+
+
+# The core by itself.
+def task(number: int, *, text: str) -> list[str]:
+    """Do something."""
+    return [text] * number
+
+
+scope = Scope()
+assert_type(scope.run(task, (2,), {"text": "x"}), list[str])
+assert_type(scope.run(dict[str, int]), dict[str, int])
+assert_type(scope.interrupt(Abort), Answer)
+assert_type(scope.shield(), AbstractContextManager[None])
+scope.interrupt(Abort())  # type: ignore[arg-type]  # a class, not an instance
+assert_type(IMPLEMENTATION, str)
+assert_type(SUPPORTED, bool)
