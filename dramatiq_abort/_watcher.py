@@ -48,6 +48,7 @@ class Watcher:
     def stop(self) -> None:
         """Return when all threads have ended."""
         self._stopping.set()
+        self._backend.wake()
         self._thread.join()
         self._deadlines.stop()
 

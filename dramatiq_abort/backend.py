@@ -63,6 +63,12 @@ class EventBackend(abc.ABC):
           bytes | None: The key, or None when the time is over.
         """
 
+    def wake(self) -> None:
+        """Let a ``wait_many`` that is under way return None soon, as when its worker stops.
+
+        Without this it returns when its time is over.
+        """
+
     def signal(self, events: Iterable[Event]) -> None:
         """Signal many events at once.
 

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from support import wait_until
+from support import wait_until, wait_until_it_waits
 
 from dramatiq_abort import Event, EventBackend, UnsupportedByBackend
 from dramatiq_abort.backends import StubBackend
@@ -88,6 +88,22 @@ def test_the_keys_may_grow_while_it_waits(make_backend: Callable[[], EventBacken
     thread.join(10)
 
     assert heard == [b"a"]
+
+
+def test_a_waiting_backend_can_be_woken(make_backend: Callable[[], EventBackend]) -> None:
+    """A worker that stops need not wait for the time-out; and the next wait is a whole one."""
+    backend = make_backend()
+    for _ in range(3):
+        heard: list[bytes | None] = []
+        thread = threading.Thread(target=lambda heard=heard: heard.append(backend.wait_many([b"a"], LONG)), daemon=True)
+        thread.start()
+        wait_until_it_waits(thread)
+        backend.wake()
+        thread.join(10)
+        assert heard == [None]
+
+    make_backend().notify(b"a", LONG)
+    assert backend.wait_many([b"a"], LONG) == b"a"
 
 
 def test_an_event_carries_a_value_and_its_time(make_backend: Callable[[], EventBackend]) -> None:

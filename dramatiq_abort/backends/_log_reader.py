@@ -54,6 +54,10 @@ class LogReader:
         words = ("XREAD", "COUNT", _COUNT, "BLOCK", max(1, wait), "STREAMS", self._log, last_id)
         return list(_entries(self._client.execute_command(*words, **{NEVER_DECODE: True})))
 
+    def cut(self) -> None:
+        """Let a ``read`` that is under way in another thread fail at once."""
+        self._connection.disconnect()
+
     def close(self) -> None:
         """Give the connection back to the pool, unconnected and as it was."""
         self._connection.disconnect()

@@ -34,7 +34,7 @@ class Script:
 
 
 #: retention, then key, value and time to live of each event. A tombstone never ends before an earlier one of the
-#: same key would have. What is over is removed on the way, a bounded number at a time.
+#: same key would have. What is over is removed on the way, a bounded number at a time. Returns when each will end.
 SIGNAL: Final = Script("""
 local retention = tonumber(ARGV[1])
 local over = redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 1000)
@@ -43,6 +43,7 @@ if #over > 0 then
     redis.call('HDEL', values, unpack(over))
 end
 local longest = redis.call('PTTL', index)
+local ends = {}
 for i = 2, #ARGV, 3 do
     local key, value, ttl = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
     local before = redis.call('ZSCORE', index, key)
@@ -50,6 +51,7 @@ for i = 2, #ARGV, 3 do
         ttl = math.max(ttl, before - now)
     end
     longest = math.max(longest, ttl)
+    ends[#ends + 1] = now + ttl
     redis.call('ZADD', index, now + ttl, key)
     if value ~= '' then
         redis.call('HSET', values, key, value)
@@ -61,7 +63,7 @@ end
 redis.call('PEXPIRE', index, longest)
 redis.call('PEXPIRE', values, longest)
 redis.call('PEXPIRE', log, retention)
-return 1
+return ends
 """)
 
 #: key. Returns what is left of its time and its value, or nil.

@@ -73,6 +73,7 @@ class RedisBackend(EventBackend):
         self._mirror: Final = Tombstones(self._server_now)
         self._fresh_until = 0.0
         self._lost = False
+        self._woken = False
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = "dramatiq-abort", **parameters: Any) -> RedisBackend:
@@ -96,7 +97,11 @@ class RedisBackend(EventBackend):
         remaining = iter(events)
         while step := list(islice(remaining, _STEP)):
             words = [word for event in step for word in (event.key, event.value, event.ttl)]
-            self._run(SIGNAL, _RETENTION, *words)
+            ends = self._run(SIGNAL, _RETENTION, *words)
+            # What this process asks for itself, its mirror knows before its own connection brings it back.
+            if self._reader is not None:
+                for event, end in zip(step, ends, strict=True):
+                    self._mirror.add(event.key, event.value, end)
 
     def poll(self, key: bytes) -> bool:
         # While the connection is lost, asking would only make the message wait: what the mirror does not know is
@@ -127,8 +132,15 @@ class RedisBackend(EventBackend):
                     return key
                 left = int((deadline - time.monotonic()) * 1000)
                 self._follow(min(left, _LONGEST_WAIT))
-                if left <= 0:
+                if left <= 0 or self._woken:
+                    self._woken = False
                     return self._mirror.hand_out(keys)
+
+    def wake(self) -> None:
+        self._woken = True
+        reader = self._reader
+        if reader is not None:
+            reader.cut()
 
     def _follow(self, wait: int) -> None:
         """Bring the mirror up to date, and if it is, wait for the next change."""
@@ -138,9 +150,11 @@ class RedisBackend(EventBackend):
             else:
                 for self._last_id, fields in self._reader.read(self._last_id, wait):
                     self._apply(fields)
-        except BaseException:
-            self._lost = True
+        except Exception:
             self._disconnect()
+            if self._woken:
+                return
+            self._lost = True
             raise
         self._lost = False
         self._fresh_until = time.monotonic() + _FRESH / 1000

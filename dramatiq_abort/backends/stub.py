@@ -26,6 +26,7 @@ class StubBackend(EventBackend):
 
     def __init__(self) -> None:
         self._changed = Condition()
+        self._woken = False
         self._tombstones = Tombstones(_now)
 
     def notify(self, key: bytes, ttl: int, value: bytes = b"") -> None:
@@ -52,5 +53,19 @@ class StubBackend(EventBackend):
             return self._tombstones.discard(key)
 
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
+        key: bytes | None = None
+
+        def heard() -> bool:
+            nonlocal key
+            key = self._tombstones.hand_out(keys)
+            return key is not None or self._woken
+
         with self._changed:
-            return self._changed.wait_for(lambda: self._tombstones.hand_out(keys), timeout / 1000)
+            self._changed.wait_for(heard, timeout / 1000)
+            self._woken = False
+        return key
+
+    def wake(self) -> None:
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
