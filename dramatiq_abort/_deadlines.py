@@ -42,13 +42,7 @@ class Deadlines:
         answer = running.interrupt()
         if answer is Answer.TAKEN:
             self._add(time.monotonic() + _TRY_AGAIN, running)
-        elif answer is Answer.UNSUPPORTED:
-            self._logger.warning(
-                "Message %s was to be aborted, but this interpreter cannot interrupt a thread: "
-                "its function must ask abort_requested().",
-                running.message_id,
-            )
-        elif answer is not Answer.CLOSED:
+        elif answer in {Answer.RAISED, Answer.WAITING}:
             self._logger.info("Aborting message %s of actor %s.", running.message_id, running.actor_name)
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
+from . import interrupt
 from ._current import current
 from ._running import Running, RunningMessages
 from ._watcher import Watcher
@@ -92,6 +93,11 @@ class Abortable(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
+        if not interrupt.SUPPORTED:
+            self.logger.warning(
+                "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
+                "ends only if its function asks abort_requested()."
+            )
         if self._watcher is None:
             self._watcher = Watcher(self.backend, self._running, self.logger)
             self._watcher.start()

@@ -1,0 +1,247 @@
+"""What cannot be done is said clearly, at the call, and nothing is half done."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.middleware import MiddlewareError
+from support import PATIENCE, free_port, wait_until
+
+import dramatiq_abort
+from dramatiq_abort import (
+    Abortable,
+    AbortError,
+    AbortMode,
+    BackendError,
+    ConfigurationError,
+    UnsupportedByBackend,
+    abort,
+    abort_requested,
+    interrupt,
+)
+from dramatiq_abort.backends import RedisBackend, StubBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dramatiq_abort import EventBackend
+
+
+class Recording(StubBackend):
+    """Keeps what is signaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signaled: list[Any] = []
+
+    def signal(self, events: Any) -> None:
+        self.signaled += events
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda m: abort(None, m), TypeError, "message id"),
+        (lambda m: abort("", m), ValueError, "message id"),
+        (lambda m: abort("id", m, -1), ValueError, "abort_ttl is from 1"),
+        (lambda m: abort("id", m, 0), ValueError, "abort_ttl is from 1"),
+        (lambda m: abort("id", m, 1.5), TypeError, "abort_ttl is an integer, in milliseconds"),
+        (lambda m: abort("id", m, True), TypeError, "abort_ttl is an integer"),
+        (lambda m: abort("id", m, 10**20), ValueError, "abort_ttl is from 1 to"),
+        (lambda m: abort("id", m, abort_timeout=-1), ValueError, "abort_timeout is from 0"),
+        (lambda m: abort("id", m, abort_timeout="5"), TypeError, "abort_timeout is an integer"),
+        (lambda m: abort("id", m, mode="cancel"), TypeError, "AbortMode.CANCEL"),
+        (lambda m: abort("id", "middleware"), TypeError, "middleware is the broker's Abortable"),
+        (lambda m: abort_requested(7, m), TypeError, "message id"),
+        (lambda m: abort_requested("", m), ValueError, "message id"),
+    ],
+)
+def test_a_wrong_parameter_is_named(call: Callable[[Any], None], error: type[Exception], match: str) -> None:
+    """With what to pass instead, and no request is made."""
+    backend = Recording()
+
+    with pytest.raises(error, match=match):
+        call(Abortable(backend=backend))
+
+    assert backend.signaled == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "error", "match"),
+    [
+        ({"backend": "redis://"}, TypeError, "EventBackend"),
+        ({"backend": StubBackend}, TypeError, "EventBackend"),
+        ({"abort_ttl": 0}, ValueError, "abort_ttl is from 1"),
+        ({"abort_ttl": 1e3}, TypeError, "abort_ttl is an integer"),
+    ],
+)
+def test_a_wrong_middleware_is_not_made(parameters: dict[str, Any], error: type[Exception], match: str) -> None:
+    """Rather than failing at the first abort."""
+    with pytest.raises(error, match=match):
+        Abortable(**parameters)
+
+
+def test_an_abort_needs_a_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is the RuntimeError that programs for 1.2 expect."""
+    dramatiq.set_broker(StubBroker(middleware=[]))
+
+    with pytest.raises(RuntimeError, match=r"broker.add_middleware\(Abortable\(\)\)") as caught:
+        abort("id")
+    with pytest.raises(ConfigurationError):
+        abort_requested("id")
+
+    assert isinstance(caught.value, AbortError)
+    assert abort_requested() is None
+
+
+def test_two_of_it_are_an_error() -> None:
+    """When the second one meets an actor, or the first one does."""
+    broker = StubBroker(middleware=[Abortable(), Abortable()])
+    with pytest.raises(ConfigurationError, match="two Abortable"):
+        dramatiq.actor(broker=broker)(print)
+
+    broker = StubBroker(middleware=[Abortable()])
+    dramatiq.actor(broker=broker)(print)
+    with pytest.raises(ConfigurationError, match="two Abortable"):
+        broker.add_middleware(Abortable())
+    dramatiq.set_broker(broker)
+    with pytest.raises(ConfigurationError, match="two Abortable"):
+        abort("id")
+
+
+def test_a_broker_that_it_does_not_know_needs_a_backend() -> None:
+    """The error says what to pass, as soon as an actor is declared."""
+
+    class OtherBroker(dramatiq.Broker):
+        def declare_queue(self, queue_name: str) -> None: ...
+
+    broker = OtherBroker(middleware=[Abortable()])
+    broker.queues = {}
+
+    with pytest.raises(MiddlewareError, match=r"OtherBroker.*RedisBackend.from_url"):
+        dramatiq.actor(broker=broker)(print)
+
+
+def test_a_middleware_that_is_on_no_broker_has_no_backend() -> None:
+    """Unless it was given one."""
+    with pytest.raises(ConfigurationError, match="add the Abortable to its broker"):
+        abort("id", Abortable())
+
+
+def test_the_backend_goes_with_the_broker(redis_url: str) -> None:
+    """A RedisBroker's own client and namespace, and a StubBackend on a StubBroker."""
+    from dramatiq.brokers.redis import RedisBroker
+
+    on_redis, on_stub = Abortable(), Abortable()
+    broker = RedisBroker(url=redis_url, namespace="mine", middleware=[on_redis])
+    dramatiq.actor(broker=broker)(print)
+    dramatiq.actor(broker=StubBroker(middleware=[on_stub]))(print)
+
+    assert isinstance(on_redis.backend, RedisBackend)
+    assert on_redis.backend.client is broker.client
+    assert on_redis.backend._keys[0] == "{mine-abort}:index"
+    assert isinstance(on_stub.backend, StubBackend)
+    broker.close()
+    broker.client.close()
+
+
+def test_a_redis_that_is_down_is_an_error_in_a_client() -> None:
+    """Ours, with redis-py's as its cause."""
+    backend = RedisBackend.from_url(f"redis://127.0.0.1:{free_port()}", retry=None)
+    middleware = Abortable(backend=backend)
+
+    with pytest.raises(BackendError, match="message id was not aborted: ConnectionError") as caught:
+        abort("id", middleware)
+    with pytest.raises(BackendError, match="nothing is known of message id"):
+        abort_requested("id", middleware)
+
+    assert caught.value.__cause__ is not None
+    assert isinstance(caught.value, AbortError)
+
+
+def test_a_redis_that_is_down_is_one_log_line_in_a_worker(caplog: pytest.LogCaptureFixture) -> None:
+    """And the messages run."""
+    caplog.set_level(logging.INFO, "dramatiq_abort")
+    backend = RedisBackend.from_url(f"redis://127.0.0.1:{free_port()}", retry=None)
+    broker = StubBroker(middleware=[Abortable(backend=backend)])
+    calls: list[int] = []
+
+    @dramatiq.actor(broker=broker)
+    def task(number: int) -> None:
+        calls.append(number)
+
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    for number in range(10):
+        task.send(number)
+    broker.join("default", timeout=PATIENCE * 1000)
+    wait_until(lambda: "does not answer" in caplog.text)
+    worker.stop()
+
+    assert sorted(calls) == list(range(10))
+    assert len([record for record in caplog.records if record.levelno >= logging.WARNING]) == 1
+
+
+def test_a_backend_of_three_methods_says_what_it_cannot_do() -> None:
+    """A plain abort works, and nothing else is half done."""
+    from test_backends import ThreeMethods
+
+    backend = ThreeMethods()
+    middleware = Abortable(backend=backend)
+
+    abort("plain", middleware)
+    with pytest.raises(UnsupportedByBackend, match="no mode but ABORT"):
+        abort("other", middleware, mode=AbortMode.CANCEL)
+    with pytest.raises(UnsupportedByBackend, match="no abort_timeout"):
+        abort("other", middleware, abort_timeout=1_000)
+
+    assert abort_requested("plain", middleware) == 0
+    assert abort_requested("other", middleware) is None
+
+
+def test_an_interpreter_that_cannot_interrupt_says_so(
+    backend: EventBackend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As PyPy: one line when the worker boots, and a task that asks can still end by itself."""
+    from dramatiq_abort import _interrupt_py
+
+    monkeypatch.setattr(_interrupt_py, "SUPPORTED", False)
+    monkeypatch.setattr(interrupt, "SUPPORTED", False)
+    monkeypatch.setattr(interrupt, "Scope", _interrupt_py.Scope)
+    broker = StubBroker(middleware=[Abortable(backend=backend)])
+    dramatiq.set_broker(broker)
+    asked: list[float | None] = []
+
+    @dramatiq.actor(broker=broker)
+    def task() -> None:
+        abort(message.message_id)
+        while abort_requested() is None:
+            pass
+        asked.append(abort_requested())
+
+    message = task.message()
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=1)
+    worker.start()
+    broker.enqueue(message)
+    broker.join("default", timeout=PATIENCE * 1000)
+    worker.stop()
+
+    assert asked == [0]
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [line for line in warnings if "cannot interrupt" in line]
+
+
+def test_the_public_names_are_all_there() -> None:
+    """What is public is listed, and what is listed is there."""
+    public = {
+        name
+        for name, value in vars(dramatiq_abort).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("dramatiq_abort")
+    }
+
+    assert public <= set(dramatiq_abort.__all__)
+    assert all(hasattr(dramatiq_abort, name) for name in dramatiq_abort.__all__)
