@@ -1,0 +1,56 @@
+"""The actors that the tests run in real worker processes: ``python -m dramatiq worker_app``."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import dramatiq
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.results import Results
+from dramatiq.results.backends import RedisBackend as RedisResults
+
+from dramatiq_abort import Abort, Abortable, abort_requested, interrupt, shield
+
+broker = RedisBroker(url=os.environ["TEST_REDIS_URL"], namespace=os.environ["TEST_NAMESPACE"])
+broker.add_middleware(Results(backend=RedisResults(client=broker.client), store_results=True))
+broker.add_middleware(Abortable())
+dramatiq.set_broker(broker)
+
+
+def tell(key: str, what: object) -> None:
+    """Tell the test something that it waits for."""
+    broker.client.rpush(key, str(what))
+
+
+@dramatiq.actor(min_backoff=1, max_backoff=1)
+def run(key: str) -> None:
+    """Run until aborted, and tell when that was."""
+    tell(key, interrupt.IMPLEMENTATION)
+    try:
+        while True:
+            time.sleep(0.001)
+    except Abort:
+        now = time.time()
+        tell(key, repr(now))
+        raise
+
+
+@dramatiq.actor
+def finish_in_time(key: str) -> str:
+    """Use the grace period."""
+    tell(key, "started")
+    while (left := abort_requested()) is None:
+        time.sleep(0.001)
+    return f"in time: {0 < left <= 60_000}"
+
+
+@dramatiq.actor
+def protect(key: str) -> None:
+    """Complete a critical section."""
+    with shield():
+        tell(key, "started")
+        while abort_requested() is None:
+            time.sleep(0.001)
+        tell(key, "completed")
+    tell(key, "not aborted")
