@@ -7,7 +7,6 @@ from collections.abc import Collection
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from . import interrupt
 from .errors import Abort
 from .request import AbortMode, key_of
 
@@ -25,11 +24,11 @@ class Running:
 
     __slots__ = ("_begun", "actor_name", "deadline", "key", "message_id", "request", "scope")
 
-    def __init__(self, message_id: str, actor_name: str) -> None:
+    def __init__(self, message_id: str, actor_name: str, scope: Scope) -> None:
         self.message_id = message_id
         self.actor_name = actor_name
         self.key = key_of(message_id)
-        self.scope: Scope = interrupt.Scope()
+        self.scope = scope
         #: The request to abort it, from the moment when this process hears of it.
         self.request: AbortRequest | None = None
         #: When the grace period of that request ends, in seconds on the monotonic clock.

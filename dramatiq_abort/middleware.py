@@ -10,6 +10,7 @@ from dramatiq import get_broker
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
+from dramatiq.threading import is_gevent_active
 
 from . import interrupt
 from ._current import current
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from dramatiq import Actor, Broker, Worker
     from dramatiq.broker import MessageProxy
+
+    from .interrupt import Scope
 
 __all__ = ["Abort", "AbortMode", "Abortable", "abort", "abort_requested", "shield"]
 
@@ -64,6 +67,7 @@ class Abortable(Middleware):
         self.fail_skipped = fail_skipped
         self._backend = backend
         self._running = RunningMessages()
+        self._new_scope = _scopes()
         self._watcher: Watcher | None = None
 
     @property
@@ -93,7 +97,8 @@ class Abortable(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
-        if not interrupt.SUPPORTED:
+        self._new_scope = _scopes()
+        if not (interrupt.SUPPORTED or is_gevent_active()):
             self.logger.warning(
                 "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
                 "ends only if its function asks abort_requested()."
@@ -110,7 +115,7 @@ class Abortable(Middleware):
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         if not self._is_abortable(broker, message):
             return
-        running = Running(message.message_id, message.actor_name)
+        running = Running(message.message_id, message.actor_name, self._new_scope())
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         self._running.add(running)
         current.set(running)
@@ -275,6 +280,15 @@ def _in_scope(fn: Callable[..., Any], actor_name: str, logger: Any) -> Callable[
             raise abort from error
 
     return in_scope
+
+
+def _scopes() -> Callable[[], Scope]:
+    """The kind of scope that goes with the worker threads: those of gevent are greenlets."""
+    if is_gevent_active():
+        from ._greenlets import Scope
+
+        return Scope  # type: ignore[return-value] # it has the same methods
+    return interrupt.Scope
 
 
 def _found(middleware: Abortable | None) -> Abortable:
