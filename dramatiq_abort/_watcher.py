@@ -107,12 +107,11 @@ class Watcher:
             was_down, self._is_down = self._is_down, True
         if not was_down:
             self._logger.error(
-                "The event backend does not answer: %s: %s. Messages are processed as usual; aborts take effect when "
-                "it is back.",
-                type(error).__name__,
+                "The event backend does not answer: %r. Messages are processed as usual; aborts take effect when it is "
+                "back.",
                 error,
-                exc_info=error,
             )
+            self._logger.debug("This is where it failed.", exc_info=error)
 
     def _report_up(self) -> None:
         with self._reporting:

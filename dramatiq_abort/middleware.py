@@ -267,17 +267,17 @@ def _in_scope(fn: Callable[..., Any], actor_name: str, logger: Any) -> Callable[
             return fn(*args, **kwargs)
         try:
             return running.scope.run(fn, args, kwargs)
-        except Abort as abort:
-            abort.write_down(running.message_id)
+        except Abort as aborted:
+            aborted.write_down(running.message_id)
             raise
         except BaseException as error:
             if running.request is None:
                 raise
             # Whatever the function made of it: a message that was to be aborted is not tried again.
             logger.warning("Message %s was being aborted and raised this.", running.message_id, exc_info=True)
-            abort = Abort(f"message {running.message_id} was aborted, and then raised {type(error).__name__}")
-            abort.write_down(running.message_id)
-            raise abort from error
+            terminal = Abort(f"message {running.message_id} was aborted, and then raised {type(error).__name__}")
+            terminal.write_down(running.message_id)
+            raise terminal from error
 
     return in_scope
 

@@ -1,0 +1,128 @@
+"""Watch messages being aborted on a real dramatiq worker: ``make demo``.
+
+Four tasks are stopped in four ways. The demo believes nothing: the tasks, which are in ``demo_actors.py``, write down
+in Redis what happens to them. If that is not what should happen, the worker's log is shown and the status is 1. The
+server and the worker are started in ``demo_stage.py``; DEMO_REDIS_URL names another server to use.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+import dramatiq
+from demo_stage import DemoError, clean_exit, say, stage
+from dramatiq.results import ResultFailure, ResultTimeout
+
+from dramatiq_abort import __version__, abort
+
+#: How long to wait for what should come at once, in seconds.
+PATIENCE = 4
+
+
+def main() -> None:
+    say(f"This is dramatiq-abort {__version__}.")
+    with stage() as tasks:
+        abort_a_running_task(tasks.count)
+        cancel_a_waiting_one(tasks.count)
+        let_one_finish_by_itself(tasks.copy_pages)
+        leave_a_critical_section_alone(tasks.transfer)
+    say("\nAll of this has happened, and nothing is left running.")
+
+
+def abort_a_running_task(count: dramatiq.Actor[[], int]) -> None:
+    say("\n1. Abort a task that is running")
+    message = count.send()
+    told(message, "at work")
+    called = time.time()
+    abort(message.message_id)
+    aborted = told(message, "aborted")
+    check(aborted["pid"] != os.getpid(), "the task ran in this process")
+    say(f"   A task counted, in process {aborted['pid']}, and asked nobody whether to stop.")
+    latency = 1000 * (aborted["time"] - called)
+    say(f"   {latency:.2f} ms after the call of abort(), at {aborted['number']}, Abort was raised in it.")
+    show_failure(message)
+
+
+def cancel_a_waiting_one(count: dramatiq.Actor[[], int]) -> None:
+    say("\n2. Cancel one that waits")
+    message = count.send_with_options(delay=1000)
+    abort(message.message_id)
+    result = result_of(message)
+    check(result is None, f"the result is {result!r}")
+    told_no_more(message)
+    say("   A task was to start in a second. The second is over, and it did not start.")
+    say("   Its result: None, as dramatiq stores it for what is skipped.")
+
+
+def let_one_finish_by_itself(copy_pages: dramatiq.Actor[[], str]) -> None:
+    say("\n3. Give one two seconds to finish by itself")
+    message = copy_pages.send()
+    told(message, "at work")
+    abort(message.message_id, abort_timeout=2000)
+    left = [told(message, action)["milliseconds_left"] for action in ("flushed", "closed", "renamed")]
+    check(2000 >= left[0] > left[1] > left[2] > 0, f"abort_requested() said {left}")
+    result = result_of(message)
+    check(isinstance(result, str), f"the result is {result!r}")
+    told_no_more(message)
+    say("   A task copied pages until abort_requested() told it that it was to stop.")
+    say(f"   It tidied up while {left[0]:.0f}, {left[1]:.0f} and {left[2]:.0f} ms were left, and returned.")
+    say(f"   Its result: {result!r}")
+
+
+def leave_a_critical_section_alone(transfer: dramatiq.Actor[[], str]) -> None:
+    say("\n4. Leave a critical section alone")
+    message = transfer.send()
+    withdrawn = told(message, "withdrawn")
+    abort(message.message_id)
+    deposited = told(message, "deposited")
+    told(message, "aborted")
+    check(not withdrawn["abort_has_come"], "the abort came before it was asked for")
+    check(deposited["abort_has_come"], "the abort did not come inside of the shield")
+    say("   A task withdrew money inside of a shield(), and the abort came before it had deposited it.")
+    say("   It deposited it all the same, and Abort was raised at the end of the shield.")
+    show_failure(message)
+
+
+def told(message: dramatiq.Message[Any], event: str) -> dict[str, Any]:
+    """Wait for the next thing that the task writes down: this and nothing else."""
+    broker: Any = dramatiq.get_broker()
+    reply = broker.client.blpop([f"{broker.namespace}:{message.message_id}"], timeout=PATIENCE)
+    check(reply is not None, f"{message.actor_name} did not write down {event!r} within {PATIENCE} seconds")
+    entry: dict[str, Any] = json.loads(reply[1])
+    check(entry["event"] == event, f"{message.actor_name} should have written down {event!r}, not {entry}")
+    return entry
+
+
+def told_no_more(message: dramatiq.Message[Any]) -> None:
+    broker: Any = dramatiq.get_broker()
+    more = broker.client.lrange(f"{broker.namespace}:{message.message_id}", 0, -1)
+    check(not more, f"{message.actor_name} should not have written down {more}")
+
+
+def result_of(message: dramatiq.Message[Any]) -> Any:
+    """Wait for what the result backend says of the message: its result or its failure."""
+    try:
+        return message.get_result(block=True, timeout=1000 * PATIENCE)
+    except ResultFailure as failure:
+        return failure
+    except ResultTimeout:
+        raise DemoError(f"{message.actor_name} had no result within {PATIENCE} seconds") from None
+
+
+def show_failure(message: dramatiq.Message[Any]) -> None:
+    result = result_of(message)
+    check(isinstance(result, ResultFailure) and result.orig_exc_type == "Abort", f"the result is {result!r}")
+    told_no_more(message)
+    say(f"   Its result, a failure: {result}")
+
+
+def check(what_should_be: object, otherwise: str) -> None:
+    if not what_should_be:
+        raise DemoError(otherwise)
+
+
+if __name__ == "__main__":
+    clean_exit(main)

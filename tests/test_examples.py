@@ -1,0 +1,163 @@
+"""The README's programs and the demo do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support import PATIENCE, wait_until
+
+from dramatiq_abort.interrupt import SUPPORTED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import redis
+
+    Start = Callable[..., subprocess.Popen[str]]
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+aborts_what_runs = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot interrupt a thread")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a Python program in a process group of its own, somewhere else than in the source tree."""
+    processes = []
+
+    def start(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.terminate()  # has no effect on one that has ended
+        process.communicate(timeout=PATIENCE)
+
+
+def marked(name: str) -> str:
+    """The text in the README between the markers with this name."""
+    found = re.search(rf"^<!-- {name} -->\n```\w+\n(.*?)^```\n<!-- /{name} -->$", README, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def programs() -> list[str]:
+    """All programs in the README."""
+    found = re.findall(r"^( *)```python\n(.*?)^\1```$", README, re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(program) for _, program in found]
+
+
+def has_ended(group: int) -> bool:
+    """Say whether there is no process of this group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def worker_of(output: str) -> int:
+    """The process group of the worker that the demo says it has started."""
+    found = re.search(r"led by process (\d+)", output)
+    assert found is not None, output
+    return int(found[1])
+
+
+def assert_nothing_is_left(demo: subprocess.Popen[str], output: str) -> None:
+    wait_until(lambda: has_ended(demo.pid), "the end of the demo's processes")
+    wait_until(lambda: has_ended(worker_of(output)), "the end of the worker's processes")
+
+
+def test_quickstart_is_in_the_readme() -> None:
+    """The README's quickstart is the program in examples/, to the letter."""
+    assert (EXAMPLES / "quickstart.py").read_text(encoding="utf-8") == marked("quickstart")
+
+
+@aborts_what_runs
+def test_quickstart_prints_what_the_readme_says(start: Start) -> None:
+    """The quickstart ends by itself, and prints what the README says that it prints."""
+    quickstart = start(EXAMPLES / "quickstart.py")
+    output, errors = quickstart.communicate(timeout=PATIENCE)
+    assert marked("output") == output, errors
+    assert quickstart.returncode == 0
+
+
+def test_the_other_programs_of_the_readme_run(start: Start) -> None:
+    """What the README shows besides the quickstart is a program that runs, when put together."""
+    quickstart, *others = programs()
+    assert quickstart == marked("quickstart")
+    assert others
+    program = start("-c", "\n".join(others))
+    _, errors = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 0, errors
+
+
+@aborts_what_runs
+def test_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
+    """The demo shows its four ways, and leaves no process and no key in a server that is not its own."""
+    demo = start(EXAMPLES / "demo.py", DEMO_REDIS_URL=redis_url)
+    output, errors = demo.communicate(timeout=2 * PATIENCE)
+    assert demo.returncode == 0, output + errors
+    for line in (
+        r"two processes led by process \d+, with the (compiled|pure-Python) core",
+        r"1\. Abort .*\n.*in process \d+.*\n *\d+\.\d\d ms after the call of abort\(\).*\n.*a failure: .*Abort",
+        r"2\. Cancel .*\n.*it did not start\.\n.*None",
+        r"3\. Give .*\n.*abort_requested\(\).*\n.* while \d+, \d+ and \d+ ms were left.*\n.*pages are copied",
+        r"4\. Leave .*\n.*inside of a shield\(\).*\n.*at the end of the shield.*\n.*a failure: .*Abort",
+        r"nothing is left running",
+    ):
+        assert re.search(line, output), output
+    assert_nothing_is_left(demo, output)
+    assert list(redis_client.scan_iter("*dramatiq-abort-demo*")) == []
+
+
+@aborts_what_runs
+def test_interrupted_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
+    """A demo that is interrupted half way leaves no process and no key, either."""
+    demo = start(EXAMPLES / "demo.py", DEMO_REDIS_URL=redis_url)
+    assert demo.stdout is not None
+    output = ""
+    while "2. Cancel" not in output:
+        line = demo.stdout.readline()
+        assert line, output
+        output += line
+    demo.send_signal(signal.SIGTERM)
+    demo.communicate(timeout=PATIENCE)
+    assert demo.returncode == 128 + signal.SIGINT
+    assert_nothing_is_left(demo, output)
+    assert list(redis_client.scan_iter("*dramatiq-abort-demo*")) == []
+
+
+def test_demo_of_what_does_not_work(start: Start, redis_url: str, tmp_path: Path) -> None:
+    """When an abort does not happen the demo fails, shows the worker's log, and leaves no process."""
+    for name in ("demo.py", "demo_stage.py", "demo_actors.py"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    actors = tmp_path / "demo_actors.py"
+    actors.write_text(actors.read_text().replace("Abortable())", "Abortable(abortable=False))"))
+    demo = start(tmp_path / "demo.py", DEMO_REDIS_URL=redis_url)
+    output, errors = demo.communicate(timeout=2 * PATIENCE)
+    assert demo.returncode == 1
+    assert errors.startswith("The demo has FAILED: count did not write down 'aborted'")
+    assert "Worker process is ready for action." in output
+    assert_nothing_is_left(demo, output)
