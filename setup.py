@@ -15,6 +15,7 @@ wanted = switch == "1" or (switch == "auto" and sys.implementation.name == "cpyt
 extension = Extension(
     "dramatiq_abort._interrupt",
     ["dramatiq_abort/_interrupt.pyx"],
+    depends=["dramatiq_abort/_thread_state.h"],
     optional=switch == "auto",
 )
 

@@ -14,6 +14,12 @@ class Answer(enum.Enum):
     WAITING = "waiting"
     """The exception will be raised when the shield ends, or as soon as the scope opens."""
 
+    ARMED = "armed"
+    """The scope's thread is where nothing may be raised: it will be raised where it may. Ask again after a while."""
+
+    PROTECTED = "protected"
+    """The scope's thread is where nothing may be raised, and cannot be followed: nothing was done, try again."""
+
     TAKEN = "taken"
     """Somebody else's exception is on its way into this thread: nothing was done, try again."""
 

@@ -1,9 +1,10 @@
-"""The thread that interrupts messages later: when their grace period ends, or when the slot is free."""
+"""The thread that interrupts messages later: when their grace period ends, or when nothing is in the way any more."""
 
 from __future__ import annotations
 
 import heapq
 import time
+from functools import partial
 from itertools import count
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Final
@@ -12,13 +13,14 @@ from .interrupt import Answer
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable
 
     from ._running import Running
 
 __all__ = ["Deadlines"]
 
-#: After how long to try again when somebody else's exception was on its way into the thread, in seconds.
-_TRY_AGAIN: Final = 0.005
+#: After how long to ask again, in seconds, where an answer leaves the matter open.
+_ASK_AGAIN: Final = {Answer.ARMED: 0.02, Answer.PROTECTED: 0.001, Answer.TAKEN: 0.005}
 
 
 class Deadlines:
@@ -30,19 +32,15 @@ class Deadlines:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._changed = Condition()
-        self._due: list[tuple[float, int, Running]] = []
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._number = count()
         self._thread: Thread | None = None
 
     def interrupt(self, running: Running) -> None:
         """Interrupt the message now if its grace period is over, or else when it is."""
         if running.deadline > time.monotonic():
-            self._add(running.deadline, running)
-            return
-        answer = running.interrupt()
-        if answer is Answer.TAKEN:
-            self._add(time.monotonic() + _TRY_AGAIN, running)
-        elif answer in {Answer.RAISED, Answer.WAITING}:
+            self._at(running.deadline, partial(self.interrupt, running))
+        elif self._try(running) not in {Answer.CLOSED, Answer.UNSUPPORTED}:
             self._logger.info("Aborting message %s of actor %s.", running.message_id, running.actor_name)
 
     def stop(self) -> None:
@@ -54,22 +52,28 @@ class Deadlines:
         if thread is not None:
             thread.join()
 
-    def _add(self, when: float, running: Running) -> None:
+    def _try(self, running: Running) -> Answer:
+        answer = running.interrupt()
+        if answer in _ASK_AGAIN:
+            self._at(time.monotonic() + _ASK_AGAIN[answer], partial(self._try, running))
+        return answer
+
+    def _at(self, when: float, act: Callable[[], object]) -> None:
         with self._changed:
-            heapq.heappush(self._due, (when, next(self._number), running))
+            heapq.heappush(self._due, (when, next(self._number), act))
             self._changed.notify()
             if self._thread is None:
                 self._thread = Thread(target=self._run, name="dramatiq-abort deadlines", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
-        while (running := self._next()) is not None:
+        while (act := self._next()) is not None:
             try:
-                self.interrupt(running)
+                act()
             except Exception:
-                self._logger.exception("Could not abort message %s.", running.message_id)
+                self._logger.exception("A message could not be aborted.")
 
-    def _next(self) -> Running | None:
+    def _next(self) -> Callable[[], object] | None:
         """Wait for the next that is due; None when there is none left, and then this was the thread's last call."""
         with self._changed:
             while self._due:

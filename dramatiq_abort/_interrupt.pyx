@@ -25,26 +25,48 @@ stack; and the code that catches can be hit itself.
 stays locked.
 
 *Clear the slot with ctypes.* The call into ``PyThreadState_SetAsyncExc(thread, NULL)`` is a call: the thread looks at
-the slot on its way back to the next instruction. What should be cleared has been raised by then.
+the slot on its way back to the next instruction. What should be cleared has been raised by then. Besides, up to 3.12
+emptying the slot leaves the interpreter looking for an exception for ever after.
 
 What is done here
 -----------------
 
 Opening, calling, closing and clearing are one C function, ``Scope.run``. CPython looks at the slot only between
-bytecodes, and there are none between the function's return and the clearing. Whoever interrupts holds the GIL, so
-for him the scope is open and the exception goes in, or it is closed and nothing happens: there is no third case.
+bytecodes, and there are none between the function's return and the closing. Whoever interrupts holds the GIL, so for
+him the scope is open and the exception goes in, or it is closed and nothing happens: there is no third case. What has
+come too late comes up in a function that does nothing, called from there and nowhere else, and is dropped.
 
 Before anything is put into the slot it is read, and an exception that somebody else left there (dramatiq's
 ``TimeLimit`` and ``ShutdownNotifications`` use the same slot) stays. On closing, the slot is cleared only if what is
 in it came from this scope.
+
+Safe points
+-----------
+
+The window is not all: inside of the function, too, there are places where an exception does harm (``_safe_points.py``
+names them). Whoever holds the GIL can look: the target stands still. So ``Scope.interrupt`` walks the target's frames
+from the innermost to the scope's own, and puts the exception into the slot only if none of them is protected, and if
+the target stands at an instruction that looks at the slot before the next one. The look and the setting are one C
+function, so nothing moves in between.
+
+Where it may not be raised now, it must be raised soon. Trying again later does not do: threads that contend for a lock
+give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
+target's own thread state, once: it runs in the target at each call and return, looks again, and at the first safe
+place takes itself off and raises. It never raises at the call of a C function, because that may be a lock's
+``release``; nor at the return of the scope's own function, which has completed. A thread that is being profiled keeps
+its profiler: there, only trying again is left.
 
 What remains
 ------------
 
 The exception is raised between two bytecodes of Python code. A thread that waits in C (a lock, a socket, a database
 driver) raises it when the call returns. Code of the form ``lock.acquire(); try:`` can be hit before its ``try``, and
-a ``finally`` block half way: that is what ``shield()`` is for. Exceptions raised in ``__del__`` and other callbacks
-from C without an error path are printed by CPython and lost, ours as well.
+a ``finally`` block half way: that is what ``shield()`` is for. Callbacks that C code makes without an error path (a
+weak reference's, a garbage collector's) are not seen as such: CPython prints what is raised there and drops it.
+
+From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
+``try`` or ``with`` around that loop. A thread that stands there is given to the profile function; but a loop without a
+single call never gets to one, and is hit there when it is asked for the second time.
 
 What protects the fields
 ------------------------
@@ -55,59 +77,150 @@ safe for free-threaded builds, which switch the GIL on when they import it.
 
 cimport cython
 from cpython.object cimport PyObject, PyObject_Call
+from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint64_t
 
+import opcode
+
 from dramatiq_abort._answer import Answer
+from dramatiq_abort._safe_points import CACHE, DELIVERING, JUMPS, LOAD_SPECIAL, PROTECTED_FUNCTIONS, WAITS, _protected, landing
 
 __all__ = ["SUPPORTED", "Scope"]
 
-cdef extern from *:
-    """
-    #if defined(_MSC_VER)
-    #define SCOPE_THREAD_LOCAL __declspec(thread)
-    #else
-    #define SCOPE_THREAD_LOCAL _Thread_local
-    #endif
-
-    /* The innermost open scope of this thread: borrowed, since Scope.run holds a reference while it is open. */
-    static SCOPE_THREAD_LOCAL PyObject *innermost_scope = NULL;
-
-    /* In the public headers of every version up to 3.15 (cpython/pystate.h), but not in the limited API. */
-    static inline PyObject *slot_of(PyThreadState *thread) { return thread->async_exc; }
-    static inline unsigned long ident_of(PyThreadState *thread) { return thread->thread_id; }
-
-    /* The thread, if it is still alive: it can have ended, or be gone after a fork, while its scope is open, and its
-       memory can be another thread's by now. Ids are never used twice. */
-    static PyThreadState *living(PyThreadState *wanted, uint64_t id) {
-        PyThreadState *thread = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
-        while (thread != NULL && thread != wanted) {
-            thread = PyThreadState_Next(thread);
-        }
-        return thread != NULL && PyThreadState_GetID(thread) == id ? thread : NULL;
-    }
-    """
+cdef extern from "_thread_state.h":
     ctypedef struct PyThreadState:
         pass
+    ctypedef struct PyFrameObject:
+        pass
+    ctypedef int (*Py_tracefunc)(PyObject *, PyFrameObject *, int, PyObject *) noexcept
+    enum:
+        PyTrace_CALL
+        PyTrace_RETURN
+        PyTrace_C_RETURN
     PyObject *innermost_scope
-    PyObject *slot_of(PyThreadState *) noexcept
-    unsigned long ident_of(PyThreadState *) noexcept
     PyThreadState *living(PyThreadState *, uint64_t) noexcept
     PyThreadState *PyThreadState_Get() noexcept
+    PyObject *slot_of(PyThreadState *) noexcept
+    unsigned long ident_of(PyThreadState *) noexcept
     uint64_t PyThreadState_GetID(PyThreadState *) noexcept
     int PyThreadState_SetAsyncExc(unsigned long, PyObject *) noexcept
+    void *frame_field(PyThreadState *) noexcept
+    object innermost_frame(PyThreadState *)
+    object frame_object(PyThreadState *, void *)
+    object frame_back(object)
+    object frame_code(object)
+    object frame_module(object)
+    object code_name(object)
+    Py_ssize_t frame_offset(object) noexcept
+    object code_bytes(object)
+    bint is_tracing(PyThreadState *) noexcept
+    bint shares_ident(PyThreadState *) noexcept
+    bint profiling_blocks(PyThreadState *) noexcept
+    bint jumps_in_gap(object) noexcept
+    Py_tracefunc profiler_of(PyThreadState *) noexcept
+    int _PyEval_SetProfile(PyThreadState *, Py_tracefunc, PyObject *) noexcept
+    int hold_collector() noexcept
+    void release_collector(int) noexcept
+    void PyErr_SetNone(PyObject *) noexcept
+    void PyErr_Clear() noexcept
+    bint PyErr_ExceptionMatches(object) noexcept
+    PyObject *PyErr_Occurred() noexcept
+    PyObject *PyObject_CallNoArgs(object) noexcept
 
 #: Whether this interpreter can raise an exception in another thread.
 SUPPORTED = True
 
 cdef object RAISED = Answer.RAISED
 cdef object WAITING = Answer.WAITING
+cdef object ARMED = Answer.ARMED
+cdef object PROTECTED = Answer.PROTECTED
 cdef object TAKEN = Answer.TAKEN
 cdef object CLOSED = Answer.CLOSED
+
+cdef int extended_arg = opcode.EXTENDED_ARG
+cdef int cache = CACHE
+cdef int load_special = LOAD_SPECIAL
+cdef frozenset delivering = DELIVERING
+cdef frozenset jumps = JUMPS
+cdef frozenset protected_functions = PROTECTED_FUNCTIONS
+cdef tuple waits = tuple(WAITS.items())
+cdef set protected_modules = _protected
 
 cdef enum State:
     NEW
     OPEN
     DONE
+
+
+cdef bint is_protected(str module):
+    """As ``_safe_points.is_protected``, without running any Python code."""
+    cdef Py_ssize_t dot
+    while module not in protected_modules:
+        dot = module.rfind(".")
+        if dot < 0:
+            return False
+        module = module[:dot]
+    return True
+
+
+cdef bint is_safe(object frame, object base):
+    """Say whether nothing from this frame up to the scope's own must be left alone.
+
+    Runs no Python code, so that no thread moves meanwhile.
+    """
+    cdef object module
+    while frame is not base:
+        if frame is None:  # the scope's own is not on the stack: somebody has switched stacks
+            return False
+        if code_name(frame_code(frame)) in protected_functions:
+            return False
+        module = frame_module(frame)
+        if module is not None and is_protected(module):
+            return False
+        frame = frame_back(frame)
+    return True
+
+
+cdef bint is_waiting(object frame):
+    """Say whether the thread whose innermost frame this is waits where it may be interrupted, in protected code."""
+    cdef object code = frame_code(frame)
+    for function, offsets in waits:
+        if function is code:
+            return frame_offset(frame) in offsets
+    return False
+
+
+cdef bint delivers(object frame, bint also_in_gap):
+    """As ``_safe_points.delivers``; and a jump in a gap of the exception table does so only if that is wanted."""
+    cdef Py_ssize_t offset = frame_offset(frame)
+    if offset < 0:
+        return True
+    cdef bytes code = code_bytes(frame_code(frame))
+    while code[offset] == cache:
+        offset -= 2
+    while code[offset] == extended_arg:
+        offset += 2
+    if code[offset] not in delivering or offset >= 2 and code[offset - 2] == load_special:
+        return False
+    return also_in_gap or code[offset] not in jumps or not jumps_in_gap(frame)
+
+
+cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
+    """The profile function: runs in the target, at each call and return."""
+    cdef Scope scope = <Scope>argument
+    cdef object frame = <object><PyObject *>event_frame
+    if what == PyTrace_RETURN:
+        if result == NULL:  # an exception is on its way out
+            return 0
+        frame = frame_back(frame)  # what returns is done
+    elif what != PyTrace_CALL and what != PyTrace_C_RETURN:
+        return 0
+    if frame is scope._base or scope._is_shielded() or not (delivers(frame, True) and is_safe(frame, scope._base)):
+        return 0
+    scope._disarm(PyThreadState_Get())
+    scope._raised = True
+    PyErr_SetNone(<PyObject *>scope._exception)
+    return -1
 
 
 @cython.final
@@ -128,8 +241,12 @@ cdef class Scope:
     cdef object _exception
     #: What is in the thread's slot, if it is our class, was put there by this scope.
     cdef bint _owns_slot
-    #: Has been put into the slot or raised by a shield: a scope does so once.
+    #: Has been put into the slot, or raised by a shield or by the profile function: a scope does so once.
     cdef bint _raised
+    #: The frame from which run() was called, as the thread state had it.
+    cdef void *_base_field
+    #: The same as an object, while the profile function is on the thread; else None.
+    cdef object _base
 
     def run(self, function, tuple args=(), dict kwargs=None):
         """Call ``function(*args, **kwargs)`` in this scope, and return what it returns.
@@ -161,7 +278,7 @@ cdef class Scope:
           exception: A subclass of ``BaseException``. A class, since CPython makes the instance, in the target.
 
         Returns:
-          Answer: ``RAISED``, ``WAITING``, ``TAKEN`` or ``CLOSED``.
+          Answer: ``RAISED``, ``WAITING``, ``ARMED``, ``PROTECTED``, ``TAKEN`` or ``CLOSED``.
 
         Raises:
           TypeError: When ``exception`` is not an exception class.
@@ -178,12 +295,11 @@ cdef class Scope:
         cdef PyThreadState *thread = living(self._thread, self._thread_id)
         if thread == NULL:
             return CLOSED
-        if slot_of(thread) != NULL:
-            return TAKEN
-        self._exception = exception
-        self._take_slot()
-        PyThreadState_SetAsyncExc(ident_of(thread), <PyObject *>exception)
-        return RAISED
+        cdef int collector = hold_collector()
+        try:
+            return self._interrupt(thread, exception)
+        finally:
+            release_collector(collector)
 
     def shield(self):
         """Return a context manager inside of which interrupts of this scope wait.
@@ -194,10 +310,51 @@ cdef class Scope:
         """
         return Shield(self)
 
+    cdef object _interrupt(self, PyThreadState *thread, object exception):
+        # From the look to the setting nothing may run Python code, or the target moves.
+        cdef object base = frame_object(thread, self._base_field)
+        cdef object frame = innermost_frame(thread)
+        cdef bint asked_before = self._base is not None
+        if is_tracing(thread):
+            return PROTECTED
+        if not shares_ident(thread) and (
+            is_waiting(frame) or delivers(frame, asked_before) and is_safe(frame, base)
+        ):
+            if slot_of(thread) != NULL:
+                return TAKEN
+            self._disarm(thread)
+            self._exception = exception
+            self._take_slot()
+            PyThreadState_SetAsyncExc(ident_of(thread), <PyObject *>exception)
+            return RAISED
+        if profiling_blocks(thread):
+            self._disarm(thread)
+            return PROTECTED
+        if asked_before:
+            return ARMED
+        if profiler_of(thread) != NULL:
+            return PROTECTED
+        self._exception = exception
+        self._base = base
+        if _PyEval_SetProfile(thread, raise_if_safe, <PyObject *>self) < 0:  # an audit hook forbids it
+            PyErr_Clear()
+            self._base = None
+            return PROTECTED
+        return ARMED
+
+    cdef void _disarm(self, PyThreadState *thread) noexcept:
+        """Take the profile function off the thread, if it is this scope's."""
+        if self._base is None:
+            return
+        self._base = None
+        if profiler_of(thread) == raise_if_safe and _PyEval_SetProfile(thread, NULL, NULL) < 0:
+            PyErr_Clear()
+
     cdef void _open(self) noexcept:
         global innermost_scope
         self._thread = PyThreadState_Get()
         self._thread_id = PyThreadState_GetID(self._thread)
+        self._base_field = frame_field(self._thread)
         if innermost_scope != NULL:
             self._outer = <Scope>innermost_scope
             self._outer._inner = self
@@ -206,15 +363,28 @@ cdef class Scope:
 
     cdef void _close(self) noexcept:
         global innermost_scope
-        # Nothing in here may run Python code, or it could be interrupted itself.
-        self._state = DONE
+        self._state = DONE  # from here on, nothing comes any more
         if self._owns_slot and slot_of(self._thread) == <PyObject *>self._exception:
-            PyThreadState_SetAsyncExc(ident_of(self._thread), NULL)
+            self._absorb()
+        self._disarm(self._thread)
         self._thread = NULL
         innermost_scope = <PyObject *>self._outer if self._outer is not None else NULL
         if self._outer is not None:
             self._outer._inner = None
             self._outer = None
+
+    cdef void _absorb(self) noexcept:
+        """Let the exception that has come too late come up here, in a Python function that does nothing."""
+        # Emptying the slot would not do: up to 3.12 the evaluation loops of all threads go on looking for an exception
+        # until one is raised (UNSIGNAL_ASYNC_EXC in Python/ceval_gil.c), and on 3.11 those that are being traced or
+        # profiled never get past that look (see profiling_blocks).
+        cdef PyObject *result = PyObject_CallNoArgs(landing)
+        if result != NULL:
+            Py_DECREF(<object>result)
+        elif not PyErr_ExceptionMatches(self._exception):
+            # Somebody else's has taken its place meanwhile: it comes up behind the scope.
+            PyThreadState_SetAsyncExc(ident_of(self._thread), <PyObject *>PyErr_Occurred())
+        PyErr_Clear()
 
     cdef void _take_slot(self) noexcept:
         # The slot is empty: what the thread's other scopes had put there has been raised. Without this an inner
@@ -264,15 +434,6 @@ cdef class Shield:
             raise RuntimeError("this shield has been entered: call shield() for each with statement")
         if scope._state != OPEN or scope._thread != PyThreadState_Get():
             return
-        cdef Scope owner = scope
-        while owner is not None:
-            # Set, but not yet raised, since the thread has been in C code from then to now: raise it here, or it would
-            # come up behind the shield.
-            if owner._owns_slot and slot_of(scope._thread) == <PyObject *>owner._exception:
-                PyThreadState_SetAsyncExc(ident_of(scope._thread), NULL)
-                owner._owns_slot = False
-                raise owner._exception
-            owner = owner._outer
         scope._shields += 1
         self._entered = True
 
@@ -291,5 +452,6 @@ cdef class Shield:
             # A generator, say, that another thread closes: the exception belongs to the scope's thread.
             due.interrupt(due._exception)
             return
+        due._disarm(scope._thread)
         due._raised = True
         raise due._exception

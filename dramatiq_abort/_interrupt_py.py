@@ -11,6 +11,11 @@ together make up for it:
   delivered right after it.
 - **Once.** A scope raises at most once: a second exception could not be told from the first.
 
+It looks before it raises, as the compiled core does (see there): it walks the target's frames and raises nothing while
+protected code is on the stack. But it cannot stop the target while it looks, nor follow it: between the look and the
+raising lie a few microseconds in which the target, if it gets the GIL, can go on into protected code; and where it may
+not raise, the answer is ``PROTECTED``, and the caller must ask again.
+
 What this core cannot do: it cannot read the thread's slot, so it cannot see somebody else's exception in there and
 overwrites it, and of two scopes on one thread that are interrupted at the same moment one can lose its exception. It
 never answers ``TAKEN``. Where there is no ``PyThreadState_SetAsyncExc`` (PyPy), only what waits for a shield or for
@@ -21,6 +26,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 import threading
 import time
 from collections import defaultdict
@@ -28,6 +34,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._answer import Answer
+from ._safe_points import PROTECTED_FUNCTIONS, WAITS, delivers, is_protected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +121,7 @@ class Scope:
           exception: A subclass of ``BaseException``. A class, since CPython makes the instance, in the target.
 
         Returns:
-          Answer: ``RAISED``, ``WAITING``, ``CLOSED`` or ``UNSUPPORTED``.
+          Answer: ``RAISED``, ``WAITING``, ``PROTECTED``, ``CLOSED`` or ``UNSUPPORTED``.
 
         Raises:
           TypeError: When ``exception`` is not an exception class.
@@ -127,8 +134,11 @@ class Scope:
             return Answer.RAISED
         # First the wish, then the gate: whoever gives the gate back looks for a wish afterwards.
         self._exception = exception
-        if not SUPPORTED and self._gate.get(_GATE) is None:
-            return Answer.UNSUPPORTED
+        if self._gate.get(_GATE) is None:
+            if not SUPPORTED:
+                return Answer.UNSUPPORTED
+            if not self._is_at_safe_point():
+                return Answer.PROTECTED
         mine = object()
         holder = self._gate.setdefault(_GATE, mine)
         if holder is not mine:
@@ -150,6 +160,25 @@ class Scope:
         shield does nothing.
         """
         return Shield(self)
+
+    def _is_at_safe_point(self) -> bool:
+        """Say whether nothing that the thread is doing, up to this scope's own frame, must be left alone."""
+        frame = sys._current_frames().get(self._thread_id)
+        if frame is None or frame.f_code is Scope.run.__code__:
+            return True
+        is_waiting = frame.f_lasti in WAITS.get(frame.f_code, ())
+        if not is_waiting and not delivers(frame.f_code.co_code, frame.f_lasti):
+            return False
+        while frame is not None and frame.f_code is not Scope.run.__code__:
+            if frame.f_code is threading.Thread.start.__code__:
+                return False  # up to 3.11 the new thread has this one's ident until it runs, and would be hit
+            if is_waiting:
+                frame = frame.f_back
+                continue
+            if frame.f_code.co_name in PROTECTED_FUNCTIONS or is_protected(str(frame.f_globals.get("__name__"))):
+                return False
+            frame = frame.f_back
+        return True
 
     def _open_gate(self) -> None:
         """Let interrupts in, and raise the one that has been waiting."""

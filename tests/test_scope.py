@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import queue
 import random
+import sys
 import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, run_forever, set_async_exception, wait_until_it_waits
+from support import PATIENCE, run_forever, set_async_exception, wait_until, wait_until_it_waits
 
 from dramatiq_abort.interrupt import Answer
 
@@ -272,3 +273,47 @@ def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
 
     assert os.waitstatus_to_exitcode(status) == 0
     assert isinstance(target.error, Stop)
+
+
+def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
+    """Up to 3.12 an interpreter whose slot was emptied goes on looking; on 3.11 a profiled thread then hangs (3.1)."""
+    lock = threading.Lock()
+    lock.acquire()
+    target = Target(core, lock.acquire)
+    wait_until_it_waits(target.thread)
+    target.scope.interrupt(Stop)
+    lock.release()
+    target.join()
+    events = []
+
+    def function() -> None: ...
+
+    sys.setprofile(lambda _frame, event, _argument: events.append(event))
+    function()
+    sys.setprofile(None)
+
+    assert target.result is True
+    assert events[:2] == ["call", "return"]
+
+
+def test_a_thread_that_starts_another_is_interrupted_itself(core: ModuleType) -> None:
+    """Up to 3.11 a new thread bears its starter's ident until it runs, and an exception by ident could hit it (3.1)."""
+    if core.__name__.endswith("_py"):
+        pytest.skip("the pure-Python core cannot follow a thread into the next safe place")
+    unraisable: list[object] = []
+    before, sys.unraisablehook = sys.unraisablehook, unraisable.append
+
+    def function() -> None:
+        while True:
+            threading.Thread(target=int, daemon=True).start()
+
+    try:
+        for _ in range(100):
+            target = Target(core, function)
+            wait_until(lambda target=target: target.scope.interrupt(Stop) is Answer.CLOSED)
+            target.join()
+            assert isinstance(target.error, Stop)
+    finally:
+        sys.unraisablehook = before
+
+    assert unraisable == []

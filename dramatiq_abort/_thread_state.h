@@ -1,0 +1,176 @@
+/* What _interrupt.pyx reads of CPython's thread states and frames, on each version from 3.10 to 3.15.
+ *
+ * Only fields of the public headers (cpython/pystate.h, cpython/frameobject.h, cpython/code.h) and exported functions;
+ * not the limited API, hence a build for each version. All of it needs the GIL. */
+#ifndef DRAMATIQ_ABORT_THREAD_STATE_H
+#define DRAMATIQ_ABORT_THREAD_STATE_H
+
+#include <Python.h>
+#include <frameobject.h>
+
+#if defined(_MSC_VER)
+#define THREAD_LOCAL __declspec(thread)
+#else
+#define THREAD_LOCAL _Thread_local
+#endif
+
+#if PY_VERSION_HEX >= 0x030D0000
+/* Exported by all versions, since _lsprof is built outside of the interpreter; declared in an internal header. */
+PyAPI_FUNC(int) _PyEval_SetProfile(PyThreadState *, Py_tracefunc, PyObject *);
+#endif
+
+/* Where a thread state keeps its innermost frame: a structure of the interpreter's since 3.11, an object before. */
+#if PY_VERSION_HEX >= 0x030D0000
+#define FRAME_FIELD(thread) ((thread)->current_frame)
+#elif PY_VERSION_HEX >= 0x030B0000
+#define FRAME_FIELD(thread) ((thread)->cframe->current_frame)
+#else
+#define FRAME_FIELD(thread) ((thread)->frame)
+#endif
+
+static inline PyObject *slot_of(PyThreadState *thread) { return thread->async_exc; }
+static inline unsigned long ident_of(PyThreadState *thread) { return thread->thread_id; }
+static inline void *frame_field(PyThreadState *thread) { return (void *)FRAME_FIELD(thread); }
+static inline Py_tracefunc profiler_of(PyThreadState *thread) { return thread->c_profilefunc; }
+/* Whether the thread is inside of its profile or trace function, which CPython drops if it raises anything. */
+static inline int is_tracing(PyThreadState *thread) { return thread->tracing != 0; }
+
+static inline PyObject *object_or_none(void *object) {
+    if (object == NULL) {
+        Py_RETURN_NONE;
+    }
+    return (PyObject *)object;
+}
+
+/* The innermost frame, as an object. */
+static inline PyObject *innermost_frame(PyThreadState *thread) { return object_or_none(PyThreadState_GetFrame(thread)); }
+
+/* The frame that frame_field() gave earlier, as an object. Making the object is left until somebody asks, because it
+ * would cost each call that nobody interrupts; and the only public way to make one starts from the thread state. */
+static inline PyObject *frame_object(PyThreadState *thread, void *field) {
+    void *now = frame_field(thread);
+    FRAME_FIELD(thread) = field;
+    PyObject *frame = innermost_frame(thread);
+    FRAME_FIELD(thread) = now;
+    return frame;
+}
+
+static inline PyObject *frame_back(PyObject *frame) { return object_or_none(PyFrame_GetBack((PyFrameObject *)frame)); }
+static inline PyObject *frame_code(PyObject *frame) { return (PyObject *)PyFrame_GetCode((PyFrameObject *)frame); }
+static inline PyObject *code_name(PyObject *code) { return Py_NewRef(((PyCodeObject *)code)->co_name); }
+
+/* The name of the module that the frame's function was defined in, or None. */
+static inline PyObject *frame_module(PyObject *frame) {
+#if PY_VERSION_HEX >= 0x030B0000
+    PyObject *globals = PyFrame_GetGlobals((PyFrameObject *)frame);
+#else
+    PyObject *globals = Py_NewRef(((PyFrameObject *)frame)->f_globals);
+#endif
+    PyObject *name = PyDict_CheckExact(globals) ? PyDict_GetItemString(globals, "__name__") : NULL;
+    name = name != NULL && PyUnicode_CheckExact(name) ? Py_NewRef(name) : Py_NewRef(Py_None);
+    Py_DECREF(globals);
+    return name;
+}
+
+/* Whether the jump at which the frame stands begins a gap in what its try and with statements cover: the part that one
+ * of them covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
+static inline int jumps_in_gap(PyObject *frame) {
+    int gap = 0;
+#if PY_VERSION_HEX >= 0x030D0000
+    PyObject *code = frame_code(frame);
+    PyObject *table = ((PyCodeObject *)code)->co_exceptiontable;
+    int at = PyFrame_GetLasti((PyFrameObject *)frame) / 2;
+    const unsigned char *byte = (const unsigned char *)PyBytes_AS_STRING(table);
+    const unsigned char *end = byte + PyBytes_GET_SIZE(table);
+    while (byte < end) {
+        /* Start, length, target and depth, each in groups of six bits (InternalDocs/exception_handling.md). */
+        int numbers[4];
+        for (int i = 0; i < 4; i++) {
+            numbers[i] = *byte & 63;
+            while (*byte++ & 64) {
+                numbers[i] = numbers[i] << 6 | (*byte & 63);
+            }
+        }
+        if (numbers[0] <= at && at < numbers[0] + numbers[1]) {
+            gap = 0;
+            break;
+        }
+        gap |= at == numbers[0] + numbers[1];
+    }
+    Py_DECREF(code);
+#else
+    (void)frame;
+#endif
+    return gap;
+}
+
+/* Where the frame stands in its code, in bytes; negative when it has not begun. */
+static inline Py_ssize_t frame_offset(PyObject *frame) {
+#if PY_VERSION_HEX >= 0x030B0000
+    return PyFrame_GetLasti((PyFrameObject *)frame);
+#else
+    return ((PyFrameObject *)frame)->f_lasti * 2;
+#endif
+}
+
+/* The code's instructions as the compiler wrote them. */
+static inline PyObject *code_bytes(PyObject *code) {
+#if PY_VERSION_HEX >= 0x030B0000
+    return PyCode_GetCode((PyCodeObject *)code);
+#else
+    return Py_NewRef(((PyCodeObject *)code)->co_code);
+#endif
+}
+
+/* The thread, if it is still alive: it can have ended, or be gone after a fork, while its scope is open, and its memory
+ * can be another thread's by now. Ids are never used twice. */
+static inline PyThreadState *living(PyThreadState *wanted, uint64_t id) {
+    PyThreadState *thread = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    while (thread != NULL && thread != wanted) {
+        thread = PyThreadState_Next(thread);
+    }
+    return thread != NULL && PyThreadState_GetID(thread) == id ? thread : NULL;
+}
+
+/* Whether PyThreadState_SetAsyncExc, which goes by the ident, could hit another thread: up to 3.11 one that is about to
+ * start has its starter's ident until it runs (thread_PyThread_start_new_thread in Modules/_threadmodule.c). */
+static inline int shares_ident(PyThreadState *thread) {
+    PyThreadState *other = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    for (; other != NULL; other = PyThreadState_Next(other)) {
+        if (other != thread && other->thread_id == thread->thread_id) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Whether a profile function would hold its thread up. On 3.11 a thread that is being traced or profiled does not get
+ * past a function's entry as long as any other has an exception in its slot (DO_TRACING in Python/ceval.c: it looks at
+ * the slot, and starts the instruction again); and that other one may be waiting, for this one even. */
+static inline int profiling_blocks(PyThreadState *thread) {
+#if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
+    PyThreadState *other = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    for (; other != NULL; other = PyThreadState_Next(other)) {
+        if (other != thread && other->async_exc != NULL) {
+            return 1;
+        }
+    }
+#else
+    (void)thread;
+#endif
+    return 0;
+}
+
+/* Up to 3.11 the making of an object can start a collection, which runs Python code, and then other threads move. */
+#if PY_VERSION_HEX < 0x030C0000
+static inline int hold_collector(void) { return PyGC_Disable(); }
+static inline void release_collector(int was_on) { if (was_on) { PyGC_Enable(); } }
+#else
+static inline int hold_collector(void) { return 0; }
+static inline void release_collector(int was_on) { (void)was_on; }
+#endif
+
+/* The innermost open scope of this thread: borrowed, since Scope.run holds a reference while it is open. */
+static THREAD_LOCAL PyObject *innermost_scope = NULL;
+
+#endif

@@ -1,0 +1,352 @@
+"""An exception is never raised where it would leave a lock locked, and it is raised soon all the same (3.1)."""
+
+from __future__ import annotations
+
+import cProfile
+import io
+import logging
+import queue
+import random
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import PATIENCE, run_forever, wait_until, wait_until_it_waits
+from test_scope import Stop, Target
+
+from dramatiq_abort import _safe_points
+from dramatiq_abort.interrupt import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+
+def interrupt_until_it_lands(target: Target) -> set[Answer]:
+    """Ask again as long as the answer wants it."""
+    answers: set[Answer] = set()
+
+    def landed() -> bool:
+        answers.add(target.scope.interrupt(Stop))
+        return not target.thread.is_alive()
+
+    wait_until(landed, "the end of the interrupted function")
+    return answers
+
+
+def test_nothing_is_raised_in_protected_code(core: ModuleType) -> None:
+    """A thread that stands in a log handler goes on until it has left it."""
+    entered, go_on = threading.Event(), threading.Lock()
+    go_on.acquire()
+    done = []
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            entered.set()
+            go_on.acquire()
+            done.append(record.msg)
+
+    logger = logging.Logger("protected")
+    handler = Slow()
+    logger.addHandler(handler)
+
+    def function() -> None:
+        logger.warning("one")
+        run_forever()
+
+    target = Target(core, function)
+    assert entered.wait(PATIENCE)
+    wait_until_it_waits(target.thread)
+    answer = target.scope.interrupt(Stop)
+    go_on.release()
+    interrupt_until_it_lands(target)
+
+    assert answer in {Answer.ARMED, Answer.PROTECTED}
+    assert done == ["one"]
+    assert isinstance(target.error, Stop)
+    assert handler.lock is not None
+    assert handler.lock.acquire(blocking=False)
+
+
+def test_the_clean_up_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
+    """Whoever wrote it, as a class or with contextlib."""
+    entered, go_on = threading.Event(), threading.Lock()
+    go_on.acquire()
+    done = []
+
+    class Outer:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None:
+            entered.set()
+            go_on.acquire()
+            for number in range(1000):
+                str(number)
+            done.append("class")
+
+    @contextmanager
+    def inner() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            for number in range(1000):
+                str(number)
+            done.append("contextlib")
+
+    def function() -> None:
+        with inner(), Outer():
+            pass
+        run_forever()
+
+    target = Target(core, function)
+    assert entered.wait(PATIENCE)
+    wait_until_it_waits(target.thread)
+    assert target.scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
+    go_on.release()
+    interrupt_until_it_lands(target)
+
+    assert done == ["class", "contextlib"]
+    assert isinstance(target.error, Stop)
+
+
+def _wait_for_event() -> None:
+    threading.Event().wait()
+
+
+def _wait_for_queue() -> None:
+    queue.Queue[int]().get()
+
+
+def _wait_for_semaphore() -> None:
+    threading.Semaphore(0).acquire()
+
+
+def _wait_for_barrier() -> None:
+    threading.Barrier(2).wait()
+
+
+@pytest.mark.parametrize("wait", [_wait_for_event, _wait_for_queue, _wait_for_semaphore, _wait_for_barrier])
+def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], None]) -> None:
+    """It stands in protected code as long as somebody else likes, but cleans up after itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        # The wait itself is in C: let it look up from time to time, as waits with a time-out do.
+        original = threading.Condition.wait
+
+        def in_steps(condition: threading.Condition, timeout: float | None = None) -> bool:
+            while not original(condition, 0.001):
+                pass
+            return True
+
+        patch.setattr(threading.Condition, "wait", in_steps)
+        target = Target(core, wait)
+        wait_until(lambda: target.thread.ident in sys._current_frames())
+        interrupt_until_it_lands(target)
+
+    assert isinstance(target.error, Stop)
+
+
+def test_users_can_protect_their_own(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name of the module, or of its package."""
+    monkeypatch.setattr(_safe_points, "_protected", _safe_points._protected)
+    source = "def hold(entered, go_on, done):\n    entered.set()\n    go_on.acquire()\n    done.append(str(1))\n"
+    space: dict[str, Any] = {"__name__": "their_pool.connections"}
+    exec(source, space)
+    entered, go_on = threading.Event(), threading.Lock()
+    done: list[str] = []
+
+    def function() -> None:
+        space["hold"](entered, go_on, done)
+        run_forever()
+
+    _safe_points.protect("their_pool")
+    try:
+        go_on.acquire()
+        target = Target(core, function)
+        assert entered.wait(PATIENCE)
+        wait_until_it_waits(target.thread)
+        answer = target.scope.interrupt(Stop)
+        go_on.release()
+        interrupt_until_it_lands(target)
+    finally:
+        _safe_points._protected.discard("their_pool")
+
+    assert answer in {Answer.ARMED, Answer.PROTECTED}
+    assert done == ["1"]
+
+
+def test_a_profiler_is_left_alone(core: ModuleType) -> None:
+    """A thread that has one keeps it, and is aborted all the same."""
+    entered, go_on = threading.Event(), threading.Lock()
+    go_on.acquire()
+    profiler = cProfile.Profile()
+
+    def profiled_in_the_end() -> None: ...
+
+    def function() -> None:
+        profiler.enable()
+        try:
+            with _Holding(entered, go_on):
+                pass
+            run_forever()
+        finally:
+            profiled_in_the_end()
+            profiler.disable()
+
+    target = Target(core, function)
+    assert entered.wait(PATIENCE)
+    wait_until_it_waits(target.thread)
+    assert target.scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
+    go_on.release()
+    interrupt_until_it_lands(target)
+
+    assert isinstance(target.error, Stop)
+    names = {entry.code.co_name for entry in profiler.getstats() if not isinstance(entry.code, str)}
+    assert "profiled_in_the_end" in names
+
+
+class _Holding:
+    def __init__(self, entered: threading.Event, go_on: Any) -> None:
+        self._entered, self._go_on = entered, go_on
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self._entered.set()
+        self._go_on.acquire()
+
+
+def test_no_profile_function_is_left(core: ModuleType) -> None:
+    """When the scope closes before it has come to a safe place, its thread is as it was."""
+    entered, go_on = threading.Event(), threading.Lock()
+    go_on.acquire()
+    after: list[object] = []
+
+    def run() -> None:
+        after.append(scope.run(_Holding(entered, go_on).__exit__))
+        after.append(sys.getprofile())
+
+    scope = core.Scope()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    assert entered.wait(PATIENCE)
+    wait_until_it_waits(thread)
+    assert scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
+    go_on.release()
+    thread.join(PATIENCE)
+
+    assert after == [None, None]
+
+
+class Storm:
+    """Threads that do one thing all the time, each in scope after scope, and are interrupted all the time."""
+
+    def __init__(self, core: ModuleType, function: Callable[[], None], threads: int) -> None:
+        self._core = core
+        self._function = function
+        self.landed = [0] * threads
+        self.outside: list[BaseException] = []
+        self._scopes: list[Any] = [None] * threads
+        self._stopping = False
+        self.threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(threads)]
+
+    def _run(self, number: int) -> None:
+        try:
+            while not self._stopping:
+                self._scopes[number] = scope = self._core.Scope()
+                try:
+                    scope.run(self._function)
+                except Stop:
+                    self.landed[number] += 1
+        except BaseException as error:  # noqa: BLE001
+            self.outside.append(error)
+
+    def rage(self, each: int) -> None:
+        """Interrupt them until each has been hit so often; none may be left behind."""
+        rng = random.Random(1)
+        for thread in self.threads:
+            thread.start()
+
+        def enough() -> bool:
+            for scope in rng.sample(self._scopes, len(self._scopes)):
+                if scope is not None:
+                    scope.interrupt(Stop)
+            assert not self.outside
+            return min(self.landed) >= each
+
+        wait_until(enough, "so many interrupts of each thread")
+        self._stopping = True
+
+        def all_over() -> bool:
+            enough()
+            return not any(thread.is_alive() for thread in self.threads)
+
+        wait_until(all_over, "the end of the threads")
+
+
+def _compiled_only(core: ModuleType) -> None:
+    if core.__name__.endswith("_py"):
+        pytest.skip("the pure-Python core cannot follow a thread into the next safe place")
+
+
+def test_a_storm_over_threads_that_log(core: ModuleType) -> None:
+    """No lock of logging is left locked, and no thread starves."""
+    _compiled_only(core)
+    logger = logging.Logger("storm")
+    handler = logging.StreamHandler(io.StringIO())
+    logger.addHandler(handler)
+
+    def function() -> None:
+        while True:
+            logger.warning("a line of %s", "text")
+
+    storm = Storm(core, function, threads=4)
+    storm.rage(each=100)
+
+    assert handler.lock is not None
+    assert handler.lock.acquire(timeout=1)
+
+
+def test_a_storm_over_threads_that_share_a_queue(core: ModuleType) -> None:
+    """Nor the queue's, nor that of an event, a semaphore, or a future."""
+    _compiled_only(core)
+    shared: queue.Queue[int] = queue.Queue()
+    event, semaphore = threading.Event(), threading.Semaphore(2)
+
+    def function() -> None:
+        while True:
+            shared.put(1)
+            event.set()
+            with semaphore:
+                event.wait(0.001)
+            try:
+                shared.get(timeout=0.001)
+            except queue.Empty:
+                pass
+            event.clear()
+
+    storm = Storm(core, function, threads=4)
+    storm.rage(each=100)
+
+    assert shared.mutex.acquire(timeout=1)
+    assert event._cond.acquire(timeout=1)
+    assert semaphore._cond.acquire(timeout=1)
+
+
+def test_a_storm_over_threads_that_submit(core: ModuleType) -> None:
+    """Nor those of an executor."""
+    _compiled_only(core)
+    with ThreadPoolExecutor(2) as executor:
+
+        def function() -> None:
+            while True:
+                executor.submit(int).result(timeout=1)
+
+        storm = Storm(core, function, threads=2)
+        storm.rage(each=50)
+
+        assert executor.submit(int).result(PATIENCE) == 0
+    assert time.monotonic()
