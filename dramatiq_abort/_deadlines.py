@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Deadlines"]
 
 #: After how long to ask again, in seconds, where an answer leaves the matter open.
-_ASK_AGAIN: Final = {Answer.ARMED: 0.02, Answer.PROTECTED: 0.001, Answer.TAKEN: 0.005}
+_ASK_AGAIN: Final = {Answer.ARMED: 0.02, Answer.PROTECTED: 0.001, Answer.TAKEN: 0.005, Answer.WAITING: 0.1}
 
 
 class Deadlines:

@@ -244,5 +244,5 @@ class Shield:
             return
         # A generator, say, that another thread closes: the exception belongs to the scope's thread.
         del scope._gate[_GATE]
-        if scope._exception is not None:
-            scope.interrupt(scope._exception)
+        while scope._exception is not None and scope.interrupt(scope._exception) is Answer.PROTECTED:
+            time.sleep(0.001)
