@@ -12,6 +12,7 @@ from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 from dramatiq.threading import is_gevent_active
 
+from . import _safe_points as safe_points
 from . import interrupt
 from ._current import current
 from ._running import Running, RunningMessages
@@ -21,7 +22,7 @@ from .errors import Abort, AbortedBeforeStart, AbortError, BackendError, Configu
 from .request import MAX_TIME, AbortMode, AbortRequest, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dramatiq import Actor, Broker, Worker
     from dramatiq.broker import MessageProxy
@@ -44,9 +45,11 @@ class Abortable(Middleware):
       abort_ttl: For how many milliseconds a request takes effect, unless ``abort()`` says otherwise.
       fail_skipped: What becomes of a message that is aborted before its start. dramatiq acknowledges what is skipped,
         and its result is None; with this it fails, as with ``AgeLimit``, and its result is ``AbortedBeforeStart``.
+      protect: The names of modules, or of packages, in whose code ``Abort`` is never raised, for the whole process: a
+        connection pool, say, or a driver. ``_safe_points.py`` has those of the standard library.
 
     Raises:
-      TypeError: When the backend is no ``EventBackend``, or a time is no integer.
+      TypeError: When the backend is no ``EventBackend``, a time is no integer, or ``protect`` is no list of names.
       ValueError: When a time is not positive.
       ConfigurationError: From the declaration of actors on, when the broker has two of these or needs a backend.
     """
@@ -58,9 +61,15 @@ class Abortable(Middleware):
         abortable: bool = True,
         abort_ttl: int = 90_000,
         fail_skipped: bool = False,
+        protect: Iterable[str] = (),
     ) -> None:
         if backend is not None and not isinstance(backend, EventBackend):
             raise TypeError(f"the backend of Abortable is an EventBackend, not {backend!r}")
+        modules = [] if isinstance(protect, str) else list(protect)
+        if isinstance(protect, str) or not all(isinstance(module, str) for module in modules):
+            raise TypeError(f"protect is a list of modules' names, not {protect!r}")
+        for module in modules:
+            safe_points.protect(module)
         self.logger = get_logger(__name__, type(self))
         self.abortable = abortable
         self.abort_ttl = _milliseconds("abort_ttl", abort_ttl, at_least=1)

@@ -77,6 +77,8 @@ def test_a_wrong_parameter_is_named(call: Callable[[Any], None], error: type[Exc
         ({"backend": StubBackend}, TypeError, "EventBackend"),
         ({"abort_ttl": 0}, ValueError, "abort_ttl is from 1"),
         ({"abort_ttl": 1e3}, TypeError, "abort_ttl is an integer"),
+        ({"protect": "psycopg_pool"}, TypeError, "list of modules' names"),
+        ({"protect": [b"psycopg_pool"]}, TypeError, "list of modules' names"),
     ],
 )
 def test_a_wrong_middleware_is_not_made(parameters: dict[str, Any], error: type[Exception], match: str) -> None:

@@ -9,7 +9,6 @@ import queue
 import random
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,8 @@ import pytest
 from support import PATIENCE, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
-from dramatiq_abort import _safe_points
+from dramatiq_abort import Abortable, _safe_points
+from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.interrupt import Answer
 
 if TYPE_CHECKING:
@@ -149,22 +149,21 @@ def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], None]) -> No
     assert isinstance(target.error, Stop)
 
 
-def test_users_can_protect_their_own(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_can_protect_their_own(core: ModuleType) -> None:
     """By the name of the module, or of its package."""
-    monkeypatch.setattr(_safe_points, "_protected", _safe_points._protected)
     source = "def hold(entered, go_on, done):\n    entered.set()\n    go_on.acquire()\n    done.append(str(1))\n"
     space: dict[str, Any] = {"__name__": "their_pool.connections"}
     exec(source, space)
     entered, go_on = threading.Event(), threading.Lock()
+    go_on.acquire()
     done: list[str] = []
 
     def function() -> None:
         space["hold"](entered, go_on, done)
         run_forever()
 
-    _safe_points.protect("their_pool")
+    Abortable(backend=StubBackend(), protect=["their_pool"])
     try:
-        go_on.acquire()
         target = Target(core, function)
         assert entered.wait(PATIENCE)
         wait_until_it_waits(target.thread)
@@ -349,4 +348,3 @@ def test_a_storm_over_threads_that_submit(core: ModuleType) -> None:
         storm.rage(each=50)
 
         assert executor.submit(int).result(PATIENCE) == 0
-    assert time.monotonic()
