@@ -257,6 +257,7 @@ def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
     """A thread can be gone without closing its scope: here in the child of a fork."""
     if not hasattr(os, "fork"):
