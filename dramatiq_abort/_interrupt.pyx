@@ -111,6 +111,7 @@ cdef extern from "_thread_state.h":
     object frame_code(object)
     object frame_module(object)
     object code_name(object)
+    bint is_generator(object) noexcept
     Py_ssize_t frame_offset(object) noexcept
     object code_bytes(object)
     bint is_tracing(PyThreadState *) noexcept
@@ -210,7 +211,9 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
     cdef Scope scope = <Scope>argument
     cdef object frame = <object><PyObject *>event_frame
     if what == PyTrace_RETURN:
-        if result == NULL:  # an exception is on its way out
+        # With a result of NULL an exception is on its way out. And what is raised where a generator yields passes by the
+        # generator's own try and with statements: its frame counts as left (exit_unwind in Python/ceval.c).
+        if result == NULL or is_generator(frame_code(frame)):
             return 0
         frame = frame_back(frame)  # what returns is done
     elif what != PyTrace_CALL and what != PyTrace_C_RETURN:

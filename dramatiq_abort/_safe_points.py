@@ -44,9 +44,9 @@ _PROTECTED_MODULES: Final = {
     "weakref": "see _weakrefset",
 }
 
-#: Functions that are never left half done, whoever wrote them: they are where everybody puts what must happen. With
-#: them the clean-up of every context manager is safe, contextlib's included.
-PROTECTED_FUNCTIONS: Final = frozenset({"__exit__", "__del__"})
+#: Functions that are never left half done, whoever wrote them: they are where everybody puts what must happen, or what
+#: takes that which must be given back. With them context managers are safe, those of contextlib included.
+PROTECTED_FUNCTIONS: Final = frozenset({"__enter__", "__exit__", "__del__"})
 
 
 

@@ -59,6 +59,10 @@ static inline PyObject *frame_back(PyObject *frame) { return object_or_none(PyFr
 static inline PyObject *frame_code(PyObject *frame) { return (PyObject *)PyFrame_GetCode((PyFrameObject *)frame); }
 static inline PyObject *code_name(PyObject *code) { return Py_NewRef(((PyCodeObject *)code)->co_name); }
 
+static inline int is_generator(PyObject *code) {
+    return (((PyCodeObject *)code)->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) != 0;
+}
+
 /* The name of the module that the frame's function was defined in, or None. */
 static inline PyObject *frame_module(PyObject *frame) {
 #if PY_VERSION_HEX >= 0x030B0000

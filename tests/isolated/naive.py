@@ -1,0 +1,29 @@
+"""The way that does not work, for comparison: an abort that opens in one hook and closes in another."""
+
+from __future__ import annotations
+
+import threading
+
+from dramatiq.middleware import Middleware, raise_thread_exception
+
+from dramatiq_abort import Abort
+
+
+class NaiveAbortable(Middleware):
+    """Keeps who runs what between before_process_message and after_process_message, and raises in that thread."""
+
+    def __init__(self) -> None:
+        self._threads: dict[str, int] = {}
+
+    def before_process_message(self, broker, message):
+        self._threads[message.message_id] = threading.get_ident()
+
+    def after_process_message(self, broker, message, *, result=None, exception=None):
+        self._threads.pop(message.message_id, None)
+
+    after_skip_message = after_process_message
+
+    def abort(self, message_id: str) -> None:
+        thread = self._threads.pop(message_id, None)
+        if thread is not None:
+            raise_thread_exception(thread, Abort)
