@@ -145,11 +145,11 @@ class RedisBackend(EventBackend):
     def _follow(self, wait: int) -> None:
         """Bring the mirror up to date, and if it is, wait for the next change."""
         try:
-            if self._reader is None or time.monotonic() > self._fresh_until + _RETENTION / 2000:
-                self._connect()
-            else:
-                for self._last_id, fields in self._reader.read(self._last_id, wait):
-                    self._apply(fields)
+            reader = self._reader
+            if reader is None or time.monotonic() > self._fresh_until + _RETENTION / 2000:
+                reader, wait = self._connect(), 0  # what was signaled meanwhile is in the log
+            for self._last_id, fields in reader.read(self._last_id, wait):
+                self._apply(fields)
         except Exception:
             self._disconnect()
             if self._woken:
@@ -170,7 +170,7 @@ class RedisBackend(EventBackend):
         else:
             self._mirror.discard(key)
 
-    def _connect(self) -> None:
+    def _connect(self) -> LogReader:
         """Take the whole index into the mirror, and follow the log from where it stood before that."""
         self._disconnect()
         tombstones: dict[bytes, tuple[bytes, float]] = {}
@@ -182,9 +182,10 @@ class RedisBackend(EventBackend):
             last_id = last_id or newest
             for key, expiry, value in zip(found[::2], found[1::2], values, strict=True):
                 tombstones[key] = value or b"", float(expiry)
-        self._reader = LogReader(self.client, self._keys[2], _LONGEST_WAIT)
         self._last_id = last_id
         self._mirror.replace(tombstones)
+        self._reader = LogReader(self.client, self._keys[2], _LONGEST_WAIT)
+        return self._reader
 
     def _disconnect(self) -> None:
         reader, self._reader = self._reader, None
