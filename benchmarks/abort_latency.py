@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dramatiq
@@ -48,7 +49,7 @@ if "BENCHMARK_REDIS_URL" in os.environ:
 @contextmanager
 def worker() -> Iterator[None]:
     words = [sys.executable, "-m", "dramatiq", "abort_latency", "--processes", "1", "--threads", "2"]
-    words += ["--path", os.path.dirname(os.path.abspath(__file__))]
+    words += ["--path", str(Path(__file__).resolve().parent)]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
         yield

@@ -83,7 +83,16 @@ from libc.stdint cimport uint64_t
 import opcode
 
 from dramatiq_abort._answer import Answer
-from dramatiq_abort._safe_points import CACHE, DELIVERING, JUMPS, LOAD_SPECIAL, PROTECTED_FUNCTIONS, WAITS, _protected, landing
+from dramatiq_abort._safe_points import (
+    CACHE,
+    DELIVERING,
+    JUMPS,
+    LOAD_SPECIAL,
+    PROTECTED_FUNCTIONS,
+    WAITS,
+    _protected,
+    landing,
+)
 
 __all__ = ["SUPPORTED", "Scope"]
 
@@ -211,8 +220,8 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
     cdef Scope scope = <Scope>argument
     cdef object frame = <object><PyObject *>event_frame
     if what == PyTrace_RETURN:
-        # With a result of NULL an exception is on its way out. And what is raised where a generator yields passes by the
-        # generator's own try and with statements: its frame counts as left (exit_unwind in Python/ceval.c).
+        # With a result of NULL an exception is on its way out. And what is raised where a generator yields passes by
+        # the generator's own try and with statements: its frame counts as left (exit_unwind in Python/ceval.c).
         if result == NULL or is_generator(frame_code(frame)):
             return 0
         frame = frame_back(frame)  # what returns is done

@@ -92,12 +92,15 @@ class Scope:
         box: defaultdict[None, _R] = defaultdict(partial(function, *args, **(kwargs or {})))
         error: BaseException | None = None
         try:
-            self._opened = True
-            self._thread_id = threading.get_ident()
-            self._open_gate()
-            box[None]  # calls the function
-        except BaseException as exc:  # noqa: BLE001 - it is raised again below, after the closing
-            error = exc
+            try:
+                self._opened = True
+                self._thread_id = threading.get_ident()
+                self._open_gate()
+                box[None]  # calls the function
+            except BaseException as raised:  # noqa: BLE001 - it is raised again below, after the closing
+                error = raised
+        except BaseException as late:  # noqa: BLE001 - ours, at the beginning of the handler above
+            error = error or late.__context__ or late
         while not self._closed:
             try:
                 self._close()

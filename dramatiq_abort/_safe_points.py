@@ -12,8 +12,10 @@ import dis
 import opcode
 import sys
 import threading
-from types import CodeType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from types import CodeType
 
 __all__ = [
     "CACHE",
@@ -49,7 +51,6 @@ _PROTECTED_MODULES: Final = {
 PROTECTED_FUNCTIONS: Final = frozenset({"__enter__", "__exit__", "__del__"})
 
 
-
 def _offsets_of_wait() -> frozenset[int]:
     """Where Condition.wait waits: its calls of ``waiter.acquire``, but for the first, which only locks the new lock.
 
@@ -68,8 +69,8 @@ def _offsets_of_wait() -> frozenset[int]:
     return frozenset().union(*calls[1:])
 
 
-#: Where a thread waits in protected code for as long as somebody else likes, and cleans up after itself: functions with
-#: the offsets of the instructions at which the exception may be raised, when the function is the innermost. Event,
+#: Where a thread waits in protected code for as long as somebody else likes, and cleans up after itself: functions
+#: with the offsets of the instructions at which the exception may be raised, when the function is the innermost. Event,
 #: Semaphore, Barrier, Queue and Future all wait in Condition.wait. From 3.13 on Thread.join waits in C and holds
 #: nothing; before, it takes a lock of the thread that it waits for.
 WAITS: Final[dict[CodeType, frozenset[int]]] = {threading.Condition.wait.__code__: _offsets_of_wait()}
@@ -95,13 +96,12 @@ DELIVERING: Final = _opcodes(("CALL", "PRECALL", "RESUME", *_JUMPS))
 #: Those of them that can belong to a loop without a single call.
 JUMPS: Final = _opcodes(_JUMPS)
 
-#: Right behind this one, from 3.14 on, stands the call of a context manager's __enter__. There CPython looks at its slot
-#: when the lock has been taken and the with block has not begun.
+#: Right behind this one, from 3.14 on, stands the call of a context manager's __enter__. There CPython looks at its
+#: slot when the lock has been taken and the with block has not begun.
 LOAD_SPECIAL: Final = opcode.opmap.get("LOAD_SPECIAL", -1)
 
-
-#: What stands behind an instruction that keeps notes for the interpreter; a thread that has called a function from there
-#: stands behind it. -1 before 3.11.
+#: What stands behind an instruction that keeps notes for the interpreter; a thread that has called a function from
+#: there stands behind it. -1 before 3.11.
 CACHE: Final = opcode.opmap.get("CACHE", 0 if sys.version_info >= (3, 11) else -1)
 
 
@@ -114,7 +114,6 @@ def delivers(code: bytes, offset: int) -> bool:
     while code[offset] == opcode.EXTENDED_ARG:
         offset += 2
     return code[offset] in DELIVERING and (offset < 2 or code[offset - 2] != LOAD_SPECIAL)
-
 
 
 def landing() -> None:

@@ -43,7 +43,9 @@ static inline PyObject *object_or_none(void *object) {
 }
 
 /* The innermost frame, as an object. */
-static inline PyObject *innermost_frame(PyThreadState *thread) { return object_or_none(PyThreadState_GetFrame(thread)); }
+static inline PyObject *innermost_frame(PyThreadState *thread) {
+    return object_or_none(PyThreadState_GetFrame(thread));
+}
 
 /* The frame that frame_field() gave earlier, as an object. Making the object is left until somebody asks, because it
  * would cost each call that nobody interrupts; and the only public way to make one starts from the thread state. */

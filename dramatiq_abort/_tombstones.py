@@ -47,7 +47,7 @@ class Tombstones:
             return live
 
     def replace(self, tombstones: dict[bytes, tuple[bytes, float]]) -> None:
-        """Know exactly these from now on. Those that were known as they are, and handed out, are not handed out again."""
+        """Know exactly these from now on. What was known as it is, and handed out, is not handed out again."""
         with self._changing:
             before = self._live
             news = {key for key, tombstone in tombstones.items() if before.get(key) != tombstone}

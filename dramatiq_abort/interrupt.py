@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 
 from ._answer import Answer
 
-if TYPE_CHECKING:
-    from ._interrupt_py import SUPPORTED, Scope
-
-    IMPLEMENTATION: str
-
 __all__ = ["IMPLEMENTATION", "SUPPORTED", "Answer", "Scope"]
 
 _switch = os.environ.get("DRAMATIQ_ABORT_EXTENSION", "auto")
 
-if _switch == "0":
+if TYPE_CHECKING:
+    from ._interrupt_py import SUPPORTED, Scope
+
+    IMPLEMENTATION: str
+elif _switch == "0":
     from ._interrupt_py import SUPPORTED, Scope
 
     IMPLEMENTATION = "python"

@@ -22,6 +22,7 @@ from .errors import Abort, AbortedBeforeStart, AbortError, BackendError, Configu
 from .request import MAX_TIME, AbortMode, AbortRequest, key_of
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable, Iterable
 
     from dramatiq import Actor, Broker, Worker
@@ -70,9 +71,9 @@ class Abortable(Middleware):
             raise TypeError(f"protect is a list of modules' names, not {protect!r}")
         for module in modules:
             safe_points.protect(module)
-        self.logger = get_logger(__name__, type(self))
+        self.logger: logging.Logger = get_logger(__name__, type(self))
         self.abortable = abortable
-        self.abort_ttl = _milliseconds("abort_ttl", abort_ttl, at_least=1)
+        self.abort_ttl: int = _milliseconds("abort_ttl", abort_ttl, at_least=1)
         self.fail_skipped = fail_skipped
         self._backend = backend
         self._running = RunningMessages()
@@ -253,7 +254,9 @@ def abort_requested(message_id: str | None = None, middleware: Abortable | None 
 
 
 def shield() -> AbstractContextManager[None]:
-    """Protect a part of an actor's function from being aborted half way::
+    """Protect a part of an actor's function from being aborted half way.
+
+    ::
 
         with shield():
             account.withdraw(10)

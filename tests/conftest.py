@@ -6,22 +6,23 @@ import importlib
 import os
 import sys
 import uuid
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-import redis
-from dramatiq.brokers.stub import StubBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend as StubResults
-from support import Server, server_binary
+from support import Server, server_binary, stub_broker
 
 import dramatiq_abort
 from dramatiq_abort.backends import RedisBackend, StubBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    import redis
+    from dramatiq.brokers.stub import StubBroker
 
     from dramatiq_abort import EventBackend
 
@@ -109,7 +110,7 @@ def abortable(backend: EventBackend) -> dramatiq_abort.Abortable:
 @pytest.fixture
 def broker(abortable: dramatiq_abort.Abortable, results: Results) -> Iterator[StubBroker]:
     """The default broker, with dramatiq's own middleware and ours."""
-    broker = StubBroker(fail_fast_default=False)
+    broker = stub_broker()
     broker.add_middleware(results)
     broker.add_middleware(abortable)
     dramatiq.set_broker(broker)

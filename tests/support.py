@@ -9,16 +9,19 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
+from dramatiq.brokers.stub import StubBroker
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from dramatiq import Middleware
 
 #: How long anything may take that should be there at once, in seconds: only a failure waits for so long.
 PATIENCE = 20
@@ -40,6 +43,13 @@ def run_forever(started: threading.Event | None = None) -> None:
         time.sleep(0.001)
 
 
+def stub_broker(*middleware: Middleware) -> StubBroker:
+    """A StubBroker with these, or with dramatiq's own, whose join() does not raise what messages have raised."""
+    broker = StubBroker(list(middleware) or None)
+    broker.fail_fast_default = False  # no parameter before dramatiq 2.0
+    return broker
+
+
 def set_async_exception(thread: threading.Thread, exception: type[BaseException]) -> None:
     """Raise an exception in a thread as others do it: without a look at what is there."""
     assert thread.ident is not None
@@ -48,13 +58,18 @@ def set_async_exception(thread: threading.Thread, exception: type[BaseException]
 
 
 def wait_until_it_waits(thread: threading.Thread) -> None:
-    """Return when a thread that is about to wait, in C code, does so: it has stood at one place for a while."""
+    """Return when a thread that is about to wait, in C code, does so: it has stood at one place for a while.
+
+    Where the kernel says so, it must have been asleep there, and not only without its turn on a busy machine.
+    """
     assert thread.ident is not None
+    state = Path(f"/proc/self/task/{thread.native_id}/stat")
     stood, before = 0, None
     while stood < 10:
         frame = sys._current_frames()[thread.ident]
         place = frame.f_code, frame.f_lasti
-        stood = stood + 1 if place == before else 0
+        asleep = not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "S"
+        stood = stood + 1 if asleep and place == before else 0
         before = place
         time.sleep(0.001)
 

@@ -43,7 +43,9 @@ def test_a_waiting_backend_hears_of_a_signal(make_backend: Callable[[], EventBac
         backends = backends[:1]  # each signal is handed out once per backend object
     heard: list[bytes | None] = []
     threads = [
-        threading.Thread(target=lambda backend=backend: heard.append(backend.wait_many([b"a", b"b"], LONG)), daemon=True)
+        threading.Thread(
+            target=lambda backend=backend: heard.append(backend.wait_many([b"a", b"b"], LONG)), daemon=True
+        )
         for backend in backends
     ]
     for thread in threads:

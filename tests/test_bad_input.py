@@ -55,7 +55,7 @@ class Recording(StubBackend):
         (lambda m: abort("id", m, abort_timeout=-1), ValueError, "abort_timeout is from 0"),
         (lambda m: abort("id", m, abort_timeout="5"), TypeError, "abort_timeout is an integer"),
         (lambda m: abort("id", m, mode="cancel"), TypeError, "AbortMode.CANCEL"),
-        (lambda m: abort("id", "middleware"), TypeError, "middleware is the broker's Abortable"),
+        (lambda _: abort("id", "middleware"), TypeError, "middleware is the broker's Abortable"),
         (lambda m: abort_requested(7, m), TypeError, "message id"),
         (lambda m: abort_requested("", m), ValueError, "message id"),
     ],

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Middleware, Retries, TimeLimitExceeded
 from dramatiq.results import ResultFailure, ResultMissing, Results
-from support import PATIENCE, run_forever, set_async_exception, wait_until
+from support import PATIENCE, run_forever, set_async_exception, stub_broker, wait_until
 
 from dramatiq_abort import (
     Abort,
@@ -31,9 +30,9 @@ from dramatiq_abort import (
 from dramatiq_abort.backends import StubBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import ModuleType
 
+    from dramatiq.brokers.stub import StubBroker
     from dramatiq.message import Message
 
 pytestmark = pytest.mark.usefixtures("core")
@@ -116,7 +115,9 @@ def test_a_running_message_is_aborted(worker: dramatiq.Worker, hooks: Hooks, cap
     assert seen[0].message_id == message.message_id
     assert hooks.of(message) == {("before", 1), ("after", 1), ("nack", 1)}
     lines = [record for record in caplog.records if record.name.startswith("dramatiq.worker.WorkerThread")]
-    assert [(line.levelname, line.exc_info) for line in lines if "Failed to process" in line.message] == [("INFO", None)]
+    assert [(line.levelname, line.exc_info) for line in lines if "Failed to process" in line.message] == [
+        ("INFO", None)
+    ]
     worker.join()
 
 
@@ -235,9 +236,7 @@ def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, hoo
     assert hooks.of(message) == {("skip", 1), ("ack", 1)}
 
 
-def test_a_skipped_message_fails_if_that_is_wanted(
-    broker: StubBroker, abortable: Abortable, start_worker: Any
-) -> None:
+def test_a_skipped_message_fails_if_that_is_wanted(broker: StubBroker, abortable: Abortable, start_worker: Any) -> None:
     """(4) So that it can be told from success."""
     abortable.fail_skipped = True
 
@@ -476,7 +475,9 @@ def test_an_abort_between_the_question_and_the_start_is_raised(broker: StubBroke
     message = task.send()
     assert about_to_start.wait(PATIENCE)
     abort(message.message_id)
-    wait_until(lambda: any(r.request for r in abortable_of(broker)._running.with_key(b"abort:" + message.message_id.encode())))
+    wait_until(
+        lambda: any(r.request for r in abortable_of(broker)._running.with_key(b"abort:" + message.message_id.encode()))
+    )
     go_on.set()
 
     assert result_of(message)[0] == "Abort"
@@ -491,7 +492,7 @@ def abortable_of(broker: StubBroker) -> Abortable:
 @pytest.mark.parametrize("declared", ["before", "after"])
 def test_it_holds_in_any_order(backend: EventBackend, results: Results, where: str, declared: str) -> None:
     """(8) Wherever the middleware stands, and whether actors were declared before or after it was added."""
-    broker = StubBroker(fail_fast_default=False, middleware=[Retries(min_backoff=1, max_backoff=1), results])
+    broker = stub_broker(Retries(min_backoff=1, max_backoff=1), results)
     dramatiq.set_broker(broker)
     started = threading.Event()
     calls: list[str] = []
@@ -530,7 +531,7 @@ def test_it_holds_in_any_order(backend: EventBackend, results: Results, where: s
 
 def test_without_retries_an_abort_fails_too(backend: EventBackend, results: Results) -> None:
     """(4) Its failure is in the result backend, although dramatiq itself stores no failure without Retries."""
-    broker = StubBroker(fail_fast_default=False, middleware=[results, Abortable(backend=backend)])
+    broker = stub_broker(results, Abortable(backend=backend))
     dramatiq.set_broker(broker)
     started = threading.Event()
 
@@ -621,9 +622,7 @@ def test_an_actor_that_is_called_directly_is_aborted_with_its_caller(worker: dra
     assert result_of(message)[0] == "Abort"
 
 
-def test_somebody_elses_exception_comes_first(
-    worker: dramatiq.Worker, core: ModuleType, abortable: Abortable
-) -> None:
+def test_somebody_elses_exception_comes_first(worker: dramatiq.Worker, core: ModuleType, abortable: Abortable) -> None:
     """(3) One that is on its way is not overwritten, and the abort is tried again while the message runs."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot read the slot")
@@ -688,7 +687,7 @@ def test_a_backend_that_is_down_harms_no_message(results: Results, caplog: pytes
     """(6, 5) Messages run, one line says that it went and one that it is back; then aborts take effect again."""
     caplog.set_level(logging.INFO, "dramatiq_abort")
     backend = Breaking()
-    broker = StubBroker(fail_fast_default=False, middleware=[Retries(), results, Abortable(backend=backend)])
+    broker = stub_broker(Retries(), results, Abortable(backend=backend))
     dramatiq.set_broker(broker)
     started = threading.Event()
 

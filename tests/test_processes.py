@@ -43,7 +43,8 @@ def start_processes(app: ModuleType, tmp_path: Path) -> Iterator[Callable[[], su
     def start() -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", "dramatiq", "worker_app", "--processes", "2", "--threads", "4"]
         words += ["--path", str(Path(__file__).parent), "--log-file", str(tmp_path / f"worker-{len(started)}.log")]
-        process = subprocess.Popen(words, env=os.environ | {"PYTHONWARNINGS": "default"}, start_new_session=True)
+        # Not from the source tree, which has no compiled core and would be in the way of what is installed.
+        process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)
         started.append(process)
         return process
 

@@ -29,7 +29,7 @@ class Following:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Following:
+    def __enter__(self) -> Following:  # noqa: PYI034 - Self is newer than 3.10
         self._thread.start()
         wait_until(lambda: self.backend._fresh_until, "the first answer")
         return self
@@ -88,7 +88,10 @@ def test_a_stale_mirror_is_not_trusted(redis_client: redis.Redis, namespace: str
 
 def test_a_cut_connection_loses_nothing(server: Server, redis_client: redis.Redis, namespace: str) -> None:
     """What was signaled meanwhile is handed out afterwards, and nothing twice (3.5)."""
-    with server.client() as client, Following(RedisBackend(client=client, namespace=namespace), b"a", b"b") as following:
+    with (
+        server.client() as client,
+        Following(RedisBackend(client=client, namespace=namespace), b"a", b"b") as following,
+    ):
         RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
         wait_until(lambda: following.heard == [b"a"])
         following.backend._reading.acquire()  # the watcher is about to wait again
@@ -175,7 +178,9 @@ def test_a_shorter_request_does_not_end_a_longer_one(redis_client: redis.Redis, 
 
 
 @pytest.mark.parametrize("parameters", [{"decode_responses": True}, {"protocol": 3}, {"socket_timeout": 0.1}])
-def test_any_client_will_do(server: Server, redis_client: redis.Redis, namespace: str, parameters: dict[str, Any]) -> None:
+def test_any_client_will_do(
+    server: Server, redis_client: redis.Redis, namespace: str, parameters: dict[str, Any]
+) -> None:
     """Whatever it makes of answers, and however short its patience is."""
     value = b"\xff\x00"
     with (

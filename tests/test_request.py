@@ -71,14 +71,22 @@ def test_any_bytes_are_a_request_or_refused(value: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("grace", "ttl", "ttl_left", "left"),
-    [(5_000, 90_000, 90_000, 5_000), (5_000, 90_000, 88_000, 3_000), (5_000, 90_000, 10, 0), (5_000, 90_000, 95_000, 5_000)],
+    [
+        (5_000, 90_000, 90_000, 5_000),
+        (5_000, 90_000, 88_000, 3_000),
+        (5_000, 90_000, 10, 0),
+        (5_000, 90_000, 95_000, 5_000),
+    ],
 )
 def test_the_grace_that_is_left_follows_from_the_time_to_live(grace: int, ttl: int, ttl_left: int, left: int) -> None:
     """So no two clocks are compared."""
     assert AbortRequest(grace=grace, ttl=ttl).grace_left(ttl_left) == left
 
 
-@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=100), st.text(st.characters(codec="utf-8"), min_size=1, max_size=100))
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=100),
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=100),
+)
 def test_each_message_id_has_a_key_of_its_own(one: str, other: str) -> None:
     """Two messages never share a request."""
     assert (key_of(one) == key_of(other)) == (one == other)

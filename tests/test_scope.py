@@ -174,7 +174,7 @@ def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
 
 def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
     """Interrupts at about the moment of the return come up inside or not at all, and no result is lost (3.1, 3.2)."""
-    calls = 3_000
+    wanted = 200
     scopes: list[Any] = [core.Scope()]
     counts = dict.fromkeys(["completed", "interrupted", "outside", "wrong"], 0)
     rng = random.Random(1)
@@ -185,9 +185,9 @@ def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
         return steps
 
     def work() -> None:
-        for _ in range(calls):
+        while min(counts["completed"], counts["interrupted"]) < wanted:
             try:
-                steps = rng.randrange(300)
+                steps = rng.randrange(1_000)
                 scopes[0] = scope = core.Scope()
                 try:
                     result = scope.run(function, (steps,))
@@ -199,19 +199,18 @@ def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
                     pass
             except Stop:
                 counts["outside"] += 1
-        scopes[0] = None
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    while (scope := scopes[0]) is not None:
-        scope.interrupt(Stop)
-    thread.join()
+
+    def over() -> bool:
+        scopes[0].interrupt(Stop)
+        return not thread.is_alive()
+
+    wait_until(over, "so many calls of either kind")
 
     assert counts["outside"] == 0
     assert counts["wrong"] == 0
-    assert counts["completed"] + counts["interrupted"] == calls
-    assert counts["interrupted"] > 0
-    assert counts["completed"] > 0
 
 
 def test_somebody_elses_exception_stays(core: ModuleType) -> None:

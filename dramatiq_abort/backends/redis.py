@@ -148,7 +148,8 @@ class RedisBackend(EventBackend):
             reader = self._reader
             if reader is None or time.monotonic() > self._fresh_until + _RETENTION / 2000:
                 reader, wait = self._connect(), 0  # what was signaled meanwhile is in the log
-            for self._last_id, fields in reader.read(self._last_id, wait):
+            for entry_id, fields in reader.read(self._last_id, wait):
+                self._last_id = entry_id
                 self._apply(fields)
         except Exception:
             self._disconnect()

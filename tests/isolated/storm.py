@@ -1,6 +1,7 @@
 """A storm of aborts over real workers: ``python storm.py [ABORTS] [--naive] [--computing] [--core cython|python]``.
 
-Short messages of many kinds run on a real worker with eight threads, and each is aborted at about the moment of its end.
+Short messages of many kinds run on a real worker with eight threads, and each is aborted at about the moment of its
+end.
 Everything that must never happen is counted, and the status is 1 if anything of it did. ``--naive`` aborts them the way
 that does not work, to show that the counters count; it wedges soon, unless ``--computing`` leaves out what uses locks.
 """
@@ -182,7 +183,7 @@ def run_a_round(number, naive, kinds, rng):
     middleware = [TimeLimit(), ShutdownNotifications(), Callbacks(), Pipelines(), Retries(min_backoff=1, max_backoff=1)]
     middleware += [Results(backend=StubResults(), store_results=True), probe]
     middleware.insert(number % (len(middleware) + 1), aborter)
-    broker = StubBroker(middleware, fail_fast_default=False)
+    broker = StubBroker(middleware)
     dramatiq.set_broker(broker)
     calls, begun = Counter(), deque()
 
@@ -240,13 +241,17 @@ def main():
     parser.add_argument("--computing", action="store_true", help="only messages that use no locks")
     options = parser.parse_args()
     if options.core != interrupt.IMPLEMENTATION:
-        interrupt.Scope = importlib.import_module(f"dramatiq_abort._interrupt{'_py' * (options.core == 'python')}").Scope
+        interrupt.Scope = importlib.import_module(
+            f"dramatiq_abort._interrupt{'_py' * (options.core == 'python')}"
+        ).Scope
     logging.disable(logging.CRITICAL)
     log.manager = logging.Manager(log)  # one that is not disabled
     sys.setswitchinterval(1e-5)
     with tempfile.TemporaryDirectory() as directory:
         for number in range(8):
-            Path(directory, f"storm_module_{number}.py").write_text("import logging\nVALUE = [str(n) for n in range(50)]\n")
+            Path(directory, f"storm_module_{number}.py").write_text(
+                "import logging\nVALUE = [str(n) for n in range(50)]\n"
+            )
         sys.path.insert(0, directory)
         total, rng, started, number = Counter(), random.Random(1), time.monotonic(), 0
         while total["aborts"] < options.aborts and not total["processes wedged"]:
@@ -254,7 +259,9 @@ def main():
             number += 1
         seconds = time.monotonic() - started
     way = "the naive way" if options.naive else f"the {options.core} core"
-    print(f"Python {sys.version.split()[0]}, {way}: {total['aborts']} aborts in {seconds:.0f} s, {total['landed']} raised")
+    print(
+        f"Python {sys.version.split()[0]}, {way}: {total['aborts']} aborts in {seconds:.0f} s, {total['landed']} raised"
+    )
     for counter in COUNTERS:
         print(f"  {counter:<42} {total[counter]:>8}")
     sys.stdout.flush()

@@ -1,0 +1,83 @@
+# `make help` lists the targets. Needed: make and Python 3.10 or later; 3.11 brings a server for the tests along.
+
+# What makes the virtual environment: to change it, `make clean` first.
+PYTHON ?= python3
+VENV ?= .venv
+# Of the compiled core. auto: build it if the compiler can; 0: do not; 1: it is an error if it cannot be built.
+DRAMATIQ_ABORT_EXTENSION ?= auto
+# Extra words: WITH for pip install (WITH='dramatiq==1.17.0'), ARGS for pytest (ARGS='-k shield').
+WITH ?=
+ARGS ?=
+
+export DRAMATIQ_ABORT_EXTENSION
+
+bin := $(VENV)/bin
+pip := $(bin)/python -m pip --disable-pip-version-check -qq
+package := $(shell find dramatiq_abort -name '*.py' -o -name '*.pyx' -o -name '*.h' -o -name '*.pyi' -o -name py.typed)
+tools := $(VENV)/.tools
+linters := $(VENV)/.linters
+# One for each setting of the switch: another setting builds anew.
+installed := $(VENV)/.installed-$(DRAMATIQ_ABORT_EXTENSION)
+# What a build leaves behind, and what would find its way into the next one.
+leftovers := build *.egg-info
+
+.PHONY: help demo test storm lint types install clean
+
+help:
+	@echo "make demo     see messages being aborted, on workers and a server of its own"
+	@echo "make test     run the whole suite (ARGS='-k shield': a part of it)"
+	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
+	@echo "make lint     check the style of everything"
+	@echo "make types    check the types, and that the compiled core's stub tells the truth"
+	@echo "make install  only make $(VENV), with the package and the tests' tools in it"
+	@echo "make clean    remove $(VENV) and everything else that was made here"
+	@echo
+	@echo "DRAMATIQ_ABORT_EXTENSION=1 insists on the compiled core, =0 does without."
+
+demo: $(installed)
+	@$(bin)/python examples/demo.py
+
+# Plain pytest: `python -m pytest` would put the source tree, which has no compiled core, before what is installed.
+test: $(installed)
+	@$(bin)/pytest $(ARGS)
+
+# The naive way is there to show that the counters count; that it ends with an error is as it should be.
+storm: $(installed)
+	@$(bin)/python tests/isolated/storm.py $(or $(ABORTS),20000)
+	@! $(bin)/python tests/isolated/storm.py 2000 --naive --computing 2>/dev/null || exit 1
+
+lint: $(linters)
+	$(bin)/ruff check --quiet --output-format=concise
+	$(bin)/ruff format --quiet --check
+	PATH="$(abspath $(bin)):$$PATH" cython-lint dramatiq_abort
+
+types: $(installed) $(linters)
+	$(bin)/mypy
+	@# Not from here, where the source tree would be in the way of what is installed.
+	cd $(VENV) && $(abspath $(bin))/stubtest dramatiq_abort._interrupt
+	PATH="$(abspath $(bin)):$$PATH" basedpyright --verifytypes dramatiq_abort --ignoreexternal
+
+install: $(installed)
+
+$(installed): $(tools) setup.py MANIFEST.in README.md LICENSE $(package)
+	@rm -rf $(leftovers) $(VENV)/.installed-*
+	@$(pip) install --no-build-isolation '.[redis,gevent]' $(WITH)
+	@rm -rf $(leftovers)
+	@$(bin)/python -I -c 'from dramatiq_abort.interrupt import IMPLEMENTATION as core; \
+		print("Installed in $(VENV), with the core in", core.capitalize())'
+	@touch $@
+
+$(tools): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later is needed: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(pip) install --upgrade 'pip>=25.1'  # the first that knows --group
+	@$(pip) install --group dev
+	@touch $@
+
+$(linters): $(tools)
+	@$(pip) install --group lint
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(leftovers) dist .hypothesis .benchmarks .*_cache
+	find [!.]*/ \( -name __pycache__ -o -name '*.so' -o -name '*.c' \) -prune -exec rm -rf {} +

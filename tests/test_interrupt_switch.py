@@ -1,0 +1,122 @@
+"""DRAMATIQ_ABORT_EXTENSION, as it is read at import; what it does to a build is in test_packaging.py."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import dramatiq_abort
+from dramatiq_abort import interrupt
+
+SWITCH = "DRAMATIQ_ABORT_EXTENSION"
+
+#: Imports the package without its compiled core.
+WITHOUT_EXTENSION = "import sys; sys.modules['dramatiq_abort._interrupt'] = None; "
+
+#: Says what was imported.
+IMPORT = (
+    "import json, sys; from dramatiq_abort import interrupt; "
+    "print(json.dumps([interrupt.IMPLEMENTATION, interrupt.Scope.__module__, sorted(sys.modules)]))"
+)
+
+needs_extension = pytest.mark.skipif(
+    os.environ.get(SWITCH) != "1" and importlib.util.find_spec("dramatiq_abort._interrupt") is None,
+    reason="the compiled core is not installed",
+)
+
+
+def run(code: str, switch: str | None) -> subprocess.CompletedProcess[str]:
+    """Run code with the switch set, or unset, where no source tree is in front of what is installed."""
+    env = {name: value for name, value in os.environ.items() if name != SWITCH}
+    if switch is not None:
+        env[SWITCH] = switch
+    return subprocess.run([sys.executable, "-I", "-c", code], env=env, capture_output=True, text=True, check=False)
+
+
+def imported(code: str, switch: str | None) -> tuple[str, str, list[str]]:
+    done = run(code, switch)
+    assert done.returncode == 0, done.stderr
+    implementation, module, modules = json.loads(done.stdout)
+    return implementation, module, modules
+
+
+def error_of(code: str, switch: str) -> str:
+    done = run(code, switch)
+    assert done.returncode == 1, done.stdout
+    return done.stderr.splitlines()[-1]
+
+
+def test_the_package_under_test_is_the_installed_one() -> None:
+    """Not the source tree, which has no compiled core, unless it was installed from there to stay there."""
+    site_packages = Path(sysconfig.get_path("platlib"))
+    (distribution,) = importlib.metadata.distributions(name="dramatiq-abort", path=[str(site_packages)])
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    is_editable = origin.get("dir_info", {}).get("editable", False)
+    expected = Path(__file__).parents[1] if is_editable else site_packages
+
+    assert Path(dramatiq_abort.__file__).parents[1].samefile(expected)
+
+
+def test_the_core_under_test_is_the_one_that_was_asked_for() -> None:
+    """A run that wants the compiled core does not quietly test the other one."""
+    expected = {
+        "0": {"python"},
+        "1": {"cython"},
+        "auto": {"cython", "python"},
+    }[os.environ.get(SWITCH, "auto")]
+
+    assert interrupt.IMPLEMENTATION in expected
+    module = {"cython": "dramatiq_abort._interrupt", "python": "dramatiq_abort._interrupt_py"}
+    assert interrupt.Scope.__module__ == module[interrupt.IMPLEMENTATION]
+
+
+@needs_extension
+@pytest.mark.parametrize("switch", [None, "auto", "1"])
+def test_the_compiled_core_is_taken_where_it_is_there(switch: str | None) -> None:
+    """By default, too."""
+    implementation, module, modules = imported(IMPORT, switch)
+
+    assert (implementation, module) == ("cython", "dramatiq_abort._interrupt")
+    assert "dramatiq_abort._interrupt_py" not in modules
+
+
+@pytest.mark.parametrize("switch", [None, "auto"])
+def test_the_pure_core_is_taken_where_there_is_no_other(switch: str | None) -> None:
+    """Nothing but the name of the implementation tells."""
+    implementation, module, _ = imported(WITHOUT_EXTENSION + IMPORT, switch)
+
+    assert (implementation, module) == ("python", "dramatiq_abort._interrupt_py")
+
+
+def test_0_takes_the_pure_core() -> None:
+    """It does not so much as import the compiled one."""
+    implementation, module, modules = imported(IMPORT, "0")
+
+    assert (implementation, module) == ("python", "dramatiq_abort._interrupt_py")
+    assert "dramatiq_abort._interrupt" not in modules
+
+
+def test_1_is_an_error_without_the_compiled_core() -> None:
+    """The error says what is missing."""
+    error = error_of(WITHOUT_EXTENSION + IMPORT, "1")
+
+    assert "ImportError" in error or "ModuleNotFoundError" in error
+    assert "dramatiq_abort._interrupt" in error
+
+
+@pytest.mark.parametrize("switch", ["", "2", "01", "true", "AUTO", " 1"])
+def test_any_other_value_is_an_error(switch: str) -> None:
+    """The error names the variable, its value and the values that it may have."""
+    error = error_of(IMPORT, switch)
+
+    assert error.startswith("ImportError")
+    for word in (SWITCH, repr(switch), "'auto'", "'0'", "'1'"):
+        assert word in error

@@ -1,0 +1,268 @@
+"""What is shipped: the sdist, the platform wheel and the pure wheel, built from a copy of this tree."""
+
+from __future__ import annotations
+
+import email.parser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from email.message import Message
+
+SWITCH = "DRAMATIQ_ABORT_EXTENSION"
+ROOT = Path(__file__).parents[1]
+
+#: What lies about in a developer's tree and must not be shipped.
+STRAY = [
+    "dramatiq_abort/_interrupt.c",
+    "dramatiq_abort/_interrupt.cpython-00-stray.so",
+    "dramatiq_abort/_interrupt.cp00-stray.pyd",
+    "tests/__pycache__/stray.cpython-00.pyc",
+]
+
+#: The first builds compile, which takes its time.
+pytestmark = [
+    pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the tests are here without the project"),
+    pytest.mark.timeout(300),
+]
+
+
+class Built(NamedTuple):
+    """An sdist and the wheel that was built from it."""
+
+    sdist: Path
+    wheel: Path
+
+
+def copy_of_the_tree(to: Path) -> Path:
+    """Copy what the build may read, and what it must not be misled by."""
+    junk = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyd", "*.c")
+    tree = to / "tree"
+    shutil.copytree(ROOT, tree, ignore=junk)
+    for name in STRAY:
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text("stray")
+    return tree
+
+
+def run_build(tree: Path, switch: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the build with what is installed: no network is needed."""
+    return subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tree / "dist"), *words, str(tree)],
+        env=os.environ | {SWITCH: switch} | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def build(tree: Path, switch: str) -> Built:
+    """Build as publishing does: the sdist first, and the wheel from the sdist."""
+    done = run_build(tree, switch)
+    assert done.returncode == 0, done.stdout
+    (sdist,) = (tree / "dist").glob("*.tar.gz")
+    (wheel,) = (tree / "dist").glob("*.whl")
+    return Built(sdist, wheel)
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """Skip the test where nothing can be compiled; fail in CI, where something can."""
+    words = (sysconfig.get_config_var("CC") or "").split()
+    if os.name == "posix" and (not words or shutil.which(words[0]) is None):
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no C compiler")
+
+
+@pytest.fixture(scope="module")
+def platform(compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Built with the extension."""
+    return build(copy_of_the_tree(tmp_path_factory.mktemp("platform")), "1")
+
+
+@pytest.fixture(scope="module")
+def pure(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Built without the extension."""
+    return build(copy_of_the_tree(tmp_path_factory.mktemp("pure")), "0")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy that the test builds by itself."""
+    return copy_of_the_tree(tmp_path)
+
+
+def files_in(archive: Path) -> set[str]:
+    """The names in an archive, without the first directory of an sdist."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            return set(wheel.namelist())
+    with tarfile.open(archive) as sdist:
+        return {member.name.partition("/")[2] for member in sdist.getmembers() if member.isfile()}
+
+
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.parser.BytesParser().parsebytes(archive.read(name))
+
+
+def tags_of(wheel: Path) -> tuple[str, ...]:
+    """The last three parts of the file's name: Python, ABI and platform."""
+    return tuple(wheel.stem.split("-")[-3:])
+
+
+def with_suffix(names: set[str], *suffixes: str) -> list[str]:
+    return sorted(name for name in names if name.endswith(suffixes))
+
+
+def import_from(wheel: Path, to: Path, switch: str) -> subprocess.CompletedProcess[str]:
+    """Install a wheel into a directory, and say what is imported from there and which core is in use."""
+    install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    install += ["--no-deps", "--no-index", "--target", str(to), str(wheel)]
+    subprocess.run(install, check=True)
+    # First on the path, before the package that the tests run with: only the dependencies come from there.
+    code = (
+        f"import sys; sys.path.insert(0, {str(to)!r})\n"
+        "from dramatiq_abort import __file__, interrupt\n"
+        "print(__file__, interrupt.IMPLEMENTATION)"
+    )
+    return subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        env=os.environ | {SWITCH: switch},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("kind", ["platform", "pure"])
+def test_the_sdist_has_all_that_a_build_and_the_tests_need(kind: str, request: pytest.FixtureRequest) -> None:
+    """The extension's source is in there even if it was made without the extension."""
+    files = files_in(request.getfixturevalue(kind).sdist)
+
+    expected = {"LICENSE", "README.md", "MANIFEST.in", "pyproject.toml", "setup.py"}
+    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
+    for pattern in ("*.py", "*.pyi", "*.pyx", "*.h", "py.typed"):
+        expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "dramatiq_abort").rglob(pattern)}
+    assert expected - files == set()
+
+
+@pytest.mark.parametrize("kind", ["platform", "pure"])
+def test_the_sdist_has_nothing_that_was_compiled(kind: str, request: pytest.FixtureRequest) -> None:
+    """Neither what this build made nor what lay about in the tree."""
+    files = files_in(request.getfixturevalue(kind).sdist)
+
+    assert with_suffix(files, ".c", ".so", ".pyd", ".pyc") == []
+
+
+def test_the_platform_wheel_has_the_extension_once(platform: Built) -> None:
+    """Built for this interpreter, and not what lay about in the tree."""
+    compiled = with_suffix(files_in(platform.wheel), ".so", ".pyd")
+
+    assert compiled == [f"dramatiq_abort/_interrupt{sysconfig.get_config_var('EXT_SUFFIX')}"]
+
+
+def test_the_platform_wheel_is_for_this_interpreter_and_platform(platform: Built) -> None:
+    """The extension reads a field that the limited API does not have, so there is a wheel per version."""
+    python, abi, system = tags_of(platform.wheel)
+
+    assert python == f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert abi.startswith(python)
+    assert system != "any"
+
+
+def test_the_pure_wheel_is_for_everybody(pure: Built) -> None:
+    """PyPy and rare platforms get this one."""
+    assert tags_of(pure.wheel) == ("py3", "none", "any")
+    assert with_suffix(files_in(pure.wheel), ".so", ".pyd") == []
+
+
+@pytest.mark.parametrize("kind", ["platform", "pure"])
+def test_a_wheel_has_the_package_and_its_types_only(kind: str, request: pytest.FixtureRequest) -> None:
+    """No sources of the extension, no tests; the stub is there in the pure wheel, too, since type checkers need it."""
+    files = files_in(request.getfixturevalue(kind).wheel)
+
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "dramatiq_abort").rglob("*.py")}
+    typed = {"dramatiq_abort/py.typed", "dramatiq_abort/_interrupt.pyi"}
+    others = {name for name in files if ".dist-info/" not in name and not name.endswith((".so", ".pyd"))}
+    assert others == modules | typed
+    assert any(re.fullmatch(r"dramatiq_abort-[^/]*\.dist-info/licenses/LICENSE", name) for name in files)
+
+
+@pytest.mark.parametrize("kind", ["platform", "pure"])
+def test_the_metadata(kind: str, request: pytest.FixtureRequest) -> None:
+    """The same in both wheels."""
+    metadata = metadata_of(request.getfixturevalue(kind).wheel)
+
+    assert metadata["Name"] == "dramatiq-abort"
+    assert metadata["Requires-Python"] == ">=3.10"
+    assert metadata["License-Expression"] == "MIT"
+    assert metadata.get_all("License-File") == ["LICENSE"]
+    assert {"redis", "gevent"} <= set(metadata.get_all("Provides-Extra") or [])
+    requirements = metadata.get_all("Requires-Dist") or []
+    assert [name for name in requirements if "extra ==" not in name] == ["dramatiq>=1.17"]
+    assert "Typing :: Typed" in (metadata.get_all("Classifier") or [])
+
+
+def test_the_platform_wheel_works(platform: Built, tmp_path: Path) -> None:
+    """Installed by itself, it uses the compiled core."""
+    done = import_from(platform.wheel, tmp_path, "1")
+
+    assert done.stdout.split() == [str(tmp_path / "dramatiq_abort" / "__init__.py"), "cython"], done.stderr
+
+
+def test_the_pure_wheel_works(pure: Built, tmp_path: Path) -> None:
+    """Installed by itself, it uses the pure core."""
+    done = import_from(pure.wheel, tmp_path, "auto")
+
+    assert done.stdout.split() == [str(tmp_path / "dramatiq_abort" / "__init__.py"), "python"], done.stderr
+
+
+def test_the_pure_wheel_does_not_pass_for_the_compiled_one(pure: Built, tmp_path: Path) -> None:
+    """Who insists on the compiled core gets an import error."""
+    done = import_from(pure.wheel, tmp_path, "1")
+
+    assert done.returncode == 1
+    assert "dramatiq_abort._interrupt" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("switch", ["", "2", "true"])
+def test_any_other_value_of_the_switch_is_a_build_error(switch: str, tree: Path) -> None:
+    """The error names the variable and its value."""
+    done = run_build(tree, switch, "--wheel")
+
+    assert done.returncode != 0
+    assert f"{SWITCH} is {switch!r}" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="how the compiler is found is another story here")
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="no extension is built by default here")
+def test_a_compiler_that_fails_leaves_the_pure_core_by_default(tree: Path) -> None:
+    """The build goes on without the extension, and what Cython made on the way does not stay in the tree."""
+    done = run_build(tree, "auto", "--wheel", CC="false")
+
+    assert done.returncode == 0, done.stdout
+    (wheel,) = (tree / "dist").glob("*.whl")
+    assert with_suffix(files_in(wheel), ".so", ".pyd", ".c") == []
+    assert sorted(path.name for path in (tree / "dramatiq_abort").glob("*.c")) == ["_interrupt.c"]
+    assert (tree / "dramatiq_abort" / "_interrupt.c").read_text() == "stray"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="how the compiler is found is another story here")
+def test_a_compiler_that_fails_is_an_error_when_the_extension_is_required(tree: Path) -> None:
+    """Nothing is shipped that only looks like the compiled core."""
+    done = run_build(tree, "1", "--wheel", CC="false")
+
+    assert done.returncode != 0
+    assert not list((tree / "dist").glob("*.whl"))
