@@ -12,6 +12,7 @@ import argparse
 import faulthandler
 import importlib
 import io
+import itertools
 import logging
 import os
 import queue
@@ -37,6 +38,7 @@ from dramatiq_abort import Abort, Abortable, abort, interrupt
 from dramatiq_abort.backends import StubBackend
 
 MESSAGES = 400  # of each round
+THREADS = 8
 PATIENCE = 10  # seconds without progress, before it is said that the process has wedged
 
 COUNTERS = [
@@ -48,6 +50,7 @@ COUNTERS = [
     "messages never acknowledged",
     "locks left locked",
     "processes wedged",
+    "messages failed by something else",
 ]
 
 log = logging.Logger("storm")
@@ -56,6 +59,7 @@ log.addHandler(handler)
 shared: queue.Queue[int] = queue.Queue()
 event, semaphore, lock = threading.Event(), threading.Semaphore(4), threading.Lock()
 executor = ThreadPoolExecutor(2)
+modules, numbers = threading.local(), itertools.count()
 
 
 @contextmanager
@@ -120,7 +124,10 @@ def use_futures(steps):
 
 
 def import_modules(steps):
-    name = f"storm_module_{steps % 8}"
+    # Each thread its own: two that import one module while a third forgets it would fail by themselves.
+    if not hasattr(modules, "name"):
+        modules.name = f"storm_module_{next(numbers) % THREADS}"
+    name = modules.name
     sys.modules.pop(name, None)
     importlib.import_module(name)
 
@@ -197,7 +204,7 @@ def run_a_round(number, naive, kinds, rng):
     messages = [task.send(index, index % len(kinds), rng.randrange(4_000)) for index in range(MESSAGES)]
     unraisable = []
     threading.excepthook = lambda error: unraisable.append(error.exc_type)
-    worker = dramatiq.Worker(broker, worker_timeout=20, worker_threads=8)
+    worker = dramatiq.Worker(broker, worker_timeout=20, worker_threads=THREADS)
     worker.start()
     progress, deadline = -1, time.monotonic() + PATIENCE
     while sum(probe.calls["done"].values()) < MESSAGES and any(thread.is_alive() for thread in worker.workers):
@@ -222,6 +229,9 @@ def run_a_round(number, naive, kinds, rng):
         not probe.calls["before"][id_] == probe.calls["after"][id_] == 1 for id_ in ids
     )
     counts["messages completed and reported aborted"] = len(probe.results.keys() & probe.exceptions.keys())
+    counts["messages failed by something else"] = sum(
+        not isinstance(exception, Abort) for exception in list(probe.exceptions.values())
+    )
     counts["messages aborted and run again"] = sum(count > 1 for count in calls.values())
     counts["messages never acknowledged"] = sum(not probe.calls["done"][id_] for id_ in ids)
     locks = [handler.lock, shared.mutex, event._cond, semaphore._cond, lock]
@@ -248,7 +258,7 @@ def main():
     log.manager = logging.Manager(log)  # one that is not disabled
     sys.setswitchinterval(1e-5)
     with tempfile.TemporaryDirectory() as directory:
-        for number in range(8):
+        for number in range(THREADS):
             Path(directory, f"storm_module_{number}.py").write_text(
                 "import logging\nVALUE = [str(n) for n in range(50)]\n"
             )
