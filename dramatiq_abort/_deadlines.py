@@ -35,6 +35,7 @@ class Deadlines:
         self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._number = count()
         self._thread: Thread | None = None
+        self._is_stopped = False
 
     def interrupt(self, running: Running) -> None:
         """Interrupt the message now if its grace period is over, or else when it is."""
@@ -47,6 +48,7 @@ class Deadlines:
         """Forget what is due, and return when the thread has ended."""
         with self._changed:
             thread = self._thread
+            self._is_stopped = True
             self._due.clear()
             self._changed.notify()
         if thread is not None:
@@ -60,11 +62,14 @@ class Deadlines:
 
     def _at(self, when: float, act: Callable[[], object]) -> None:
         with self._changed:
+            if self._is_stopped:
+                return
             heapq.heappush(self._due, (when, next(self._number), act))
             self._changed.notify()
             if self._thread is None:
-                self._thread = Thread(target=self._run, name="dramatiq-abort deadlines", daemon=True)
-                self._thread.start()
+                thread = Thread(target=self._run, name="dramatiq-abort deadlines", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def _run(self) -> None:
         while (act := self._next()) is not None:

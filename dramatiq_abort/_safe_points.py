@@ -37,6 +37,7 @@ _PROTECTED_MODULES: Final = {
     "_threading_local": "the lock of each local()",
     "_weakrefset": "the guard of iterations, which holds back removals",
     "concurrent.futures": "the conditions of futures, the queues and counters of executors",
+    "dramatiq.asyncio": "a coroutine that has been submitted and is not yet cancelled when its waiter is interrupted",
     "importlib": "see _frozen_importlib, which bears this name once it has been imported",
     "logging": "the module's lock and each handler's, before 3.13 with acquire() and release()",
     "multiprocessing": "locks, semaphores and conditions around pipes, which are half written otherwise",

@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 import heapq
+import time
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
-__all__ = ["Tombstones"]
+__all__ = ["Tombstone", "Tombstones", "now"]
+
+
+def now() -> float:
+    """Return the milliseconds of a clock that nobody sets."""
+    return time.monotonic() * 1000
+
+
+class Tombstone(NamedTuple):
+    """What is known of one key.
+
+    Parameters:
+      value: The event's value.
+      expiry: When it ends, on the clock of ``now``.
+      stamp: Two of the same key and value are the same if this is the same, wherever they were heard of.
+    """
+
+    value: bytes
+    expiry: float
+    stamp: float
+
+    def is_same(self, other: Tombstone | None) -> bool:
+        """Say whether it is not worth telling anybody of this one who knows the other."""
+        return other is not None and (self.value, self.stamp) == (other.value, other.stamp)
 
 
 class Tombstones:
-    """Events by key, each until its time is over, each handed out once. Any thread may call anything.
+    """Events by key, each until its time is over, each handed out once. Any thread may call anything."""
 
-    Parameters:
-      now: The clock that the expiries are on, in milliseconds.
-    """
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(self) -> None:
         self._changing = Lock()  # not for get(), which every message calls
-        self._live: dict[bytes, tuple[bytes, float]] = {}
+        self._live: dict[bytes, Tombstone] = {}
         self._by_expiry: list[tuple[float, bytes]] = []
         self._not_handed_out: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def add(self, key: bytes, value: bytes, expiry: float) -> None:
+    def add(self, key: bytes, tombstone: Tombstone) -> None:
         """Add one, or put it in the place of the one with this key; it is handed out (again) unless it is the same."""
         with self._changing:
             self._forget_expired_locked()
-            if self._live.get(key) != (value, expiry):
-                self._live[key] = value, expiry
+            if not tombstone.is_same(self._live.get(key)):
+                self._live[key] = tombstone
                 self._not_handed_out.add(key)
-                heapq.heappush(self._by_expiry, (expiry, key))
+                heapq.heappush(self._by_expiry, (tombstone.expiry, key))
 
     def discard(self, key: bytes) -> bool:
         """Remove the one with this key, and say whether it was still live."""
@@ -46,20 +65,20 @@ class Tombstones:
             self._not_handed_out.discard(key)
             return live
 
-    def replace(self, tombstones: dict[bytes, tuple[bytes, float]]) -> None:
+    def replace(self, tombstones: dict[bytes, Tombstone]) -> None:
         """Know exactly these from now on. What was known as it is, and handed out, is not handed out again."""
         with self._changing:
             before = self._live
-            news = {key for key, tombstone in tombstones.items() if before.get(key) != tombstone}
+            news = {key for key, tombstone in tombstones.items() if not tombstone.is_same(before.get(key))}
             self._not_handed_out = news | (self._not_handed_out & tombstones.keys())
-            self._by_expiry = [(expiry, key) for key, (_, expiry) in tombstones.items()]
+            self._by_expiry = [(tombstone.expiry, key) for key, tombstone in tombstones.items()]
             heapq.heapify(self._by_expiry)
             self._live = tombstones
 
-    def get(self, key: bytes) -> tuple[bytes, float] | None:
-        """Return the value and the expiry of the one with this key, or None if there is none any more."""
+    def get(self, key: bytes) -> Tombstone | None:
+        """Return the one with this key, or None if there is none any more."""
         tombstone = self._live.get(key)
-        return None if tombstone is None or tombstone[1] <= self._now() else tombstone
+        return None if tombstone is None or tombstone.expiry <= now() else tombstone
 
     def hand_out(self, keys: Collection[bytes]) -> bytes | None:
         """Return one of ``keys`` that is known, live and has not been handed out; from now on it has."""
@@ -72,10 +91,10 @@ class Tombstones:
             return None
 
     def _forget_expired_locked(self) -> None:
-        now = self._now()
-        while self._by_expiry and self._by_expiry[0][0] <= now:
+        time_now = now()
+        while self._by_expiry and self._by_expiry[0][0] <= time_now:
             _, key = heapq.heappop(self._by_expiry)
             tombstone = self._live.get(key)
-            if tombstone is not None and tombstone[1] <= now:  # and not added again with a later expiry
+            if tombstone is not None and tombstone.expiry <= time_now:  # and not added again with a later expiry
                 del self._live[key]
                 self._not_handed_out.discard(key)

@@ -24,6 +24,9 @@ _WAIT: Final = 500
 #: The same for a backend that must be told all keys anew to hear of those that have been added.
 _SHORT_WAIT: Final = 50
 
+#: How long a worker's boot waits for the backend's first answer at the most, in seconds.
+_LONGEST_BOOT: Final = 5.0
+
 #: How long to wait before a backend that failed is tried again, in seconds, at first and at the most.
 _BACKOFF: Final = 0.05
 _LONGEST_BACKOFF: Final = 1.0
@@ -38,18 +41,24 @@ class Watcher:
         self._logger = logger
         self._deadlines = Deadlines(logger)
         self._stopping = Event()
+        self._has_begun = Event()
+        #: Handed out by the backend, and not passed on yet.
+        self._unread: bytes | None = None
         self._thread = Thread(target=self._run, name="dramatiq-abort watcher", daemon=True)
         self._reporting = Lock()
         self._is_down = False
 
     def start(self) -> None:
+        """Return when the backend has answered, or failed to: what was asked before is known to the first message."""
         self._thread.start()
+        self._has_begun.wait(_LONGEST_BOOT)
 
     def stop(self) -> None:
         """Return when all threads have ended."""
         self._stopping.set()
         self._backend.wake()
         self._thread.join()
+        self._backend.wake()  # it may have begun to wait once more
         self._deadlines.stop()
 
     def request_for(self, key: bytes) -> AbortRequest | None:
@@ -65,21 +74,26 @@ class Watcher:
 
     def _run(self) -> None:
         backoff = _BACKOFF
+        wait = 0
         while not self._stopping.is_set():
             try:
-                key = self._wait()
+                if self._unread is None:
+                    self._unread = self._wait(wait)
+                if self._unread is not None:
+                    self._pass_on(self._unread)
+                    self._unread = None
                 self._report_up()
-                backoff = _BACKOFF
-                if key is not None:
-                    self._pass_on(key)
+                backoff, wait = _BACKOFF, _WAIT
+                self._has_begun.set()
             except Exception as error:
                 self._report_down(error)
+                self._has_begun.set()
                 self._stopping.wait(backoff * random.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, _LONGEST_BACKOFF)
 
-    def _wait(self) -> bytes | None:
+    def _wait(self, longest: int) -> bytes | None:
         if self._backend.hears_all:
-            return self._backend.wait_many(self._running, _WAIT)
+            return self._backend.wait_many(self._running, longest)
         keys = list(self._running)
         if keys:
             return self._backend.wait_many(keys, _SHORT_WAIT)

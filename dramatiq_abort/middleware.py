@@ -79,6 +79,7 @@ class Abortable(Middleware):
         self._running = RunningMessages()
         self._new_scope = _scopes()
         self._watcher: Watcher | None = None
+        self._workers = 0
 
     @property
     def backend(self) -> EventBackend:
@@ -102,8 +103,7 @@ class Abortable(Middleware):
         self.settle(broker)
         actor.fn = _in_scope(actor.fn, actor.actor_name, self.logger)
         # Makes Retries and the worker take an Abort for an expected end (dramatiq/middleware/retries.py, worker.py).
-        throws = actor.options.get("throws") or ()
-        actor.options["throws"] = (*(throws if isinstance(throws, tuple) else (throws,)), Abort)
+        actor.options["throws"] = _with_abort(actor.options.get("throws") or ())
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
@@ -113,23 +113,28 @@ class Abortable(Middleware):
                 "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
                 "ends only if its function asks abort_requested()."
             )
+        self._workers += 1
         if self._watcher is None:
             self._watcher = Watcher(self.backend, self._running, self.logger)
             self._watcher.start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        if self._watcher is not None:
+        self._workers -= 1
+        if self._watcher is not None and not self._workers:
             self._watcher.stop()
             self._watcher = None
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         if not self._is_abortable(broker, message):
             return
+        if throws := message.options.get("throws"):  # goes before the actor's
+            message.options["throws"] = _with_abort(throws)
         running = Running(message.message_id, message.actor_name, self._new_scope())
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         self._running.add(running)
         current.set(running)
-        if self._watcher is not None and self._watcher.request_for(running.key) is not None:
+        watcher = self._watcher
+        if watcher is not None and watcher.request_for(running.key) is not None:
             if self.fail_skipped:
                 message.fail()
             raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start")
@@ -216,7 +221,8 @@ def abort(
     ttl = middleware.abort_ttl if abort_ttl is None else abort_ttl
     request = AbortRequest(mode, grace, ttl)
     try:
-        middleware.backend.signal([Event(key, request.encode(), ttl)])
+        # Any request skips a message that waits, so one that does no more leaves another's place alone.
+        middleware.backend.signal([Event(key, request.encode(), ttl, is_weak=mode is AbortMode.CANCEL)])
     except AbortError:
         raise
     except Exception as error:
@@ -292,6 +298,11 @@ def _in_scope(fn: Callable[..., Any], actor_name: str, logger: Any) -> Callable[
             raise terminal from error
 
     return in_scope
+
+
+def _with_abort(throws: Any) -> tuple[Any, ...]:
+    """Add Abort to an option that is an exception class or a tuple of them."""
+    return (*(throws if isinstance(throws, tuple) else (throws,)), Abort)
 
 
 def _scopes() -> Callable[[], Scope]:

@@ -142,6 +142,22 @@ def test_a_later_event_takes_the_earlier_ones_place(make_backend: Callable[[], E
     assert event.value == b"two"
 
 
+def test_a_weaker_event_does_not_take_a_stronger_ones_place(make_backend: Callable[[], EventBackend]) -> None:
+    """The one that says nothing says the most; and one that calls itself weak gives way to all (3.5)."""
+    backend = make_backend()
+    backend.signal([Event(b"plain", b"", LONG), Event(b"valued", b"one", LONG)])
+
+    backend.signal([Event(b"plain", b"two", 1), Event(b"valued", b"two", LONG, is_weak=True)])
+    plain, valued = backend.read(b"plain"), backend.read(b"valued")
+    backend.signal([Event(b"valued", b"", LONG), Event(b"new", b"three", LONG, is_weak=True)])
+    escalated, new = backend.read(b"valued"), backend.read(b"new")
+
+    assert plain is not None
+    assert plain.ttl is not None
+    assert (plain.value, plain.ttl > LONG / 2) == (b"", True)
+    assert [event and event.value for event in (valued, escalated, new)] == [b"one", b"", b"three"]
+
+
 def test_many_events_are_signaled_at_once(make_backend: Callable[[], EventBackend]) -> None:
     """More than fit into one step."""
     backend = make_backend()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
+from dramatiq.encoder import PickleEncoder
 from dramatiq.middleware import Middleware, Retries, TimeLimitExceeded
 from dramatiq.results import ResultFailure, ResultMissing, Results
 from support import PATIENCE, run_forever, set_async_exception, stub_broker, wait_until
@@ -28,6 +29,7 @@ from dramatiq_abort import (
     shield,
 )
 from dramatiq_abort.backends import StubBackend
+from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -179,6 +181,26 @@ def test_an_actors_own_throws_still_hold(worker: dramatiq.Worker) -> None:
         raise KeyError("expected")
 
     assert result_of(task.send())[0] == "KeyError"
+
+
+def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(4) Which go before the actor's, with an encoder that can carry them."""
+    monkeypatch.setattr("dramatiq.message.global_encoder", PickleEncoder())
+    started = threading.Event()
+    calls: list[int] = []
+
+    @dramatiq.actor(min_backoff=1, max_backoff=1)
+    def task() -> None:
+        calls.append(1)
+        run_forever(started)
+
+    message = task.send_with_options(throws=(KeyError,))
+    assert started.wait(PATIENCE)
+    abort(message.message_id, abort_ttl=1)
+    assert result_of(message)[0] == "Abort"
+    worker.join()
+
+    assert calls == [1]
 
 
 def test_an_abort_that_is_swallowed_is_the_functions_affair(worker: dramatiq.Worker, hooks: Hooks) -> None:
@@ -475,9 +497,7 @@ def test_an_abort_between_the_question_and_the_start_is_raised(broker: StubBroke
     message = task.send()
     assert about_to_start.wait(PATIENCE)
     abort(message.message_id)
-    wait_until(
-        lambda: any(r.request for r in abortable_of(broker)._running.with_key(b"abort:" + message.message_id.encode()))
-    )
+    wait_until(lambda: any(r.request for r in abortable_of(broker)._running.with_key(key_of(message.message_id))))
     go_on.set()
 
     assert result_of(message)[0] == "Abort"
@@ -650,7 +670,7 @@ def test_somebody_elses_exception_comes_first(worker: dramatiq.Worker, core: Mod
     assert waiting.wait(PATIENCE)
     set_async_exception(threads[0], TimeLimitExceeded)
     abort(message.message_id)
-    wait_until(lambda: any(r.request for r in abortable._running.with_key(b"abort:" + message.message_id.encode())))
+    wait_until(lambda: any(r.request for r in abortable._running.with_key(key_of(message.message_id))))
     lock.release()
 
     assert result_of(message)[0] == "Abort"
@@ -734,18 +754,61 @@ def test_what_a_backend_says_is_not_trusted(
 
     message = task.send()
     assert started.wait(PATIENCE)
-    key = b"abort:" + message.message_id.encode()
+    key = key_of(message.message_id)
     backend.notify(key, 60_000, b"\x80\x04]")  # type: ignore[call-arg]
     wait_until(lambda: "is ignored" in caplog.text)
     go_on.set()
     assert result_of(message) == "ran"
     again = task.send_with_options()
     waiting = task.message()
-    backend.notify(b"abort:" + waiting.message_id.encode(), 60_000, b"{}}")  # type: ignore[call-arg]
+    backend.notify(key_of(waiting.message_id), 60_000, b"{}}")  # type: ignore[call-arg]
     worker.broker.enqueue(waiting)
 
     assert result_of(again) == "ran"
     assert result_of(waiting) == "ran"
+
+
+def test_a_second_worker_keeps_its_watcher(broker: StubBroker, start_worker: Any) -> None:
+    """(5) When the first one stops."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        run_forever(started)
+
+    first = start_worker()
+    start_worker()
+    first.stop()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+
+
+def test_a_worker_stops_while_an_abort_is_pending(broker: StubBroker, start_worker: Any) -> None:
+    """And does not wait for one that cannot be raised."""
+    started, go_on = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        with shield():
+            started.set()
+            assert go_on.wait(PATIENCE)
+
+    worker = start_worker()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until(
+        lambda: any(running.request for running in abortable_of(broker)._running.with_key(key_of(message.message_id)))
+    )
+    worker.stop(timeout=1)
+    left = [thread.name for thread in threading.enumerate() if "dramatiq-abort" in thread.name]
+    go_on.set()
+
+    assert left == []
+    assert result_of(message)[0] == "Abort"
 
 
 def test_no_thread_is_left(broker: StubBroker, start_worker: Any) -> None:

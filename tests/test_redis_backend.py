@@ -75,10 +75,10 @@ def test_a_fresh_mirror_is_not_asked_for(server: Server, namespace: str) -> None
 def test_a_stale_mirror_is_not_trusted(redis_client: redis.Redis, namespace: str) -> None:
     """When nobody follows the log any more, Redis is asked."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
-    with Following(backend):
-        pass
-    backend._fresh_until = 0
+    backend.wait_many([], 1)  # and then the watcher stalls
     RedisBackend(client=redis_client, namespace=namespace).signal([Event(b"a", b"value", LONG)])
+    assert not backend.poll(b"a")
+    backend._fresh_until = 0
 
     assert backend.poll(b"a")
     event = backend.read(b"a")
@@ -199,18 +199,50 @@ def test_any_client_will_do(
     assert event.value == asked.value == value
 
 
-def test_the_connection_goes_back_as_it_was(server: Server, namespace: str) -> None:
-    """The pool is the user's."""
-    with server.client(socket_timeout=0.1, max_connections=2) as client:
-        backend = RedisBackend(client=client, namespace=namespace)
-        backend.wait_many([], 1)
-        assert backend._reader is not None
-        connection = backend._reader._connection
-        assert connection.socket_timeout > 0.1
-        backend._disconnect()
+def test_the_pool_is_left_to_the_user(server: Server, namespace: str) -> None:
+    """A worker listens on a connection of its own."""
+    with (
+        server.client(max_connections=1) as client,
+        Following(RedisBackend(client=client, namespace=namespace), b"a") as following,
+    ):
+        RedisBackend(client=client, namespace=namespace).notify(b"a", LONG)
+        wait_until(lambda: following.heard == [b"a"])
 
-        assert connection.socket_timeout == 0.1
-        assert client.ping()
+    assert following.errors == []
+
+
+def test_a_server_that_stands_still_is_not_asked(own_server: Server) -> None:
+    """Once it is known not to answer, messages are started by what the mirror knows; and nothing is lost (3.5, 3.6)."""
+    with Counting(port=own_server.port) as client, Following(RedisBackend(client=client), b"a", b"b") as following:
+        following.backend.notify(b"a", LONG)
+        wait_until(lambda: following.heard == [b"a"])
+        with own_server.stopped():
+            wait_until(lambda: following.backend._is_lost)
+            commands.clear()
+            answers = {(following.backend.poll(b"a"), following.backend.poll(b"b")) for _ in range(100)}
+            asked = list(commands)
+        RedisBackend(client=client).notify(b"b", LONG)
+        wait_until(lambda: following.heard == [b"a", b"b"])
+
+    assert answers == {(True, False)}
+    assert asked == []
+
+
+def test_a_server_is_not_asked_before_it_has_answered(own_server: Server) -> None:
+    """A worker that boots while the server stands still starts its messages at once (3.6)."""
+    with Counting(port=own_server.port) as client:
+        backend = RedisBackend(client=client)
+        with own_server.stopped():
+            following = Following(backend)
+            following._thread.start()
+            wait_until(lambda: backend._is_followed)
+            commands.clear()
+            assert not backend.poll(b"a")
+            asked = list(commands)
+        wait_until(lambda: backend._fresh_until)
+        following.__exit__()
+
+    assert asked == []
 
 
 def test_namespaces_do_not_meet(redis_client: redis.Redis, namespace: str) -> None:
@@ -228,7 +260,7 @@ def test_what_is_not_ours_is_ignored(
     """With one log line each, and the next entry is heard."""
     with Following(RedisBackend(client=redis_client, namespace=namespace), b"a") as following:
         redis_client.xadd(f"{{{namespace}}}:log", {"something": "else"})
-        redis_client.xadd(f"{{{namespace}}}:log", {"k": "b", "v": "", "e": "soon"})
+        redis_client.xadd(f"{{{namespace}}}:log", {"k": "b", "v": "", "e": "soon", "n": "1"})
         RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
         wait_until(lambda: following.heard == [b"a"])
 

@@ -5,8 +5,8 @@ Three keys, in one slot of a cluster. All times are the server's, in millisecond
 =========  ==========  ============================================================================
 index      sorted set  the keys of the live tombstones, by the time at which they end
 values     hash        what those tombstones say that say something
-log        stream      every change, as it was made: ``k`` the key, ``v`` the value, ``e`` the end of
-                       it (0: taken back); kept for as long as a reader may take to come back
+log        stream      every change, as it was made: ``k`` the key, ``v`` the value, ``e`` the end of it
+                       (0: taken back), ``n`` the time; kept for as long as a reader may be away
 =========  ==========  ============================================================================
 """
 
@@ -33,8 +33,9 @@ class Script:
         self.sha: Final = hashlib.sha1(self.lua.encode(), usedforsecurity=False).hexdigest()
 
 
-#: retention, then key, value and time to live of each event. A tombstone never ends before an earlier one of the
-#: same key would have. What is over is removed on the way, a bounded number at a time. Returns when each will end.
+#: retention, then key, value, time to live and weakness of each event: ``Event`` has the rules for those whose key has
+#: one. What is over is removed on the way, a bounded number at a time. Returns the time, then the value and the end of
+#: each, as they are now.
 SIGNAL: Final = Script("""
 local retention = tonumber(ARGV[1])
 local over = redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 1000)
@@ -43,27 +44,31 @@ if #over > 0 then
     redis.call('HDEL', values, unpack(over))
 end
 local longest = redis.call('PTTL', index)
-local ends = {}
-for i = 2, #ARGV, 3 do
+local tombstones = {now}
+for i = 2, #ARGV, 4 do
     local key, value, ttl = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
     local before = redis.call('ZSCORE', index, key)
     if before then
         ttl = math.max(ttl, before - now)
+        local said = redis.call('HGET', values, key) or ''
+        if ARGV[i + 3] == '1' or (value ~= '' and said == '') then
+            value = said
+        end
     end
     longest = math.max(longest, ttl)
-    ends[#ends + 1] = now + ttl
+    tombstones[#tombstones + 1] = {value, now + ttl}
     redis.call('ZADD', index, now + ttl, key)
     if value ~= '' then
         redis.call('HSET', values, key, value)
     elseif before then
         redis.call('HDEL', values, key)
     end
-    redis.call('XADD', log, 'MINID', '~', now - retention, '*', 'k', key, 'v', value, 'e', now + ttl)
+    redis.call('XADD', log, 'MINID', '~', now - retention, '*', 'k', key, 'v', value, 'e', now + ttl, 'n', now)
 end
 redis.call('PEXPIRE', index, longest)
 redis.call('PEXPIRE', values, longest)
 redis.call('PEXPIRE', log, retention)
-return ends
+return tombstones
 """)
 
 #: key. Returns what is left of its time and its value, or nil.
@@ -83,7 +88,7 @@ if not expiry or tonumber(expiry) <= now then
 end
 redis.call('ZREM', index, ARGV[2])
 redis.call('HDEL', values, ARGV[2])
-redis.call('XADD', log, 'MINID', '~', now - ARGV[1], '*', 'k', ARGV[2], 'v', '', 'e', 0)
+redis.call('XADD', log, 'MINID', '~', now - ARGV[1], '*', 'k', ARGV[2], 'v', '', 'e', 0, 'n', now)
 redis.call('PEXPIRE', log, ARGV[1])
 return 1
 """)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from inspect import iscoroutinefunction
-from itertools import islice
+from itertools import chain, islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,13 +14,13 @@ from dramatiq.logging import get_logger
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError
 
-from .._tombstones import Tombstones
+from .._tombstones import Tombstone, Tombstones, now
 from ..backend import Event, EventBackend
-from ._log_reader import LogReader
+from ._connection import OwnConnection
 from ._scripts import LOOK_UP, PAGE, REVOKE, SIGNAL, Script
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 __all__ = ["RedisBackend"]
 
@@ -29,6 +30,12 @@ _RETENTION: Final = 60_000
 
 #: The longest wait for one answer, in ms: an idle worker sends two commands a second.
 _LONGEST_WAIT: Final = 500
+
+#: How much longer than the server waits for an entry, in ms, before it counts as dead.
+_PATIENCE: Final = 1000
+
+#: How long a message may be held up by the question whether it is to start, in ms, when the mirror is not fresh.
+_PATIENCE_OF_MESSAGES: Final = 100
 
 #: For how long after an answer the mirror is trusted, in ms: what was signaled later than that is not in it.
 _FRESH: Final = _LONGEST_WAIT + 500
@@ -66,14 +73,16 @@ class RedisBackend(EventBackend):
         self.client: Final = client
         # The braces put the keys into one slot of a cluster.
         self._keys: Final = tuple(f"{{{namespace}}}:{name}" for name in ("index", "values", "log"))
+        self._mirror: Final = Tombstones()
         self._reading: Final = Lock()
-        self._reader: LogReader | None = None
+        self._reader: OwnConnection | None = None
         self._last_id = b"0-0"
-        self._clock_difference = 0.0
-        self._mirror: Final = Tombstones(self._server_now)
         self._fresh_until = 0.0
-        self._lost = False
-        self._woken = False
+        # Whether somebody calls wait_many, and whether the server is known not to answer.
+        self._is_followed = False
+        self._is_lost = False
+        self._asking: Final = Lock()
+        self._asker: OwnConnection | None = None
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = "dramatiq-abort", **parameters: Any) -> RedisBackend:
@@ -96,27 +105,34 @@ class RedisBackend(EventBackend):
     def signal(self, events: Iterable[Event]) -> None:
         remaining = iter(events)
         while step := list(islice(remaining, _STEP)):
-            words = [word for event in step for word in (event.key, event.value, event.ttl)]
-            ends = self._run(SIGNAL, _RETENTION, *words)
+            words = [word for event in step for word in (event.key, event.value, event.ttl, int(event.is_weak))]
+            server_now, *tombstones = self._run(SIGNAL, _RETENTION, *words)
             # What this process asks for itself, its mirror knows before its own connection brings it back.
-            if self._reader is not None:
-                for event, end in zip(step, ends, strict=True):
-                    self._mirror.add(event.key, event.value, end)
+            if self._is_followed:
+                for event, (value, end) in zip(step, tombstones, strict=True):
+                    self._mirror.add(event.key, _tombstone(value, end, server_now))
 
     def poll(self, key: bytes) -> bool:
-        # While the connection is lost, asking would only make the message wait: what the mirror does not know is
-        # handed out when the connection is back.
-        if self._lost or time.monotonic() < self._fresh_until:
+        if not self._is_followed:
+            return self._run(LOOK_UP, key) is not None
+        # While the server does not answer, asking it would only make the message wait: what the mirror does not know is
+        # handed out when the server is back. One thread that asks is enough to find that out.
+        if self._is_lost or time.monotonic() < self._fresh_until or not self._asking.acquire(blocking=False):
             return self._mirror.get(key) is not None
-        return self._run(LOOK_UP, key) is not None
+        try:
+            if self._asker is None or not self._asker.is_ours:
+                self._asker = OwnConnection(self.client, self._keys[0], _PATIENCE_OF_MESSAGES)
+            return self._run(LOOK_UP, key, on=self._asker.run) is not None
+        except Exception:
+            self._is_lost = True
+            raise
+        finally:
+            self._asking.release()
 
     def read(self, key: bytes) -> Event | None:
-        tombstone = self._mirror.get(key)
+        tombstone = self._mirror.get(key) if self._is_followed else None
         if tombstone is not None:
-            value, expiry = tombstone
-            return Event(key, value, max(0, int(expiry - self._server_now())))
-        if self._lost:
-            return None
+            return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
         found = self._run(LOOK_UP, key)
         return None if found is None else Event(key, found[1], int(found[0]))
 
@@ -126,18 +142,20 @@ class RedisBackend(EventBackend):
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
         deadline = time.monotonic() + timeout / 1000
         with self._reading:
+            if not self._is_followed:
+                self._is_lost = True  # until it is known to answer
+                self._is_followed = True
             while True:
                 key = self._mirror.hand_out(keys)
                 if key is not None:
                     return key
                 left = int((deadline - time.monotonic()) * 1000)
                 self._follow(min(left, _LONGEST_WAIT))
-                if left <= 0 or self._woken:
-                    self._woken = False
+                if left <= 0 or not self._is_followed:
                     return self._mirror.hand_out(keys)
 
     def wake(self) -> None:
-        self._woken = True
+        self._is_followed = False
         reader = self._reader
         if reader is not None:
             reader.cut()
@@ -145,60 +163,64 @@ class RedisBackend(EventBackend):
     def _follow(self, wait: int) -> None:
         """Bring the mirror up to date, and if it is, wait for the next change."""
         try:
-            reader = self._reader
-            if reader is None or time.monotonic() > self._fresh_until + _RETENTION / 2000:
-                reader, wait = self._connect(), 0  # what was signaled meanwhile is in the log
-            for entry_id, fields in reader.read(self._last_id, wait):
-                self._last_id = entry_id
-                self._apply(fields)
+            if self._reader is None or not self._reader.is_ours:
+                self._reader = OwnConnection(self.client, self._keys[2], _LONGEST_WAIT + _PATIENCE)
+                self._is_lost = True
+            if self._is_lost or time.monotonic() > self._fresh_until + _RETENTION / 2000:
+                self._take_index(self._reader)
+                wait = 0  # what was signaled meanwhile is in the log
+            self._read_log(self._reader, wait)
         except Exception:
-            self._disconnect()
-            if self._woken:
-                return
-            self._lost = True
-            raise
-        self._lost = False
-        self._fresh_until = time.monotonic() + _FRESH / 1000
-
-    def _apply(self, fields: dict[bytes, bytes]) -> None:
-        try:
-            key, value, expiry = fields[b"k"], fields[b"v"], int(fields[b"e"])
-        except (KeyError, ValueError):
-            self._logger.warning("An entry in %r is none of ours and is ignored: %.200r.", self._keys[2], fields)
-            return
-        if expiry:
-            self._mirror.add(key, value, expiry)
+            if self._is_followed:
+                self._is_lost = True
+                self._reader = None  # of a cluster, another node may have the log by now
+                raise
         else:
-            self._mirror.discard(key)
+            self._is_lost = False
+            self._fresh_until = time.monotonic() + _FRESH / 1000
 
-    def _connect(self) -> LogReader:
-        """Take the whole index into the mirror, and follow the log from where it stood before that."""
-        self._disconnect()
-        tombstones: dict[bytes, tuple[bytes, float]] = {}
+    def _take_index(self, reader: OwnConnection) -> None:
+        """Take the whole index into the mirror, and go on in the log from where it stood before that."""
+        tombstones: dict[bytes, Tombstone] = {}
         last_id: bytes | None = None
         cursor = b"0"
         while last_id is None or cursor != b"0":
-            now, newest, cursor, found, values = self._run(PAGE, cursor, _STEP)
-            self._clock_difference = now - time.monotonic() * 1000
+            server_now, newest, cursor, found, values = self._run(PAGE, cursor, _STEP, on=reader.run)
             last_id = last_id or newest
-            for key, expiry, value in zip(found[::2], found[1::2], values, strict=True):
-                tombstones[key] = value or b"", float(expiry)
+            for key, end, value in zip(found[::2], found[1::2], values, strict=True):
+                tombstones[key] = _tombstone(value or b"", int(end), server_now)
         self._last_id = last_id
         self._mirror.replace(tombstones)
-        self._reader = LogReader(self.client, self._keys[2], _LONGEST_WAIT)
-        return self._reader
 
-    def _disconnect(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
+    def _read_log(self, reader: OwnConnection, wait: int) -> None:
+        """Take what has been added to the log into the mirror; if that is nothing, wait for it."""
+        # A wait of 0 would be for ever.
+        reply = reader.run("XREAD", "COUNT", _STEP, "BLOCK", max(1, wait), "STREAMS", self._keys[2], self._last_id)
+        streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or ()]  # RESP 3 and 2
+        for entry_id, fields in chain.from_iterable(streams):
+            self._last_id = entry_id
+            self._apply(dict(zip(fields[::2], fields[1::2], strict=True)))
 
-    def _server_now(self) -> float:
-        return time.monotonic() * 1000 + self._clock_difference
+    def _apply(self, fields: dict[bytes, bytes]) -> None:
+        try:
+            key, value, end, server_now = fields[b"k"], fields[b"v"], int(fields[b"e"]), int(fields[b"n"])
+        except (KeyError, ValueError):
+            self._logger.warning("An entry in %r is none of ours and is ignored: %.200r.", self._keys[2], fields)
+            return
+        if end:
+            self._mirror.add(key, _tombstone(value, end, server_now))
+        else:
+            self._mirror.discard(key)
 
-    def _run(self, script: Script, *words: Any) -> Any:
+    def _run(self, script: Script, *words: Any, on: Callable[..., Any] | None = None) -> Any:
+        run = on or partial(self.client.execute_command, **{NEVER_DECODE: True})
         words = (len(self._keys), *self._keys, *words)
         try:
-            return self.client.execute_command("EVALSHA", script.sha, *words, **{NEVER_DECODE: True})
+            return run("EVALSHA", script.sha, *words)
         except NoScriptError:
-            return self.client.execute_command("EVAL", script.lua, *words, **{NEVER_DECODE: True})
+            return run("EVAL", script.lua, *words)
+
+
+def _tombstone(value: bytes, end: int, server_now: int) -> Tombstone:
+    """Make one of what the server says. What is left of its time is counted from now, so the two clocks never meet."""
+    return Tombstone(value, now() + (end - server_now), stamp=end)

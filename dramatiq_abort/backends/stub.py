@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from .._tombstones import Tombstones
+from .._tombstones import Tombstone, Tombstones, now
 from ..backend import Event, EventBackend
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 __all__ = ["StubBackend"]
-
-
-def _now() -> float:
-    return time.monotonic() * 1000
 
 
 class StubBackend(EventBackend):
@@ -27,7 +22,7 @@ class StubBackend(EventBackend):
     def __init__(self) -> None:
         self._changed = Condition()
         self._woken = False
-        self._tombstones = Tombstones(_now)
+        self._tombstones = Tombstones()
 
     def notify(self, key: bytes, ttl: int, value: bytes = b"") -> None:
         self.signal([Event(key, value, ttl)])
@@ -35,7 +30,12 @@ class StubBackend(EventBackend):
     def signal(self, events: Iterable[Event]) -> None:
         with self._changed:
             for event in events:
-                self._tombstones.add(event.key, event.value, _now() + (event.ttl or 0))
+                expiry, value = now() + (event.ttl or 0), event.value
+                before = self._tombstones.get(event.key)
+                if before is not None:
+                    expiry = max(expiry, before.expiry)
+                    value = before.value if event.gives_way_to(before.value) else value
+                self._tombstones.add(event.key, Tombstone(value, expiry, stamp=now()))
             self._changed.notify_all()
 
     def poll(self, key: bytes) -> bool:
@@ -43,10 +43,7 @@ class StubBackend(EventBackend):
 
     def read(self, key: bytes) -> Event | None:
         tombstone = self._tombstones.get(key)
-        if tombstone is None:
-            return None
-        value, expiry = tombstone
-        return Event(key, value, max(0, int(expiry - _now())))
+        return None if tombstone is None else Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
 
     def revoke(self, key: bytes) -> bool:
         with self._changed:
