@@ -44,6 +44,10 @@ class Deadlines:
         elif self._try(running) not in {Answer.CLOSED, Answer.UNSUPPORTED}:
             self._logger.info("Aborting message %s of actor %s.", running.message_id, running.actor_name)
 
+    def interrupt_again(self, running: Running) -> None:
+        """Interrupt a message whose exception has been dropped, as soon as it is somewhere else."""
+        self._at(time.monotonic() + _ASK_AGAIN[Answer.PROTECTED], partial(self._try, running))
+
     def stop(self) -> None:
         """Forget what is due, and return when the thread has ended."""
         with self._changed:

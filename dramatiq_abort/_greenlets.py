@@ -72,6 +72,13 @@ class Scope:
         """Return a context manager inside of which interrupts of this scope wait."""
         return Shield(self)
 
+    def rearm(self) -> bool:
+        """Let the scope be interrupted once more, after what was raised has been dropped, and say whether it may be."""
+        if self._closed or not self._raised or self._greenlet is not getcurrent():
+            return False
+        self._raised = False
+        return True
+
     def _throw(self) -> None:
         # In the hub, so that the scope's greenlet is waiting for something.
         if not (self._closed or self._raised or self._shields):

@@ -62,7 +62,8 @@ What remains
 The exception is raised between two bytecodes of Python code. A thread that waits in C (a lock, a socket, a database
 driver) raises it when the call returns. Code of the form ``lock.acquire(); try:`` can be hit before its ``try``, and
 a ``finally`` block half way: that is what ``shield()`` is for. Callbacks that C code makes without an error path (a
-weak reference's, a garbage collector's) are not seen as such: CPython prints what is raised there and drops it.
+weak reference's, an unfinished generator's clean-up) are not seen as such: CPython drops what is raised there, and
+whoever hears of that (``sys.unraisablehook``) can have it raised again: ``Scope.rearm``.
 
 From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
 ``try`` or ``with`` around that loop. A thread that stands there is given to the profile function; but a loop without a
@@ -321,6 +322,17 @@ cdef class Scope:
         than the scope's, and when the scope is not open, a shield does nothing.
         """
         return Shield(self)
+
+    def rearm(self):
+        """Let the scope be interrupted once more, after what was raised has been dropped, and say whether it may be.
+
+        For the scope's own thread, which alone can know.
+        """
+        if self._state != OPEN or not self._raised or self._thread != PyThreadState_Get():
+            return False
+        self._raised = False
+        self._owns_slot = False
+        return True
 
     cdef object _interrupt(self, PyThreadState *thread, object exception):
         # From the look to the setting nothing may run Python code, or the target moves.

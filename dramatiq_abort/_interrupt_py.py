@@ -164,6 +164,17 @@ class Scope:
         """
         return Shield(self)
 
+    def rearm(self) -> bool:
+        """Let the scope be interrupted once more, after what was raised has been dropped, and say whether it may be.
+
+        For the scope's own thread, which alone can know.
+        """
+        if self._closed or not self._sent or self._thread_id != threading.get_ident():
+            return False
+        self._sent = False
+        self._gate.pop(_GATE, None)
+        return True
+
     def _is_at_safe_point(self) -> bool:
         """Say whether nothing that the thread is doing, up to this scope's own frame, must be left alone."""
         frame = sys._current_frames().get(self._thread_id)

@@ -7,6 +7,7 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
 from ._deadlines import Deadlines
+from ._unraisable import UnraisableAborts
 from .errors import InvalidRequest
 from .request import AbortRequest
 
@@ -40,6 +41,7 @@ class Watcher:
         self._running = running
         self._logger = logger
         self._deadlines = Deadlines(logger)
+        self._unraisable = UnraisableAborts(self._deadlines.interrupt_again)
         self._stopping = Event()
         self._has_begun = Event()
         #: Handed out by the backend, and not passed on yet.
@@ -50,6 +52,7 @@ class Watcher:
 
     def start(self) -> None:
         """Return when the backend has answered, or failed to: what was asked before is known to the first message."""
+        self._unraisable.install()
         self._thread.start()
         self._has_begun.wait(_LONGEST_BOOT)
 
@@ -60,6 +63,7 @@ class Watcher:
         self._thread.join()
         self._backend.wake()  # it may have begun to wait once more
         self._deadlines.stop()
+        self._unraisable.remove()
 
     def request_for(self, key: bytes) -> AbortRequest | None:
         """Return the live request with this key; None if there is none, or if the backend does not answer."""

@@ -7,6 +7,7 @@ is lost, 6 fail open and loud, 7 no round trip per message, 8 any order, 9 the s
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
     from dramatiq.brokers.stub import StubBroker
@@ -201,6 +203,33 @@ def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: 
     worker.join()
 
     assert calls == [1]
+
+
+def test_an_abort_is_not_lost_where_nothing_can_be_raised(worker: dramatiq.Worker) -> None:
+    """(5) In the clean-up of generators that nobody finishes, CPython drops it: then it is raised again."""
+    started = threading.Event()
+
+    def generator() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            for _ in range(300):
+                pass
+
+    @dramatiq.actor
+    def task() -> None:
+        started.set()
+        while True:
+            next(generator())
+
+    before = sys.unraisablehook
+    for _ in range(10):
+        started.clear()
+        message = task.send()
+        assert started.wait(PATIENCE)
+        abort(message.message_id)
+        assert result_of(message)[0] == "Abort"
+    assert sys.unraisablehook is before
 
 
 def test_an_abort_that_is_swallowed_is_the_functions_affair(worker: dramatiq.Worker, hooks: Hooks) -> None:

@@ -1,0 +1,48 @@
+"""Aborts that come up where nothing can be raised.
+
+The clean-up of a generator that nobody has finished, the callback of a weak reference: what is raised there CPython
+hands to ``sys.unraisablehook``, and goes on. An abort that ends there has not been raised at all.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ._current import current
+from .errors import Abort
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._running import Running
+
+__all__ = ["UnraisableAborts"]
+
+
+class UnraisableAborts:
+    """Gets them back, as long as it is installed.
+
+    Parameters:
+      interrupt_again: Called, in the message's own thread, with the message whose abort has been dropped.
+    """
+
+    def __init__(self, interrupt_again: Callable[[Running], None]) -> None:
+        self._interrupt_again = interrupt_again
+        self._hook = self._get_back  # one object, to be known again
+        self._before: Callable[[Any], Any] = sys.unraisablehook
+
+    def install(self) -> None:
+        self._before, sys.unraisablehook = sys.unraisablehook, self._hook
+
+    def remove(self) -> None:
+        """Put back what was there before, unless somebody has installed another one since."""
+        if sys.unraisablehook is self._hook:
+            sys.unraisablehook = self._before
+
+    def _get_back(self, unraisable: Any) -> None:
+        running = current.get()
+        if running is not None and issubclass(unraisable.exc_type, Abort) and running.scope.rearm():
+            self._interrupt_again(running)
+        else:
+            self._before(unraisable)
