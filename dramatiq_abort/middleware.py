@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from dramatiq.threading import is_gevent_active
 
 from . import _safe_points as safe_points
 from . import interrupt
+from ._actor import in_scope, with_abort
 from ._current import current
 from ._running import Running, RunningMessages
 from ._watcher import Watcher
@@ -101,9 +101,8 @@ class Abortable(Middleware):
 
     def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
         self.settle(broker)
-        actor.fn = _in_scope(actor.fn, actor.actor_name, self.logger)
-        # Makes Retries and the worker take an Abort for an expected end (dramatiq/middleware/retries.py, worker.py).
-        actor.options["throws"] = _with_abort(actor.options.get("throws") or ())
+        actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
+        actor.options["throws"] = with_abort(actor.options.get("throws") or ())
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
@@ -128,7 +127,7 @@ class Abortable(Middleware):
         if not self._is_abortable(broker, message):
             return
         if throws := message.options.get("throws"):  # goes before the actor's
-            message.options["throws"] = _with_abort(throws)
+            message.options["throws"] = with_abort(throws)
         running = Running(message.message_id, message.actor_name, self._new_scope())
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         self._running.add(running)
@@ -273,36 +272,6 @@ def shield() -> AbstractContextManager[None]:
     """
     running = current.get()
     return nullcontext() if running is None else running.scope.shield()
-
-
-def _in_scope(fn: Callable[..., Any], actor_name: str, logger: Any) -> Callable[..., Any]:
-    """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call."""
-
-    @functools.wraps(fn)
-    def in_scope(*args: Any, **kwargs: Any) -> Any:
-        running = current.get()
-        if running is None or not running.begins(actor_name):
-            return fn(*args, **kwargs)
-        try:
-            return running.scope.run(fn, args, kwargs)
-        except Abort as aborted:
-            aborted.write_down(running.message_id)
-            raise
-        except BaseException as error:
-            if running.request is None:
-                raise
-            # Whatever the function made of it: a message that was to be aborted is not tried again.
-            logger.warning("Message %s was being aborted and raised this.", running.message_id, exc_info=True)
-            terminal = Abort(f"message {running.message_id} was aborted, and then raised {type(error).__name__}")
-            terminal.write_down(running.message_id)
-            raise terminal from error
-
-    return in_scope
-
-
-def _with_abort(throws: Any) -> tuple[Any, ...]:
-    """Add Abort to an option that is an exception class or a tuple of them."""
-    return (*(throws if isinstance(throws, tuple) else (throws,)), Abort)
 
 
 def _scopes() -> Callable[[], Scope]:

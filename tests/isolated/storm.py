@@ -180,7 +180,7 @@ class Probe(Middleware):
 def was_raised_outside(exception):
     """Whether an Abort came up in dramatiq's own code: inside, the last frames are the actor's or what it called."""
     names = [frame.name for frame in traceback.extract_tb(exception.__traceback__)]
-    return isinstance(exception, Abort) and "task" not in names and "in_scope" not in names
+    return isinstance(exception, Abort) and not {"task", "call"} & set(names)
 
 
 def run_a_round(number, naive, kinds, rng):
