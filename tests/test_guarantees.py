@@ -6,6 +6,7 @@ is lost, 6 fail open and loud, 7 no round trip per message, 8 any order, 9 the s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.encoder import PickleEncoder
-from dramatiq.middleware import Middleware, Retries, TimeLimitExceeded
+from dramatiq.middleware import AsyncIO, Middleware, Retries, TimeLimitExceeded
 from dramatiq.results import ResultFailure, ResultMissing, Results
 from support import PATIENCE, run_forever, set_async_exception, stub_broker, wait_until
 
@@ -203,6 +204,35 @@ def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: 
     worker.join()
 
     assert calls == [1]
+
+
+def test_a_coroutine_that_has_begun_is_cancelled(broker: StubBroker, start_worker: Any) -> None:
+    """(2, 9) An async actor is aborted on dramatiq's own way, at any moment, and never runs on without its message."""
+    broker.add_middleware(AsyncIO())
+    begun: list[int] = []
+    ended: list[str] = []
+
+    @dramatiq.actor
+    async def task(number: int) -> None:
+        begun.append(number)
+        try:
+            await asyncio.sleep(0.2)
+            ended.append("finished")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    start_worker()
+    for number in range(30):
+        message = task.send(number)
+        if number % 3:
+            wait_until(lambda number=number: begun and begun[-1] == number)  # type: ignore[misc]
+        abort(message.message_id)
+        assert result_of(message) in {None, ("Abort", f"message {message.message_id} was aborted")}
+    wait_until(lambda: len(ended) == len(begun))
+
+    assert begun
+    assert set(ended) == {"cancelled"}
 
 
 def test_an_abort_is_not_lost_where_nothing_can_be_raised(worker: dramatiq.Worker) -> None:
