@@ -49,6 +49,10 @@ from the innermost to the scope's own, and puts the exception into the slot only
 the target stands at an instruction that looks at the slot before the next one. The look and the setting are one C
 function, so nothing moves in between.
 
+That holds up to 3.12. From 3.13 on, a thread that has given up the GIL where it looks at its slot does not look again
+when it goes on: the exception would come up at the next place, wherever that is. So there the slot is only for threads
+that wait in C code, which are known by standing where they stood before; all others are left to what follows.
+
 Where it may not be raised now, it must be raised soon. Trying again later does not do: threads that contend for a lock
 give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
 target's own thread state, once: it runs in the target at each call and return, looks again, and at the first safe
@@ -127,7 +131,8 @@ cdef extern from "_thread_state.h":
     bint is_tracing(PyThreadState *) noexcept
     bint shares_ident(PyThreadState *) noexcept
     bint profiling_blocks(PyThreadState *) noexcept
-    bint jumps_in_gap(object) noexcept
+    bint LOOKS_LATE
+    bint jumps_in_gap(object, Py_ssize_t) noexcept
     Py_tracefunc profiler_of(PyThreadState *) noexcept
     int _PyEval_SetProfile(PyThreadState *, Py_tracefunc, PyObject *) noexcept
     int hold_collector() noexcept
@@ -206,14 +211,15 @@ cdef bint delivers(object frame, bint also_in_gap):
     cdef Py_ssize_t offset = frame_offset(frame)
     if offset < 0:
         return True
-    cdef bytes code = code_bytes(frame_code(frame))
-    while code[offset] == cache:
+    cdef object code = frame_code(frame)
+    cdef bytes instructions = code_bytes(code)
+    while instructions[offset] == cache:
         offset -= 2
-    while code[offset] == extended_arg:
+    while instructions[offset] == extended_arg:
         offset += 2
-    if code[offset] not in delivering or offset >= 2 and code[offset - 2] == load_special:
+    if instructions[offset] not in delivering or offset >= 2 and instructions[offset - 2] == load_special:
         return False
-    return also_in_gap or code[offset] not in jumps or not jumps_in_gap(frame)
+    return also_in_gap or instructions[offset] not in jumps or not jumps_in_gap(code, offset)
 
 
 cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
@@ -260,6 +266,9 @@ cdef class Scope:
     cdef void *_base_field
     #: The same as an object, while the profile function is on the thread; else None.
     cdef object _base
+    #: Where the last interrupt has found the thread, while it is not to be interrupted there.
+    cdef object _frame
+    cdef Py_ssize_t _offset
 
     def run(self, function, tuple args=(), dict kwargs=None):
         """Call ``function(*args, **kwargs)`` in this scope, and return what it returns.
@@ -341,7 +350,9 @@ cdef class Scope:
         cdef bint asked_before = self._base is not None
         if is_tracing(thread):
             return PROTECTED
-        if not shares_ident(thread) and (
+        # A thread that looks late is exact only where it waits in C code, and so has stood for a while.
+        cdef bint is_exact = not LOOKS_LATE or self._stands_where_it_stood(frame)
+        if is_exact and not shares_ident(thread) and (
             is_waiting(frame) or delivers(frame, asked_before) and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:
@@ -366,8 +377,17 @@ cdef class Scope:
             return PROTECTED
         return ARMED
 
+    cdef bint _stands_where_it_stood(self, object frame) noexcept:
+        """Say whether the thread is where the last interrupt has found it, and remember where it is."""
+        cdef Py_ssize_t offset = frame_offset(frame)
+        cdef bint same = frame is self._frame and offset == self._offset
+        self._frame = frame
+        self._offset = offset
+        return same
+
     cdef void _disarm(self, PyThreadState *thread) noexcept:
         """Take the profile function off the thread, if it is this scope's."""
+        self._frame = None
         if self._base is None:
             return
         self._base = None

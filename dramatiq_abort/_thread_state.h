@@ -78,14 +78,13 @@ static inline PyObject *frame_module(PyObject *frame) {
     return name;
 }
 
-/* Whether the jump at which the frame stands begins a gap in what its try and with statements cover: the part that one
- * of them covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
-static inline int jumps_in_gap(PyObject *frame) {
+/* Whether the jump at this offset begins a gap in what the code's try and with statements cover: the part that one of
+ * them covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
+static inline int jumps_in_gap(PyObject *code, Py_ssize_t offset) {
     int gap = 0;
 #if PY_VERSION_HEX >= 0x030D0000
-    PyObject *code = frame_code(frame);
     PyObject *table = ((PyCodeObject *)code)->co_exceptiontable;
-    int at = PyFrame_GetLasti((PyFrameObject *)frame) / 2;
+    int at = (int)(offset / 2);
     const unsigned char *byte = (const unsigned char *)PyBytes_AS_STRING(table);
     const unsigned char *end = byte + PyBytes_GET_SIZE(table);
     while (byte < end) {
@@ -103,9 +102,9 @@ static inline int jumps_in_gap(PyObject *frame) {
         }
         gap |= at == numbers[0] + numbers[1];
     }
-    Py_DECREF(code);
 #else
-    (void)frame;
+    (void)code;
+    (void)offset;
 #endif
     return gap;
 }
@@ -149,6 +148,10 @@ static inline int shares_ident(PyThreadState *thread) {
     }
     return 0;
 }
+
+/* Whether a thread that has given up the GIL where it looks at its slot does not look again when it gets the GIL back:
+ * from 3.13 on (_Py_HandlePending in Python/ceval_gil.c), what is put there meanwhile comes up at the next look. */
+#define LOOKS_LATE (PY_VERSION_HEX >= 0x030D0000)
 
 /* Whether a profile function would hold its thread up. On 3.11 a thread that is being traced or profiled does not get
  * past a function's entry as long as any other has an exception in its slot (DO_TRACING in Python/ceval.c: it looks at

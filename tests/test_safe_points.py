@@ -240,6 +240,45 @@ def test_no_profile_function_is_left(core: ModuleType) -> None:
     assert after == [None, None]
 
 
+def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType) -> None:
+    """From 3.13 on, the jump back at the end of some loops is not covered by the with statement around them."""
+    _compiled_only(core)
+    lock = threading.Lock()
+
+    def condition_at_the_end(started: threading.Event) -> None:
+        number = 0
+        with lock:
+            started.set()
+            while number >= 0:
+                number = abs(number) + 1
+
+    def condition_in_the_middle(started: threading.Event) -> None:
+        number = 0
+        with lock:
+            started.set()
+            while True:
+                number = abs(number) + 1
+                if number == -1:
+                    str(number)
+
+    for function in (condition_at_the_end, condition_in_the_middle):
+        for _ in range(20):
+            started = threading.Event()
+            target = Target(core, function, started)
+            assert started.wait(PATIENCE)
+            interrupt_once_in_a_while(target)
+            assert isinstance(target.error, Stop)
+            assert not lock.locked()
+
+
+def interrupt_once_in_a_while(target: Target) -> None:
+    """As the middleware does it: the second time not before the thread has had its chance."""
+    target.scope.interrupt(Stop)
+    while target.thread.is_alive():
+        target.thread.join(0.05)
+        target.scope.interrupt(Stop)
+
+
 class Storm:
     """Threads that do one thing all the time, each in scope after scope, and are interrupted all the time."""
 

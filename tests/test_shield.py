@@ -102,7 +102,7 @@ def test_a_shield_without_an_interrupt_does_nothing(core: ModuleType) -> None:
 
     with inside_of(core, body) as (target, _):
         assert started.wait(PATIENCE)
-        assert target.scope.interrupt(Stop) is Answer.RAISED
+        assert target.scope.interrupt(Stop) in {Answer.RAISED, Answer.ARMED}
 
     assert isinstance(target.error, Stop)
 
@@ -183,7 +183,7 @@ def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
     with inside_of(core, body) as (target, _):
         pass
 
-    assert inside_other == [Answer.RAISED]
+    assert inside_other in ([Answer.RAISED], [Answer.ARMED])
     assert isinstance(target.error, Stop)
     with core.Scope().shield():
         pass

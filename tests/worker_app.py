@@ -26,8 +26,8 @@ def tell(key: str, what: object) -> None:
 @dramatiq.actor(min_backoff=1, max_backoff=1)
 def run(key: str) -> None:
     """Run until aborted, and tell when that was."""
-    tell(key, interrupt.IMPLEMENTATION)
     try:
+        tell(key, interrupt.IMPLEMENTATION)
         while True:
             time.sleep(0.001)
     except Abort:

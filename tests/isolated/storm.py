@@ -69,8 +69,8 @@ def held():
 
 
 def end_in_a_loop(steps):
-    for _ in range(steps):
-        pass
+    for step in range(steps):
+        abs(step)
 
 
 def end_in_a_c_call(steps):
