@@ -16,6 +16,8 @@ protected code is on the stack. But it cannot stop the target while it looks, no
 raising lie a few microseconds in which the target, if it gets the GIL, can go on into protected code; and where it may
 not raise, the answer is ``PROTECTED``, and the caller must ask again.
 
+On 3.12 a late exception can come up before the one that the function has raised is safe, and takes its place.
+
 What this core cannot do: it cannot read the thread's slot, so it cannot see somebody else's exception in there and
 overwrites it, and of two scopes on one thread that are interrupted at the same moment one can lose its exception. It
 never answers ``TAKEN``. Where there is no ``PyThreadState_SetAsyncExc`` (PyPy), only what waits for a shield or for

@@ -99,8 +99,10 @@ class Abortable(Middleware):
     def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
         self.settle(broker)
 
-    def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
+    def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any] | str) -> None:
         self.settle(broker)
+        if isinstance(actor, str):  # before dramatiq 2.0, for actors that were declared before the middleware was added
+            actor = broker.get_actor(actor)
         actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
         actor.options["throws"] = with_abort(actor.options.get("throws") or ())
 

@@ -192,7 +192,7 @@ def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: 
     started = threading.Event()
     calls: list[int] = []
 
-    @dramatiq.actor(min_backoff=1, max_backoff=1)
+    @dramatiq.actor(min_backoff=1_000, max_backoff=1_000)
     def task() -> None:
         calls.append(1)
         run_forever(started)
