@@ -1,9 +1,13 @@
-"""The thread that interrupts messages later: when their grace period ends, or when nothing is in the way any more."""
+"""The thread that interrupts messages later: when their grace period ends, when nothing is in the way any more, again.
+
+It stays with a message that is to be aborted until its function has ended.
+"""
 
 from __future__ import annotations
 
 import heapq
 import time
+import traceback
 from functools import partial
 from itertools import count
 from threading import Condition, Thread
@@ -19,18 +23,41 @@ if TYPE_CHECKING:
 
 __all__ = ["Deadlines"]
 
-#: After how long to ask again, in seconds, where an answer leaves the matter open.
-_ASK_AGAIN: Final = {Answer.ARMED: 0.02, Answer.PROTECTED: 0.001, Answer.TAKEN: 0.005, Answer.WAITING: 0.1}
+#: After how long to ask again, in seconds, at first and at the most: a tenth of the time that has passed already. Also
+#: after RAISED: others put their exceptions in the place of ours without a look.
+_ASK_AGAIN: Final = {
+    Answer.RAISED: (0.01, 1.0),
+    Answer.WAITING: (0.1, 1.0),
+    Answer.ARMED: (0.02, 1.0),
+    Answer.PROTECTED: (0.001, 0.02),
+    Answer.TAKEN: (0.005, 0.1),
+    Answer.UNSUPPORTED: (1.0, 1.0),
+}
+
+#: What holds up a message that does not stop.
+_REASONS: Final = {
+    Answer.RAISED: "it has caught Abort and goes on, cleans up, or waits in code that is not Python's",
+    Answer.WAITING: "it is behind a shield",
+    Answer.ARMED: "it is in code that must not be left half done",
+    Answer.PROTECTED: "it is in code that must not be left half done",
+    Answer.TAKEN: "somebody else's exception is on its way into its thread",
+    Answer.UNSUPPORTED: "this interpreter cannot interrupt a thread",
+}
 
 
 class Deadlines:
     """Interrupts messages at given times, on a thread that there is only while something is due.
 
     Not the watcher's thread, because that one may be waiting for a backend that does not answer.
+
+    Parameters:
+      report_after: How many milliseconds after its time a message that does not stop is reported in the log, with its
+        stack; None: never.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, report_after: int | None) -> None:
         self._logger = logger
+        self._report_after = report_after
         self._changed = Condition()
         self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._number = count()
@@ -38,15 +65,19 @@ class Deadlines:
         self._is_stopped = False
 
     def interrupt(self, running: Running) -> None:
-        """Interrupt the message now if its grace period is over, or else when it is."""
+        """Interrupt the message now if its grace period is over, or else when it is, and stay with it."""
         if running.deadline > time.monotonic():
             self._at(running.deadline, partial(self.interrupt, running))
-        elif self._try(running) not in {Answer.CLOSED, Answer.UNSUPPORTED}:
+            return
+        if running.is_pursued:
+            return
+        running.is_pursued = True
+        if self._pursue(running) not in {Answer.CLOSED, Answer.UNSUPPORTED}:
             self._logger.info("Aborting message %s of actor %s.", running.message_id, running.actor_name)
 
     def interrupt_again(self, running: Running) -> None:
         """Interrupt a message whose exception has been dropped, as soon as it is somewhere else."""
-        self._at(time.monotonic() + _ASK_AGAIN[Answer.PROTECTED], partial(self._try, running))
+        self._at(time.monotonic() + _ASK_AGAIN[Answer.PROTECTED][0], running.interrupt)
 
     def stop(self) -> None:
         """Forget what is due, and return when the thread has ended."""
@@ -58,11 +89,30 @@ class Deadlines:
         if thread is not None:
             thread.join()
 
-    def _try(self, running: Running) -> Answer:
+    def _pursue(self, running: Running) -> Answer:
+        if running.is_over:
+            return Answer.CLOSED
         answer = running.interrupt()
-        if answer in _ASK_AGAIN:
-            self._at(time.monotonic() + _ASK_AGAIN[answer], partial(self._try, running))
+        if answer is not Answer.CLOSED:
+            now = time.monotonic()
+            late = now - running.deadline
+            if self._report_after is not None and late * 1000 >= self._report_after and not running.is_reported:
+                self._report(running, late, _REASONS[answer])
+            shortest, longest = _ASK_AGAIN[answer]
+            self._at(now + min(max(shortest, late / 10), longest), partial(self._pursue, running))
         return answer
+
+    def _report(self, running: Running, late: float, reason: str) -> None:
+        running.is_reported = True
+        frame = running.scope.frame()
+        self._logger.warning(
+            "Message %s of actor %s should have stopped %.1f s ago: %s.\n%s",
+            running.message_id,
+            running.actor_name,
+            late,
+            reason,
+            "Its function has not been called." if frame is None else "".join(traceback.format_stack(frame)).rstrip(),
+        )
 
     def _at(self, when: float, act: Callable[[], object]) -> None:
         with self._changed:

@@ -18,6 +18,7 @@ from ._answer import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
+    from types import FrameType
 
 __all__ = ["Scope"]
 
@@ -73,11 +74,15 @@ class Scope:
         return Shield(self)
 
     def rearm(self) -> bool:
-        """Let the scope be interrupted once more, after what was raised has been dropped, and say whether it may be."""
-        if self._closed or not self._raised or self._greenlet is not getcurrent():
+        """Let the exception be raised once more, after it has come up, and say whether it may be."""
+        if self._closed or not self._raised:
             return False
         self._raised = False
         return True
+
+    def frame(self) -> FrameType | None:
+        """Return the innermost frame of the scope's greenlet, or None when it is not open or the caller is in it."""
+        return getattr(self._greenlet, "gr_frame", None)
 
     def _throw(self) -> None:
         # In the hub, so that the scope's greenlet is waiting for something.

@@ -57,8 +57,19 @@ Where it may not be raised now, it must be raised soon. Trying again later does 
 give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
 target's own thread state, once: it runs in the target at each call and return, looks again, and at the first safe
 place takes itself off and raises. It never raises at the call of a C function, because that may be a lock's
-``release``; nor at the return of the scope's own function, which has completed. A thread that is being profiled keeps
-its profiler: there, only trying again is left.
+``release``; nor at the return of the scope's own function, which has completed.
+
+A thread that is being profiled keeps its profiler: ours calls that one first, with the same object, so that nobody sees
+a difference. Where the profiler would be called before the thread looks at its slot, after a call of a C function, the
+slot is not used, or the exception would come up inside of a profiler that is written in Python, and CPython would drop
+that profiler.
+
+What becomes of it
+------------------
+
+The slot tells whether the exception is still on its way. Others do not read it before they put theirs there: if that
+has happened to a thread which has stood still since, ours has been overwritten, and is put there again when theirs has
+been raised.
 
 What remains
 ------------
@@ -90,6 +101,7 @@ import opcode
 from dramatiq_abort._answer import Answer
 from dramatiq_abort._safe_points import (
     CACHE,
+    CALLS,
     DELIVERING,
     JUMPS,
     LOAD_SPECIAL,
@@ -134,7 +146,8 @@ cdef extern from "_thread_state.h":
     bint LOOKS_LATE
     bint jumps_in_gap(object, Py_ssize_t) noexcept
     Py_tracefunc profiler_of(PyThreadState *) noexcept
-    int _PyEval_SetProfile(PyThreadState *, Py_tracefunc, PyObject *) noexcept
+    object profiler_object_of(PyThreadState *)
+    int set_profiler(PyThreadState *, Py_tracefunc, object) noexcept
     int hold_collector() noexcept
     void release_collector(int) noexcept
     void PyErr_SetNone(PyObject *) noexcept
@@ -156,6 +169,7 @@ cdef object CLOSED = Answer.CLOSED
 cdef int extended_arg = opcode.EXTENDED_ARG
 cdef int cache = CACHE
 cdef int load_special = LOAD_SPECIAL
+cdef frozenset calls = CALLS
 cdef frozenset delivering = DELIVERING
 cdef frozenset jumps = JUMPS
 cdef frozenset protected_functions = PROTECTED_FUNCTIONS
@@ -206,6 +220,24 @@ cdef bint is_waiting(object frame):
     return False
 
 
+cdef Py_ssize_t instruction_at(bytes instructions, Py_ssize_t offset):
+    """The offset of the instruction that a frame is at, by the offset that it gives, which is not negative."""
+    while instructions[offset] == cache:
+        offset -= 2
+    while instructions[offset] == extended_arg:
+        offset += 2
+    return offset
+
+
+cdef bint is_at_call(object frame):
+    """Say whether the frame's thread is where a profile function is called before the slot is looked at."""
+    cdef Py_ssize_t offset = frame_offset(frame)
+    if offset < 0:
+        return False
+    cdef bytes instructions = code_bytes(frame_code(frame))
+    return instructions[instruction_at(instructions, offset)] in calls
+
+
 cdef bint delivers(object frame, bint also_in_gap):
     """As ``_safe_points.delivers``; and a jump in a gap of the exception table does so only if that is wanted."""
     cdef Py_ssize_t offset = frame_offset(frame)
@@ -213,10 +245,7 @@ cdef bint delivers(object frame, bint also_in_gap):
         return True
     cdef object code = frame_code(frame)
     cdef bytes instructions = code_bytes(code)
-    while instructions[offset] == cache:
-        offset -= 2
-    while instructions[offset] == extended_arg:
-        offset += 2
+    offset = instruction_at(instructions, offset)
     if instructions[offset] not in delivering or offset >= 2 and instructions[offset - 2] == load_special:
         return False
     return also_in_gap or instructions[offset] not in jumps or not jumps_in_gap(code, offset)
@@ -224,7 +253,17 @@ cdef bint delivers(object frame, bint also_in_gap):
 
 cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
     """The profile function: runs in the target, at each call and return."""
-    cdef Scope scope = <Scope>argument
+    cdef Scope scope = armed_scope()
+    if scope is None:
+        return 0
+    cdef PyThreadState *thread = PyThreadState_Get()
+    cdef Py_tracefunc theirs = scope._profiler
+    if theirs != NULL:
+        if theirs(argument, event_frame, what, result) < 0:  # and has been taken off for that
+            return -1
+        if profiler_of(thread) != raise_if_safe or what == PyTrace_CALL:
+            # An exception at a call would keep from them the return that goes with it.
+            return 0
     cdef object frame = <object><PyObject *>event_frame
     if what == PyTrace_RETURN:
         # With a result of NULL an exception is on its way out. And what is raised where a generator yields passes by
@@ -234,12 +273,22 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
         frame = frame_back(frame)  # what returns is done
     elif what != PyTrace_CALL and what != PyTrace_C_RETURN:
         return 0
-    if frame is scope._base or scope._is_shielded() or not (delivers(frame, True) and is_safe(frame, scope._base)):
+    if frame is scope._base or scope._is_shielded():
         return 0
-    scope._disarm(PyThreadState_Get())
+    if not (delivers(frame, True) and is_safe(frame, scope._base) or what == PyTrace_C_RETURN and is_waiting(frame)):
+        return 0
+    scope._disarm(thread)
     scope._raised = True
     PyErr_SetNone(<PyObject *>scope._exception)
     return -1
+
+
+cdef Scope armed_scope():
+    """Return the scope for which the profile function is on this thread."""
+    cdef Scope scope = <Scope>innermost_scope if innermost_scope != NULL else None
+    while scope is not None and scope._base is None:
+        scope = scope._outer
+    return scope
 
 
 @cython.final
@@ -266,9 +315,14 @@ cdef class Scope:
     cdef void *_base_field
     #: The same as an object, while the profile function is on the thread; else None.
     cdef object _base
+    #: The profile function that the thread had before, meanwhile.
+    cdef Py_tracefunc _profiler
     #: Where the last interrupt has found the thread, while it is not to be interrupted there.
     cdef object _frame
     cdef Py_ssize_t _offset
+    #: Where the thread stood when its slot was taken.
+    cdef void *_taken_field
+    cdef Py_ssize_t _taken_offset
 
     def run(self, function, tuple args=(), dict kwargs=None):
         """Call ``function(*args, **kwargs)`` in this scope, and return what it returns.
@@ -294,7 +348,8 @@ cdef class Scope:
     def interrupt(self, exception not None):
         """Raise ``exception`` in the scope, from any thread, and answer what happened.
 
-        The exception is raised once, however often this is called.
+        The exception is raised once, however often this is called; but one that somebody else's has taken the place of
+        before it came up is raised behind that one.
 
         Parameters:
           exception: A subclass of ``BaseException``. A class, since CPython makes the instance, in the target.
@@ -309,9 +364,7 @@ cdef class Scope:
             raise TypeError(f"an exception class is needed to interrupt a scope, not {exception!r}")
         if self._state == DONE:
             return CLOSED
-        if self._raised:
-            return RAISED
-        if self._state == NEW or self._is_shielded():
+        if self._state == NEW:
             self._exception = exception
             return WAITING
         cdef PyThreadState *thread = living(self._thread, self._thread_id)
@@ -319,6 +372,13 @@ cdef class Scope:
             return CLOSED
         cdef int collector = hold_collector()
         try:
+            if self._raised:
+                if not self._was_overwritten(thread):
+                    return RAISED
+                self._raised = self._owns_slot = False
+            if self._is_shielded():
+                self._exception = exception
+                return WAITING
             return self._interrupt(thread, exception)
         finally:
             release_collector(collector)
@@ -333,49 +393,71 @@ cdef class Scope:
         return Shield(self)
 
     def rearm(self):
-        """Let the scope be interrupted once more, after what was raised has been dropped, and say whether it may be.
+        """Let the scope be interrupted once more, after what was raised has come up, and say whether it may be.
 
-        For the scope's own thread, which alone can know.
+        From any thread. Before that, and when nothing has been raised, there is nothing to be done.
         """
-        if self._state != OPEN or not self._raised or self._thread != PyThreadState_Get():
+        if self._state != OPEN or not self._raised:
             return False
-        self._raised = False
-        self._owns_slot = False
+        cdef PyThreadState *thread = living(self._thread, self._thread_id)
+        if thread == NULL or self._owns_slot and slot_of(thread) == <PyObject *>self._exception:
+            return False
+        self._raised = self._owns_slot = False
+        self._exception = None
         return True
+
+    def frame(self):
+        """Return the innermost frame of the scope's thread, or None when the scope is not open."""
+        cdef PyThreadState *thread = living(self._thread, self._thread_id) if self._state == OPEN else NULL
+        return None if thread == NULL else innermost_frame(thread)
 
     cdef object _interrupt(self, PyThreadState *thread, object exception):
         # From the look to the setting nothing may run Python code, or the target moves.
         cdef object base = frame_object(thread, self._base_field)
         cdef object frame = innermost_frame(thread)
+        if self._base is not None and profiler_of(thread) != raise_if_safe:
+            self._base = None  # somebody else's has taken the place of ours
         cdef bint asked_before = self._base is not None
         if is_tracing(thread):
             return PROTECTED
+        cdef bint has_profiler = (self._profiler if asked_before else profiler_of(thread)) != NULL
         # A thread that looks late is exact only where it waits in C code, and so has stood for a while.
         cdef bint is_exact = not LOOKS_LATE or self._stands_where_it_stood(frame)
-        if is_exact and not shares_ident(thread) and (
+        if is_exact and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
             is_waiting(frame) or delivers(frame, asked_before) and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:
                 return TAKEN
             self._disarm(thread)
             self._exception = exception
-            self._take_slot()
-            PyThreadState_SetAsyncExc(ident_of(thread), <PyObject *>exception)
+            self._take_slot(thread, frame)
             return RAISED
         if profiling_blocks(thread):
             self._disarm(thread)
             return PROTECTED
         if asked_before:
             return ARMED
-        if profiler_of(thread) != NULL:
+        if profiler_of(thread) == raise_if_safe:  # another scope's
             return PROTECTED
+        cdef object argument = profiler_object_of(thread)
         self._exception = exception
         self._base = base
-        if _PyEval_SetProfile(thread, raise_if_safe, <PyObject *>self) < 0:  # an audit hook forbids it
+        self._profiler = profiler_of(thread)
+        if set_profiler(thread, raise_if_safe, argument) < 0:  # an audit hook forbids it
             PyErr_Clear()
             self._base = None
             return PROTECTED
         return ARMED
+
+    cdef bint _was_overwritten(self, PyThreadState *thread):
+        """Say whether somebody else's exception is where ours was, and the thread has stood still since."""
+        return (
+            self._owns_slot
+            and slot_of(thread) != NULL
+            and slot_of(thread) != <PyObject *>self._exception
+            and frame_field(thread) == self._taken_field
+            and frame_offset(innermost_frame(thread)) == self._taken_offset
+        )
 
     cdef bint _stands_where_it_stood(self, object frame) noexcept:
         """Say whether the thread is where the last interrupt has found it, and remember where it is."""
@@ -391,7 +473,7 @@ cdef class Scope:
         if self._base is None:
             return
         self._base = None
-        if profiler_of(thread) == raise_if_safe and _PyEval_SetProfile(thread, NULL, NULL) < 0:
+        if profiler_of(thread) == raise_if_safe and set_profiler(thread, self._profiler, profiler_object_of(thread)) < 0:
             PyErr_Clear()
 
     cdef void _open(self) noexcept:
@@ -430,7 +512,7 @@ cdef class Scope:
             PyThreadState_SetAsyncExc(ident_of(self._thread), <PyObject *>PyErr_Occurred())
         PyErr_Clear()
 
-    cdef void _take_slot(self) noexcept:
+    cdef void _take_slot(self, PyThreadState *thread, object frame) noexcept:
         # The slot is empty: what the thread's other scopes had put there has been raised. Without this an inner
         # scope would clear, when it closes, what is now the outer one's.
         cdef Scope scope = self._outer
@@ -443,6 +525,9 @@ cdef class Scope:
             scope = scope._inner
         self._owns_slot = True
         self._raised = True
+        self._taken_field = frame_field(thread)
+        self._taken_offset = frame_offset(frame)
+        PyThreadState_SetAsyncExc(ident_of(thread), <PyObject *>self._exception)
 
     cdef bint _is_shielded(self) noexcept:
         cdef Scope scope = self

@@ -3,13 +3,14 @@
 Here every step is bytecode, so a late exception cannot be kept from coming up while a scope closes. Three things
 together make up for it:
 
-- **The gate.** The right to raise in a scope is one key of a dict, and ``dict.setdefault`` is atomic: an interrupt, a
-  shield and the closing all try to take it, and each sees who has it. When the closing gets it, nothing can come any
-  more; when an interrupt got it first, exactly one exception comes, and the closing waits for it and absorbs it.
+- **The gate.** Its states form a chain: each has room for the one that follows, and whoever puts it there first, with
+  ``dict.setdefault``, which is atomic, has changed the state. An interrupt, a shield and the closing all try to, and
+  each sees who was first. When the closing was, nothing can come any more; when an interrupt was, exactly one exception
+  comes, and the closing waits for it and absorbs it.
 - **The box.** The function is called by a ``defaultdict`` that looks for a missing key, so that between its return and
   the moment when its result is safe there is only C code. A plain call would lose the result to an exception that is
   delivered right after it.
-- **Once.** A scope raises at most once: a second exception could not be told from the first.
+- **One at a time.** There is never more than one exception of a scope on its way: a second could not be told from it.
 
 It looks before it raises, as the compiled core does (see there): it walks the target's frames and raises nothing while
 protected code is on the stack. But it cannot stop the target while it looks, nor follow it: between the look and the
@@ -41,7 +42,7 @@ from ._safe_points import PROTECTED_FUNCTIONS, WAITS, delivers, is_protected
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 __all__ = ["SUPPORTED", "Scope"]
 
@@ -50,11 +51,40 @@ _R = TypeVar("_R")
 #: Whether this interpreter can raise an exception in another thread.
 SUPPORTED: Final = platform.python_implementation() == "CPython"
 
-# Who may raise in a scope (see the preface): nobody has the gate while its dict is empty, and whoever is neither of
-# these two is an interrupt.
-_GATE: Final = "gate"
-_SHIELD: Final = object()
-_CLOSING: Final = object()
+
+class _Gate(dict[None, "_Gate"]):
+    """One state of a scope's gate, with room for the one that follows (see the preface)."""
+
+    __slots__ = ("is_closed", "is_on_its_way", "is_shut", "is_spent")
+
+    def __init__(self, *, is_shut: bool = False, is_spent: bool = False, is_closed: bool = False) -> None:
+        #: The scope is not open yet, or behind a shield: interrupts wait.
+        self.is_shut = is_shut
+        #: An exception has been raised, or will be at once.
+        self.is_spent = is_spent
+        #: Nothing can be raised any more.
+        self.is_closed = is_closed
+        #: That exception is not in the thread's slot yet.
+        self.is_on_its_way = False
+
+    def answer(self) -> Answer | None:
+        """What an interrupt is told that may not raise now; None if it may."""
+        if self.is_closed:
+            return Answer.CLOSED
+        if self.is_spent:
+            return Answer.RAISED
+        return Answer.WAITING if self.is_shut else None
+
+    def last(self) -> _Gate:
+        """Return the state that has none behind it."""
+        gate = self
+        while None in gate:
+            gate = gate[None]
+        return gate
+
+    def becomes(self, following: _Gate) -> bool:
+        """Put that state behind this one, unless there is one, and say whether that was done."""
+        return self.setdefault(None, following) is following
 
 
 class Scope:
@@ -63,15 +93,12 @@ class Scope:
     A scope runs one callable, once.
     """
 
-    __slots__ = ("_closed", "_exception", "_gate", "_opened", "_sent", "_shields", "_thread_id")
+    __slots__ = ("_exception", "_gate", "_opened", "_shields", "_thread_id")
 
     def __init__(self) -> None:
-        # A scope that is not open yet is like one behind a shield: interrupts wait.
-        self._gate: dict[str, object] = {_GATE: _SHIELD}
+        self._gate = _Gate(is_shut=True)  # or one before the last
         self._exception: type[BaseException] | None = None
         self._opened = False
-        self._closed = False
-        self._sent = False
         self._shields = 0
         self._thread_id = 0
 
@@ -103,9 +130,11 @@ class Scope:
                 error = raised
         except BaseException as late:  # noqa: BLE001 - ours, at the beginning of the handler above
             error = error or late.__context__ or late
-        while not self._closed:
+        is_closed = False
+        while not is_closed:
             try:
-                self._close()
+                self._set_gate(is_closed=True)
+                is_closed = True
             except BaseException as late:  # noqa: BLE001 - see the next line
                 # Ours came after the function's end and is absorbed; somebody else's is not ours to swallow.
                 if type(late) is not self._exception:
@@ -133,28 +162,29 @@ class Scope:
         """
         if not isinstance(exception, type) or not issubclass(exception, BaseException):
             raise TypeError(f"an exception class is needed to interrupt a scope, not {exception!r}")
-        if self._closed:
-            return Answer.CLOSED
-        if self._sent:
-            return Answer.RAISED
-        # First the wish, then the gate: whoever gives the gate back looks for a wish afterwards.
-        self._exception = exception
-        if self._gate.get(_GATE) is None:
-            if not SUPPORTED:
-                return Answer.UNSUPPORTED
-            if not self._is_at_safe_point():
-                return Answer.PROTECTED
-        mine = object()
-        holder = self._gate.setdefault(_GATE, mine)
-        if holder is not mine:
-            return {_SHIELD: Answer.WAITING, _CLOSING: Answer.CLOSED}.get(holder, Answer.RAISED)
+        gate = self._gate.last()
+        if gate.answer() in {None, Answer.WAITING}:
+            # First the wish, then the gate: whoever opens the gate looks for a wish afterwards.
+            self._exception = exception
+            gate = self._gate.last()
+        answer = gate.answer()
+        if answer is not None:
+            return answer
+        if not SUPPORTED:
+            return Answer.UNSUPPORTED
+        if not self._is_at_safe_point():
+            return Answer.PROTECTED
+        spent = _Gate(is_spent=True)
+        spent.is_on_its_way = True  # the closing and the shields wait for it
+        if not gate.becomes(spent):
+            return self.interrupt(exception)
         try:
             found = ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._thread_id),
                 ctypes.py_object(exception),
             )
         finally:
-            self._sent = True  # the closing and the shields wait for this
+            spent.is_on_its_way = False
         return Answer.RAISED if found else Answer.CLOSED
 
     def shield(self) -> AbstractContextManager[None]:
@@ -167,15 +197,21 @@ class Scope:
         return Shield(self)
 
     def rearm(self) -> bool:
-        """Let the scope be interrupted once more, after what was raised has been dropped, and say whether it may be.
+        """Let the exception be raised once more, after it has come up, and say whether it may be.
 
-        For the scope's own thread, which alone can know.
+        From any thread. When nothing has been raised, there is nothing to be done. This core does not know what is in
+        the slot: what has not come up yet is raised once in all.
         """
-        if self._closed or not self._sent or self._thread_id != threading.get_ident():
+        gate = self._gate.last()
+        if gate.is_closed or gate.is_on_its_way or not gate.is_spent:
             return False
-        self._sent = False
-        self._gate.pop(_GATE, None)
-        return True
+        return gate.becomes(_Gate(is_shut=gate.is_shut))
+
+    def frame(self) -> FrameType | None:
+        """Return the innermost frame of the scope's thread, or None when the scope is not open."""
+        if not self._opened or self._gate.last().is_closed:
+            return None
+        return sys._current_frames().get(self._thread_id)
 
     def _is_at_safe_point(self) -> bool:
         """Say whether nothing that the thread is doing, up to this scope's own frame, must be left alone."""
@@ -198,28 +234,30 @@ class Scope:
 
     def _open_gate(self) -> None:
         """Let interrupts in, and raise the one that has been waiting."""
-        del self._gate[_GATE]
-        if self._exception is None:
+        gate = self._set_gate()
+        if self._exception is None or gate.is_spent:
             return
-        if self._gate.setdefault(_GATE, _SHIELD) is _SHIELD:
-            self._sent = True
+        if gate.becomes(_Gate(is_spent=True)):
             raise self._exception
-        self._let_it_land()
+        self._landed()
 
-    def _let_it_land(self) -> None:
-        """Return when the exception of the interrupt that took the gate has been raised; here, if not before."""
-        while not self._sent:
+    def _set_gate(self, *, is_shut: bool = False, is_closed: bool = False) -> _Gate:
+        """Change the gate when what is on its way has come up, and return its state. For the scope's own thread."""
+        while True:
+            gate = self._landed()
+            following = _Gate(is_shut=is_shut, is_spent=gate.is_spent, is_closed=is_closed)
+            if gate.becomes(following):
+                self._gate = following
+                return following
+
+    def _landed(self) -> _Gate:
+        """Return the gate's state when the exception that goes with it has come up; here, if not before."""
+        while (gate := self._gate.last()).is_on_its_way:
             time.sleep(0)
-        for _ in range(10):  # each jump backwards is a place where it comes up
-            pass
-
-    def _close(self) -> None:
-        holder = self._gate.setdefault(_GATE, _CLOSING)
-        if holder is not _CLOSING:
-            if holder is not _SHIELD:
-                self._let_it_land()
-            self._gate[_GATE] = _CLOSING
-        self._closed = True
+        if gate.is_spent:
+            for _ in range(10):  # each jump backwards is a place where it comes up
+                pass
+        return gate
 
 
 class Shield:
@@ -235,10 +273,10 @@ class Shield:
         scope = self._scope
         if self._entered:
             raise RuntimeError("this shield has been entered: call shield() for each with statement")
-        if not scope._opened or scope._closed or scope._thread_id != threading.get_ident():
+        if not scope._opened or scope._gate.last().is_closed or scope._thread_id != threading.get_ident():
             return
-        if scope._shields == 0 and scope._gate.setdefault(_GATE, _SHIELD) is not _SHIELD:
-            scope._let_it_land()
+        if not scope._shields:
+            scope._set_gate(is_shut=True)
         scope._shields += 1
         self._entered = True
 
@@ -253,12 +291,13 @@ class Shield:
             return
         self._entered = False
         scope._shields -= 1
-        if scope._shields or scope._closed or scope._gate.get(_GATE) is not _SHIELD or scope._sent:
+        gate = scope._gate.last()
+        if scope._shields or gate.is_closed:
             return
         if scope._thread_id == threading.get_ident():
             scope._open_gate()
             return
         # A generator, say, that another thread closes: the exception belongs to the scope's thread.
-        del scope._gate[_GATE]
+        gate.becomes(_Gate(is_spent=gate.is_spent))
         while scope._exception is not None and scope.interrupt(scope._exception) is Answer.PROTECTED:
             time.sleep(0.001)

@@ -8,12 +8,13 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from .errors import Abort
+from .interrupt import Answer
 from .request import AbortMode, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .interrupt import Answer, Scope
+    from .interrupt import Scope
     from .request import AbortRequest
 
 __all__ = ["Running", "RunningMessages"]
@@ -22,9 +23,22 @@ __all__ = ["Running", "RunningMessages"]
 class Running:
     """One message that a worker thread has taken, from before its processing until after it."""
 
-    __slots__ = ("_begun", "actor_name", "deadline", "key", "message_id", "request", "scope")
+    __slots__ = (
+        "_begun",
+        "_raised_at",
+        "actor_name",
+        "deadline",
+        "is_over",
+        "is_pursued",
+        "is_reported",
+        "key",
+        "message_id",
+        "repeat",
+        "request",
+        "scope",
+    )
 
-    def __init__(self, message_id: str, actor_name: str, scope: Scope) -> None:
+    def __init__(self, message_id: str, actor_name: str, scope: Scope, repeat: int | None = None) -> None:
         self.message_id = message_id
         self.actor_name = actor_name
         self.key = key_of(message_id)
@@ -33,6 +47,15 @@ class Running:
         self.request: AbortRequest | None = None
         #: When the grace period of that request ends, in seconds on the monotonic clock.
         self.deadline = 0.0
+        #: After how many milliseconds its function is interrupted again, if it goes on; None: never.
+        self.repeat = repeat
+        #: Whether somebody sees to it that it is interrupted, from the end of its grace period on.
+        self.is_pursued = False
+        #: Whether the log has it that it does not stop.
+        self.is_reported = False
+        #: Whether its worker thread is done with it.
+        self.is_over = False
+        self._raised_at: float | None = None
         self._begun = False
 
     def begins(self, actor_name: str) -> bool:
@@ -49,10 +72,13 @@ class Running:
         """Take a request for this message, and say whether it changes anything.
 
         The grace period begins now, however long the request was on its way: that much time is the task's. A second
-        request can only end it sooner.
+        request can only end it sooner, or say how often to interrupt.
         """
+        if request.mode is not AbortMode.ABORT:
+            return False
+        self.repeat = request.repeat or self.repeat
         deadline = time.monotonic() + request.grace / 1000
-        if request.mode is not AbortMode.ABORT or (self.request is not None and deadline >= self.deadline):
+        if self.request is not None and deadline >= self.deadline:
             return False
         self.request, self.deadline = request, deadline
         return True
@@ -62,8 +88,17 @@ class Running:
         return None if self.request is None else max(0.0, (self.deadline - time.monotonic()) * 1000)
 
     def interrupt(self) -> Answer:
-        """Raise ``Abort`` in the message's function, if it is running and nothing is in the way."""
-        return self.scope.interrupt(Abort)
+        """Raise ``Abort`` in the message's function, if it is running and nothing is in the way.
+
+        Once; or, if it is to be interrupted again, each time when that has been long enough ago.
+        """
+        now = time.monotonic()
+        if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
+            self._raised_at = None if self.scope.rearm() else now
+        answer = self.scope.interrupt(Abort)
+        if answer is Answer.RAISED and self._raised_at is None:
+            self._raised_at = now
+        return answer
 
 
 class RunningMessages(Collection[bytes]):
@@ -79,6 +114,7 @@ class RunningMessages(Collection[bytes]):
             self._by_key[running.key] = (*self._by_key.get(running.key, ()), running)
 
     def discard(self, running: Running) -> None:
+        running.is_over = True
         with self._changing:
             others = tuple(other for other in self._by_key.pop(running.key, ()) if other is not running)
             if others:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CACHE",
+    "CALLS",
     "DELIVERING",
     "JUMPS",
     "LOAD_SPECIAL",
@@ -36,11 +37,14 @@ _PROTECTED_MODULES: Final = {
     "_frozen_importlib_external": "the same",
     "_threading_local": "the lock of each local()",
     "_weakrefset": "the guard of iterations, which holds back removals",
+    "bdb": "a debugger that somebody is using: its own books, and the answer to a question it has asked",
     "concurrent.futures": "the conditions of futures, the queues and counters of executors",
+    "coverage": "the books of what has run, which monitoring calls keep from 3.12 on",
     "dramatiq.asyncio": "a coroutine that has been submitted and is not yet cancelled when its waiter is interrupted",
     "importlib": "see _frozen_importlib, which bears this name once it has been imported",
     "logging": "the module's lock and each handler's, before 3.13 with acquire() and release()",
     "multiprocessing": "locks, semaphores and conditions around pipes, which are half written otherwise",
+    "pdb": "see bdb",
     "queue": "Python's conditions around one mutex",
     "threading": "Python's __enter__ and __exit__ around every lock but Lock and RLock",
     "warnings": "the lock around the filters, from 3.14 on",
@@ -93,6 +97,9 @@ def _opcodes(prefixes: tuple[str, ...]) -> frozenset[int]:
 #: CHECK_PERIODIC; CHECK_EVAL_BREAKER in Python/ceval.c before 3.13). From any other, such as a for loop's step, a
 #: thread can get into a function that must not be cut before it looks.
 DELIVERING: Final = _opcodes(("CALL", "PRECALL", "RESUME", *_JUMPS))
+
+#: Those of them behind which a profile function is called before the slot is looked at.
+CALLS: Final = _opcodes(("CALL", "PRECALL"))
 
 #: Those of them that can belong to a loop without a single call.
 JUMPS: Final = _opcodes(_JUMPS)

@@ -42,6 +42,17 @@ static inline PyObject *object_or_none(void *object) {
     return (PyObject *)object;
 }
 
+/* What the thread's profile function is called with, or None; and what sys.getprofile() gives out. */
+static inline PyObject *profiler_object_of(PyThreadState *thread) {
+    PyObject *object = thread->c_profileobj;
+    return Py_NewRef(object != NULL ? object : Py_None);
+}
+
+/* Put a profile function on the thread, or take it off (NULL); with None as its object there is none. */
+static inline int set_profiler(PyThreadState *thread, Py_tracefunc function, PyObject *object) {
+    return _PyEval_SetProfile(thread, function, object != Py_None ? object : NULL);
+}
+
 /* The innermost frame, as an object. */
 static inline PyObject *innermost_frame(PyThreadState *thread) {
     return object_or_none(PyThreadState_GetFrame(thread));
@@ -109,7 +120,7 @@ static inline int jumps_in_gap(PyObject *code, Py_ssize_t offset) {
     return gap;
 }
 
-/* Where the frame stands in its code, in bytes; negative when it has not begun. */
+/* Where the frame is in its code, in bytes; negative when it has not begun. */
 static inline Py_ssize_t frame_offset(PyObject *frame) {
 #if PY_VERSION_HEX >= 0x030B0000
     return PyFrame_GetLasti((PyFrameObject *)frame);

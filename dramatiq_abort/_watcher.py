@@ -36,11 +36,13 @@ _LONGEST_BACKOFF: Final = 1.0
 class Watcher:
     """Watches one event backend for one worker process."""
 
-    def __init__(self, backend: EventBackend, running: RunningMessages, logger: logging.Logger) -> None:
+    def __init__(
+        self, backend: EventBackend, running: RunningMessages, logger: logging.Logger, report_after: int | None
+    ) -> None:
         self._backend = backend
         self._running = running
         self._logger = logger
-        self._deadlines = Deadlines(logger)
+        self._deadlines = Deadlines(logger, report_after)
         self._unraisable = UnraisableAborts(self._deadlines.interrupt_again)
         self._stopping = Event()
         self._has_begun = Event()

@@ -22,20 +22,20 @@ class Event:
       key: By which it is known.
       value: What it says. A backend that carries no values carries only events without one.
       ttl: For how many milliseconds it stays readable, counted from now. None where that is not known.
-      is_weak: It does not take the place of a live one with the same key, whatever that one says.
+      priority: Whether it takes the place of a live one with the same key: 1, always; 0, unless that one says nothing
+        and this one something, because that says the most; -1, never.
 
-    A later event takes an earlier one's place, and none ends before an earlier one of its key would have. But the one
-    that says nothing says the most: no value takes its place.
+    However that is, none ends before an earlier one of its key would have.
     """
 
     key: bytes
     value: bytes = b""
     ttl: int | None = None
-    is_weak: bool = False
+    priority: int = 0
 
     def gives_way_to(self, value: bytes) -> bool:
         """Say whether a live event of the same key, with this value, keeps its value."""
-        return self.is_weak or (bool(self.value) and not value)
+        return self.priority < 0 or (self.priority == 0 and bool(self.value) and not value)
 
 
 class EventBackend(abc.ABC):

@@ -48,6 +48,10 @@ class Abortable(Middleware):
         and its result is None; with this it fails, as with ``AgeLimit``, and its result is ``AbortedBeforeStart``.
       protect: The names of modules, or of packages, in whose code ``Abort`` is never raised, for the whole process: a
         connection pool, say, or a driver. ``_safe_points.py`` has those of the standard library.
+      repeat_every: After how many milliseconds ``Abort`` is raised again, and so on, in a function that has caught it
+        and goes on. Without it, once: a function may take its time to clean up.
+      report_after: How many milliseconds after its abort a message that is still running is reported in the log, once,
+        with its stack. None: never.
 
     Raises:
       TypeError: When the backend is no ``EventBackend``, a time is no integer, or ``protect`` is no list of names.
@@ -63,6 +67,8 @@ class Abortable(Middleware):
         abort_ttl: int = 90_000,
         fail_skipped: bool = False,
         protect: Iterable[str] = (),
+        repeat_every: int | None = None,
+        report_after: int | None = 10_000,
     ) -> None:
         if backend is not None and not isinstance(backend, EventBackend):
             raise TypeError(f"the backend of Abortable is an EventBackend, not {backend!r}")
@@ -75,6 +81,8 @@ class Abortable(Middleware):
         self.abortable = abortable
         self.abort_ttl: int = _milliseconds("abort_ttl", abort_ttl, at_least=1)
         self.fail_skipped = fail_skipped
+        self.repeat_every = None if repeat_every is None else _milliseconds("repeat_every", repeat_every, at_least=1)
+        self.report_after = None if report_after is None else _milliseconds("report_after", report_after, at_least=1)
         self._backend = backend
         self._running = RunningMessages()
         self._new_scope = _scopes()
@@ -116,7 +124,7 @@ class Abortable(Middleware):
             )
         self._workers += 1
         if self._watcher is None:
-            self._watcher = Watcher(self.backend, self._running, self.logger)
+            self._watcher = Watcher(self.backend, self._running, self.logger, self.report_after)
             self._watcher.start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
@@ -130,7 +138,7 @@ class Abortable(Middleware):
             return
         if throws := message.options.get("throws"):  # goes before the actor's
             message.options["throws"] = with_abort(throws)
-        running = Running(message.message_id, message.actor_name, self._new_scope())
+        running = Running(message.message_id, message.actor_name, self._new_scope(), self.repeat_every)
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         self._running.add(running)
         current.set(running)
@@ -190,6 +198,8 @@ def abort(
     abort_ttl: int | None = None,
     mode: AbortMode = AbortMode.ABORT,
     abort_timeout: int = 0,
+    *,
+    repeat_every: int | None = None,
 ) -> None:
     """Abort a message, on whichever worker it waits or runs.
 
@@ -204,6 +214,8 @@ def abort(
       mode: With ``AbortMode.CANCEL`` a message that is running is left alone.
       abort_timeout: For how many milliseconds a running message may go on, and finish by itself. In that time
         ``abort_requested()`` tells it how many are left.
+      repeat_every: After how many milliseconds ``Abort`` is raised again, and so on, in a function that has caught it
+        and goes on; without it, as the worker's ``Abortable`` says. A second call may say so of an abort under way.
 
     Raises:
       TypeError: When a parameter is of another type than these.
@@ -216,14 +228,15 @@ def abort(
     if not isinstance(mode, AbortMode):
         raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
     grace = _milliseconds("abort_timeout", abort_timeout, at_least=0)
+    if repeat_every is not None:
+        _milliseconds("repeat_every", repeat_every, at_least=1)
     if abort_ttl is not None:
         _milliseconds("abort_ttl", abort_ttl, at_least=1)
     middleware = _found(middleware)
     ttl = middleware.abort_ttl if abort_ttl is None else abort_ttl
-    request = AbortRequest(mode, grace, ttl)
+    request = AbortRequest(mode, grace, ttl, repeat_every)
     try:
-        # Any request skips a message that waits, so one that does no more leaves another's place alone.
-        middleware.backend.signal([Event(key, request.encode(), ttl, is_weak=mode is AbortMode.CANCEL)])
+        middleware.backend.signal([Event(key, request.encode(), ttl, request.priority)])
     except AbortError:
         raise
     except Exception as error:

@@ -39,19 +39,34 @@ class AbortRequest:
       mode: What shall become of the message if it is running.
       grace: For how many milliseconds a running message may go on, and finish by itself.
       ttl: For how many milliseconds the request stays readable, from its making.
+      repeat: After how many milliseconds a message that goes on is interrupted again, and so on; None: as its worker's
+        ``Abortable`` says.
     """
 
     mode: AbortMode = AbortMode.ABORT
     grace: int = 0
     ttl: int | None = None
+    repeat: int | None = None
+
+    @property
+    def priority(self) -> int:
+        """Whether it takes the place of another request for the same message: see ``backend.Event``.
+
+        Any request skips a message that waits, so one that does no more leaves another's place alone.
+        """
+        if self.mode is AbortMode.CANCEL:
+            return -1
+        return 0 if self.grace else 1
 
     def encode(self) -> bytes:
         """Write the request in bytes: none at all for a plain abort, else JSON."""
-        if self.mode is AbortMode.ABORT and not self.grace:
+        if self.mode is AbortMode.ABORT and not self.grace and self.repeat is None:
             return b""
         fields: dict[str, Any] = {"mode": self.mode.value}
         if self.grace:
             fields |= {"grace": self.grace, "ttl": self.ttl}
+        if self.repeat is not None:
+            fields["repeat"] = self.repeat
         return json.dumps(fields, separators=(",", ":")).encode()
 
     @classmethod
@@ -78,11 +93,11 @@ class AbortRequest:
         except ValueError as error:
             raise InvalidRequest(f"no abort mode: {fields['mode']!r:.80}") from error
         grace = fields.get("grace", 0)
-        ttl = fields.get("ttl")
-        for name, time in (("grace", grace), ("ttl", ttl)):
+        ttl, repeat = fields.get("ttl"), fields.get("repeat")
+        for name, time in (("grace", grace), ("ttl", ttl), ("repeat", repeat)):
             if time is not None and (type(time) is not int or not 0 <= time <= MAX_TIME):
                 raise InvalidRequest(f"no time in milliseconds for {name}: {time!r:.80}")
-        return cls(mode, grace or 0, ttl)
+        return cls(mode, grace or 0, ttl, repeat or None)
 
     def grace_left(self, ttl_left: int | None) -> int:
         """How much of the grace period is left, in ms, when ``ttl_left`` ms of the time to live are left."""

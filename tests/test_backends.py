@@ -147,9 +147,9 @@ def test_a_weaker_event_does_not_take_a_stronger_ones_place(make_backend: Callab
     backend = make_backend()
     backend.signal([Event(b"plain", b"", LONG), Event(b"valued", b"one", LONG)])
 
-    backend.signal([Event(b"plain", b"two", 1), Event(b"valued", b"two", LONG, is_weak=True)])
+    backend.signal([Event(b"plain", b"two", 1), Event(b"valued", b"two", LONG, priority=-1)])
     plain, valued = backend.read(b"plain"), backend.read(b"valued")
-    backend.signal([Event(b"valued", b"", LONG), Event(b"new", b"three", LONG, is_weak=True)])
+    backend.signal([Event(b"valued", b"", LONG), Event(b"new", b"three", LONG, priority=-1)])
     escalated, new = backend.read(b"valued"), backend.read(b"new")
 
     assert plain is not None

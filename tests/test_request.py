@@ -10,9 +10,10 @@ from dramatiq_abort import AbortMode, AbortRequest, InvalidRequest
 from dramatiq_abort.request import MAX_MESSAGE_ID, MAX_TIME, MAX_VALUE, key_of
 
 times = st.integers(0, MAX_TIME)
+positive = st.integers(1, MAX_TIME)
 
 
-@given(st.builds(AbortRequest, st.sampled_from(AbortMode), st.integers(1, MAX_TIME), times))
+@given(st.builds(AbortRequest, st.sampled_from(AbortMode), st.integers(1, MAX_TIME), times, st.none() | positive))
 def test_a_request_comes_back_from_its_bytes(request: AbortRequest) -> None:
     """What is asked is what arrives."""
     assert AbortRequest.decode(request.encode()) == request
@@ -46,6 +47,8 @@ def test_fields_of_a_later_version_are_ignored() -> None:
         b'{"grace":true}',
         b'{"grace":"1"}',
         b'{"grace":1e400}',
+        b'{"repeat":-1}',
+        b'{"repeat":[]}',
         b'{"grace":NaN}',
         b'{"ttl":%d}' % (MAX_TIME + 1),
         b"[" * MAX_VALUE,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import cProfile
 import io
 import logging
 import queue
 import random
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -175,69 +173,6 @@ def test_users_can_protect_their_own(core: ModuleType) -> None:
 
     assert answer in {Answer.ARMED, Answer.PROTECTED}
     assert done == ["1"]
-
-
-def test_a_profiler_is_left_alone(core: ModuleType) -> None:
-    """A thread that has one keeps it, and is aborted all the same."""
-    entered, go_on = threading.Event(), threading.Lock()
-    go_on.acquire()
-    profiler = cProfile.Profile()
-
-    def profiled_in_the_end() -> None: ...
-
-    def function() -> None:
-        profiler.enable()
-        try:
-            with _Holding(entered, go_on):
-                pass
-            run_forever()
-        finally:
-            profiled_in_the_end()
-            profiler.disable()
-
-    target = Target(core, function)
-    assert entered.wait(PATIENCE)
-    wait_until_it_waits(target.thread)
-    assert target.scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
-    go_on.release()
-    interrupt_until_it_lands(target)
-
-    assert isinstance(target.error, Stop)
-    names = {entry.code.co_name for entry in profiler.getstats() if not isinstance(entry.code, str)}
-    assert "profiled_in_the_end" in names
-
-
-class _Holding:
-    def __init__(self, entered: threading.Event, go_on: Any) -> None:
-        self._entered, self._go_on = entered, go_on
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None:
-        self._entered.set()
-        self._go_on.acquire()
-
-
-def test_no_profile_function_is_left(core: ModuleType) -> None:
-    """When the scope closes before it has come to a safe place, its thread is as it was."""
-    entered, go_on = threading.Event(), threading.Lock()
-    go_on.acquire()
-    after: list[object] = []
-
-    def run() -> None:
-        after.append(scope.run(_Holding(entered, go_on).__exit__))
-        after.append(sys.getprofile())
-
-    scope = core.Scope()
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    assert entered.wait(PATIENCE)
-    wait_until_it_waits(thread)
-    assert scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
-    go_on.release()
-    thread.join(PATIENCE)
-
-    assert after == [None, None]
 
 
 def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType) -> None:

@@ -261,6 +261,119 @@ def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
+def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: ModuleType) -> None:
+    """They do not look before they set theirs; ours is set again when it is free, and both come up (3.3)."""
+    if core.__name__.endswith("_py"):
+        pytest.skip("the pure-Python core cannot read the slot")
+    lock = threading.Lock()
+    lock.acquire()
+    seen = []
+
+    def function() -> None:
+        try:
+            lock.acquire()
+        except Foreign as foreign:
+            seen.append(type(foreign))
+        run_forever()
+
+    target = Target(core, function)
+    wait_until_it_waits(target.thread)
+    interrupt_where_it_waits(target)
+    set_async_exception(target.thread, Foreign)
+    answer = target.scope.interrupt(Stop)
+    lock.release()
+    wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+    target.join()
+
+    assert answer in {Answer.TAKEN, Answer.ARMED}
+    assert seen == [Foreign]
+    assert isinstance(target.error, Stop)
+
+
+def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
+    """After rearm(), and not before: a function that catches the exception is left to itself (3.4)."""
+    caught: list[BaseException] = []
+
+    def function() -> None:
+        while len(caught) < 3:
+            try:
+                run_forever()
+            except Stop as stop:
+                caught.append(stop)
+        run_forever()
+
+    def interrupt_until(number: int) -> None:
+        def came_up() -> bool:
+            target.scope.interrupt(Stop)
+            return len(caught) == number
+
+        wait_until(came_up, f"exception {number}")
+
+    target = Target(core, function)
+    assert not target.scope.rearm()
+    interrupt_until(1)
+    for _ in range(100):
+        assert target.scope.interrupt(Stop) is Answer.RAISED
+    assert len(caught) == 1
+    for number in (2, 3):
+        assert target.scope.rearm()
+        interrupt_until(number)
+    assert target.scope.rearm()
+    wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+    target.join()
+
+    assert isinstance(target.error, Stop)
+    assert not target.scope.rearm()
+
+
+def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
+    """What comes once more comes behind the shield, too (3.1)."""
+    entered, go_on, caught = threading.Event(), threading.Lock(), list[BaseException]()
+    go_on.acquire()
+
+    def function() -> None:
+        try:
+            run_forever()
+        except Stop as stop:
+            with target.scope.shield():
+                entered.set()
+                go_on.acquire()
+                caught.append(stop)
+
+    target = Target(core, function)
+    while not entered.is_set():
+        target.scope.interrupt(Stop)
+    assert target.scope.rearm()
+    assert target.scope.interrupt(Stop) is Answer.WAITING
+    go_on.release()
+    target.join()
+
+    assert len(caught) == 1
+    assert isinstance(target.error, Stop)
+    assert target.error is not caught[0]
+    assert target.error.__context__ is caught[0]
+
+
+def test_a_scope_tells_where_its_thread_is(core: ModuleType) -> None:
+    """From the opening to the closing, for those who want to know why it does not stop."""
+    lock = threading.Lock()
+    lock.acquire()
+
+    def wait_here() -> None:
+        lock.acquire()
+
+    assert core.Scope().frame() is None
+    target = Target(core, wait_here)
+    wait_until_it_waits(target.thread)
+    frame = target.scope.frame()
+    lock.release()
+    target.join()
+
+    assert frame is not None
+    assert frame.f_code is wait_here.__code__
+    assert target.scope.frame() is None
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
     """A thread can be gone without closing its scope: here in the child of a fork."""

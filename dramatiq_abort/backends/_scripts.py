@@ -33,7 +33,7 @@ class Script:
         self.sha: Final = hashlib.sha1(self.lua.encode(), usedforsecurity=False).hexdigest()
 
 
-#: retention, then key, value, time to live and weakness of each event: ``Event`` has the rules for those whose key has
+#: retention, then key, value, time to live and priority of each event: ``Event`` has the rules for those whose key has
 #: one. What is over is removed on the way, a bounded number at a time. Returns the time, then the value and the end of
 #: each, as they are now.
 SIGNAL: Final = Script("""
@@ -50,8 +50,8 @@ for i = 2, #ARGV, 4 do
     local before = redis.call('ZSCORE', index, key)
     if before then
         ttl = math.max(ttl, before - now)
-        local said = redis.call('HGET', values, key) or ''
-        if ARGV[i + 3] == '1' or (value ~= '' and said == '') then
+        local said, priority = redis.call('HGET', values, key) or '', tonumber(ARGV[i + 3])
+        if priority < 0 or (priority == 0 and value ~= '' and said == '') then
             value = said
         end
     end

@@ -105,7 +105,7 @@ class RedisBackend(EventBackend):
     def signal(self, events: Iterable[Event]) -> None:
         remaining = iter(events)
         while step := list(islice(remaining, _STEP)):
-            words = [word for event in step for word in (event.key, event.value, event.ttl, int(event.is_weak))]
+            words = [word for event in step for word in (event.key, event.value, event.ttl, event.priority)]
             server_now, *tombstones = self._run(SIGNAL, _RETENTION, *words)
             # What this process asks for itself, its mirror knows before its own connection brings it back.
             if self._is_followed:
