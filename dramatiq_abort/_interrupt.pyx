@@ -473,7 +473,9 @@ cdef class Scope:
         if self._base is None:
             return
         self._base = None
-        if profiler_of(thread) == raise_if_safe and set_profiler(thread, self._profiler, profiler_object_of(thread)) < 0:
+        if profiler_of(thread) != raise_if_safe:
+            return
+        if set_profiler(thread, self._profiler, profiler_object_of(thread)) < 0:
             PyErr_Clear()
 
     cdef void _open(self) noexcept:

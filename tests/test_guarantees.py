@@ -294,7 +294,7 @@ def test_an_abort_is_repeated_if_that_is_wanted(worker: dramatiq.Worker, abortab
         while len(caught) < 3:
             try:
                 run_forever(started)
-            except Abort as error:  # noqa: PERF203
+            except Abort as error:
                 caught.append(error)
         run_forever()
 

@@ -6,6 +6,7 @@ import io
 import logging
 import queue
 import random
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager

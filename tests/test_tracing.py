@@ -56,7 +56,7 @@ def step() -> None:
     abs(-1)
 
 
-@pytest.mark.parametrize("install, installed", [(sys.setprofile, sys.getprofile), (sys.settrace, sys.gettrace)])
+@pytest.mark.parametrize(("install", "installed"), [(sys.setprofile, sys.getprofile), (sys.settrace, sys.gettrace)])
 @pytest.mark.parametrize("pause", [0, 0.001])
 def test_a_tracer_in_python_is_left_alone(
     core: ModuleType, install: Callable[[Any], None], installed: Callable[[], object], pause: float
