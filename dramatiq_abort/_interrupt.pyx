@@ -64,6 +64,12 @@ a difference. Where the profiler would be called before the thread looks at its 
 slot is not used, or the exception would come up inside of a profiler that is written in Python, and CPython would drop
 that profiler.
 
+From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
+``try`` or ``with`` around that loop: what is raised there passes by its ``finally`` or ``__exit__``. A thread that
+stands there is given to the profile function, too; and if it is still there when it is asked for the second time, in a
+loop without a single call, the instructions of its code are watched (``sys.monitoring``), and the exception is raised
+where that jump leads to.
+
 What becomes of it
 ------------------
 
@@ -80,10 +86,6 @@ a ``finally`` block half way: that is what ``shield()`` is for. Callbacks that C
 weak reference's, an unfinished generator's clean-up) are not seen as such: CPython drops what is raised there, and
 whoever hears of that (``sys.unraisablehook``) can have it raised again: ``Scope.rearm``.
 
-From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
-``try`` or ``with`` around that loop. A thread that stands there is given to the profile function; but a loop without a
-single call never gets to one, and is hit there when it is asked for the second time.
-
 What protects the fields
 ------------------------
 
@@ -97,6 +99,7 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint64_t
 
 import opcode
+import sys
 
 from dramatiq_abort._answer import Answer
 from dramatiq_abort._safe_points import (
@@ -109,6 +112,7 @@ from dramatiq_abort._safe_points import (
     WAITS,
     _protected,
     landing,
+    target_of_jump,
 )
 
 __all__ = ["SUPPORTED", "Scope"]
@@ -144,7 +148,7 @@ cdef extern from "_thread_state.h":
     bint shares_ident(PyThreadState *) noexcept
     bint profiling_blocks(PyThreadState *) noexcept
     bint LOOKS_LATE
-    bint jumps_in_gap(object, Py_ssize_t) noexcept
+    bint is_gap(object, Py_ssize_t) noexcept
     Py_tracefunc profiler_of(PyThreadState *) noexcept
     object profiler_object_of(PyThreadState *)
     int set_profiler(PyThreadState *, Py_tracefunc, object) noexcept
@@ -238,17 +242,25 @@ cdef bint is_at_call(object frame):
     return instructions[instruction_at(instructions, offset)] in calls
 
 
-cdef bint delivers(object frame, bint also_in_gap):
-    """As ``_safe_points.delivers``; and a jump in a gap of the exception table does so only if that is wanted."""
+cdef Py_ssize_t jump_in_gap(object frame):
+    """If the frame is at a jump that the try or with statement around it does not cover: its offset; else -1."""
     cdef Py_ssize_t offset = frame_offset(frame)
     if offset < 0:
-        return True
+        return -1
     cdef object code = frame_code(frame)
     cdef bytes instructions = code_bytes(code)
     offset = instruction_at(instructions, offset)
-    if instructions[offset] not in delivering or offset >= 2 and instructions[offset - 2] == load_special:
-        return False
-    return also_in_gap or instructions[offset] not in jumps or not jumps_in_gap(code, offset)
+    return offset if instructions[offset] in jumps and is_gap(code, offset) else -1
+
+
+cdef bint delivers(object frame):
+    """As ``_safe_points.delivers``."""
+    cdef Py_ssize_t offset = frame_offset(frame)
+    if offset < 0:
+        return True
+    cdef bytes instructions = code_bytes(frame_code(frame))
+    offset = instruction_at(instructions, offset)
+    return instructions[offset] in delivering and (offset < 2 or instructions[offset - 2] != load_special)
 
 
 cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
@@ -275,7 +287,7 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
         return 0
     if frame is scope._base or scope._is_shielded():
         return 0
-    if not (delivers(frame, True) and is_safe(frame, scope._base) or what == PyTrace_C_RETURN and is_waiting(frame)):
+    if not (delivers(frame) and is_safe(frame, scope._base) or what == PyTrace_C_RETURN and is_waiting(frame)):
         return 0
     scope._disarm(thread)
     scope._raised = True
@@ -289,6 +301,30 @@ cdef Scope armed_scope():
     while scope is not None and scope._base is None:
         scope = scope._outer
     return scope
+
+
+cdef object monitoring_tool():
+    """Return the id under which ``sys.monitoring`` calls ``raise_at_target``, from the first need on, or None."""
+    for tool in (4, 3):  # the others have names: debuggers, coverage, profilers, optimizers
+        if sys.monitoring.get_tool(tool) is None:
+            sys.monitoring.use_tool_id(tool, __name__)
+            sys.monitoring.register_callback(tool, sys.monitoring.events.INSTRUCTION, raise_at_target)
+        if sys.monitoring.get_tool(tool) == __name__:
+            return tool
+    return None
+
+
+def raise_at_target(code, Py_ssize_t offset):
+    """The callback for each instruction of the watched code, in any thread."""
+    cdef Scope scope = armed_scope()
+    if scope is None or scope._watched is not code or scope._target != offset:
+        return
+    cdef PyThreadState *thread = PyThreadState_Get()
+    if scope._is_shielded() or not is_safe(innermost_frame(thread), scope._base):
+        return
+    scope._disarm(thread)
+    scope._raised = True
+    raise scope._exception
 
 
 @cython.final
@@ -320,6 +356,9 @@ cdef class Scope:
     #: Where the last interrupt has found the thread, while it is not to be interrupted there.
     cdef object _frame
     cdef Py_ssize_t _offset
+    #: The code of which every instruction is watched, and the offset of the one where the exception is to be raised.
+    cdef object _watched
+    cdef Py_ssize_t _target
     #: Where the thread stood when its slot was taken.
     cdef void *_taken_field
     cdef Py_ssize_t _taken_offset
@@ -417,14 +456,16 @@ cdef class Scope:
         cdef object frame = innermost_frame(thread)
         if self._base is not None and profiler_of(thread) != raise_if_safe:
             self._base = None  # somebody else's has taken the place of ours
+            self._watch(None)
         cdef bint asked_before = self._base is not None
         if is_tracing(thread):
             return PROTECTED
         cdef bint has_profiler = (self._profiler if asked_before else profiler_of(thread)) != NULL
         # A thread that looks late is exact only where it waits in C code, and so has stood for a while.
         cdef bint is_exact = not LOOKS_LATE or self._stands_where_it_stood(frame)
-        if is_exact and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
-            is_waiting(frame) or delivers(frame, asked_before) and is_safe(frame, base)
+        cdef Py_ssize_t jump = jump_in_gap(frame)
+        if is_exact and jump < 0 and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
+            is_waiting(frame) or delivers(frame) and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:
                 return TAKEN
@@ -436,6 +477,9 @@ cdef class Scope:
             self._disarm(thread)
             return PROTECTED
         if asked_before:
+            if jump >= 0 and is_exact:  # in a loop without a call, it seems
+                self._target = target_of_jump(frame_code(frame), jump)
+                self._watch(frame_code(frame))
             return ARMED
         if profiler_of(thread) == raise_if_safe:  # another scope's
             return PROTECTED
@@ -467,12 +511,24 @@ cdef class Scope:
         self._offset = offset
         return same
 
+    cdef void _watch(self, object code) noexcept:
+        """Watch the instructions of this code, and of no other any more; None: of none."""
+        if code is None and self._watched is None:
+            return
+        cdef object tool = monitoring_tool()
+        if tool is not None and self._watched is not None:
+            sys.monitoring.set_local_events(tool, self._watched, 0)
+        if tool is not None and code is not None:
+            sys.monitoring.set_local_events(tool, code, sys.monitoring.events.INSTRUCTION)
+        self._watched = code
+
     cdef void _disarm(self, PyThreadState *thread) noexcept:
         """Take the profile function off the thread, if it is this scope's."""
         self._frame = None
         if self._base is None:
             return
         self._base = None
+        self._watch(None)
         if profiler_of(thread) != raise_if_safe:
             return
         if set_profiler(thread, self._profiler, profiler_object_of(thread)) < 0:

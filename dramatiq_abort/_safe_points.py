@@ -29,6 +29,7 @@ __all__ = [
     "is_protected",
     "landing",
     "protect",
+    "target_of_jump",
 ]
 
 #: Modules with their reasons. A package stands for all its modules.
@@ -122,6 +123,11 @@ def delivers(code: bytes, offset: int) -> bool:
     while code[offset] == opcode.EXTENDED_ARG:
         offset += 2
     return code[offset] in DELIVERING and (offset < 2 or code[offset - 2] != LOAD_SPECIAL)
+
+
+def target_of_jump(code: CodeType, offset: int) -> int:
+    """Where the jump at this offset leads to."""
+    return next(int(jump.argval) for jump in dis.get_instructions(code) if jump.offset == offset)
 
 
 def landing() -> None:

@@ -89,9 +89,9 @@ static inline PyObject *frame_module(PyObject *frame) {
     return name;
 }
 
-/* Whether the jump at this offset begins a gap in what the code's try and with statements cover: the part that one of
- * them covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
-static inline int jumps_in_gap(PyObject *code, Py_ssize_t offset) {
+/* Whether what the code's try and with statements cover has a gap that begins at this offset: the part that one of them
+ * covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
+static inline int is_gap(PyObject *code, Py_ssize_t offset) {
     int gap = 0;
 #if PY_VERSION_HEX >= 0x030D0000
     PyObject *table = ((PyCodeObject *)code)->co_exceptiontable;
@@ -108,8 +108,7 @@ static inline int jumps_in_gap(PyObject *code, Py_ssize_t offset) {
             }
         }
         if (numbers[0] <= at && at < numbers[0] + numbers[1]) {
-            gap = 0;
-            break;
+            return 0;
         }
         gap |= at == numbers[0] + numbers[1];
     }

@@ -176,35 +176,75 @@ def test_users_can_protect_their_own(core: ModuleType) -> None:
     assert done == ["1"]
 
 
-def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType) -> None:
+lock, other_lock = threading.Lock(), threading.Lock()
+
+
+def condition_at_the_end(started: threading.Event) -> None:
+    number = 0
+    with lock:
+        started.set()
+        while number >= 0:
+            number = abs(number) + 1
+
+
+def condition_in_the_middle(started: threading.Event) -> None:
+    number = 0
+    with lock:
+        started.set()
+        while True:
+            number = abs(number) + 1
+            if number == -1:
+                str(number)
+
+
+def no_call(started: threading.Event) -> None:
+    number = 0
+    with lock:
+        started.set()
+        while number >= 0:
+            number = number + 1
+
+
+def no_call_in_one_line(started: threading.Event) -> None:
+    number = 0
+    with lock:
+        started.set()
+        while number >= 0: number = number + 1  # fmt: skip # noqa: E701
+
+
+def no_call_and_another_with(started: threading.Event) -> None:
+    number = 0
+    with lock:
+        started.set()
+        while number >= 0:
+            with other_lock:
+                number = number + 1
+                while number % 7:
+                    number = number + 1
+            number = number + 1
+
+
+LOOPS = [condition_at_the_end, condition_in_the_middle, no_call, no_call_in_one_line, no_call_and_another_with]
+
+
+@pytest.mark.parametrize("function", LOOPS)
+def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType, function: Callable[..., None]) -> None:
     """From 3.13 on, the jump back at the end of some loops is not covered by the with statement around them."""
     _compiled_only(core)
-    lock = threading.Lock()
+    for _ in range(20):
+        started = threading.Event()
+        target = Target(core, function, started)
+        assert started.wait(PATIENCE)
+        interrupt_once_in_a_while(target)
+        assert isinstance(target.error, Stop)
+        assert not lock.locked()
+        assert not other_lock.locked()
+        if sys.version_info >= (3, 13):
+            assert not any(sys.monitoring.get_local_events(tool, function.__code__) for tool in _tools())
 
-    def condition_at_the_end(started: threading.Event) -> None:
-        number = 0
-        with lock:
-            started.set()
-            while number >= 0:
-                number = abs(number) + 1
 
-    def condition_in_the_middle(started: threading.Event) -> None:
-        number = 0
-        with lock:
-            started.set()
-            while True:
-                number = abs(number) + 1
-                if number == -1:
-                    str(number)
-
-    for function in (condition_at_the_end, condition_in_the_middle):
-        for _ in range(20):
-            started = threading.Event()
-            target = Target(core, function, started)
-            assert started.wait(PATIENCE)
-            interrupt_once_in_a_while(target)
-            assert isinstance(target.error, Stop)
-            assert not lock.locked()
+def _tools() -> list[int]:
+    return [tool for tool in range(6) if sys.monitoring.get_tool(tool) is not None]
 
 
 def interrupt_once_in_a_while(target: Target) -> None:
