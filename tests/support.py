@@ -1,4 +1,4 @@
-"""What several test modules need: servers, waiting for a condition, exceptions of somebody else."""
+"""What several test modules need: servers, waiting for something, what dramatiq did, exceptions of somebody else."""
 
 from __future__ import annotations
 
@@ -10,18 +10,26 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 from dramatiq.brokers.stub import StubBroker
+from dramatiq.middleware import Middleware
+from dramatiq.results import ResultFailure, ResultMissing
+
+from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
-    from dramatiq import Middleware
+    import dramatiq
+    from dramatiq.message import Message
+
+    from dramatiq_abort import Abortable
 
 #: How long anything may take that should be there at once, in seconds: only a failure waits for so long.
 PATIENCE = 20
@@ -48,6 +56,58 @@ def stub_broker(*middleware: Middleware) -> StubBroker:
     broker = StubBroker(list(middleware) or None)
     broker.fail_fast_default = False  # no parameter before dramatiq 2.0
     return broker
+
+
+def result_of(message: Message[Any]) -> Any:
+    """The result, or the type and text of the failure."""
+    found: list[Any] = []
+
+    def is_there() -> bool:
+        try:
+            found.append(message.get_result())
+        except ResultFailure as failure:
+            found.append((failure.orig_exc_type, failure.orig_exc_msg))
+        except ResultMissing:
+            return False
+        return True
+
+    wait_until(is_there, "the result")
+    return found[0]
+
+
+def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
+    """Return when the worker has heard of the request to abort a message that it runs."""
+    key = key_of(message.message_id)
+    wait_until(lambda: any(running.request for running in abortable._running.with_key(key)), "the request")
+
+
+class Hooks(Middleware):
+    """Counts what dramatiq tells a middleware about each message."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.exceptions: dict[str, BaseException | None] = {}
+
+    def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:
+        self.calls["before", message.message_id] += 1
+
+    def after_process_message(
+        self, broker: dramatiq.Broker, message: Any, *, result: Any = None, exception: BaseException | None = None
+    ) -> None:
+        self.calls["after", message.message_id] += 1
+        self.exceptions[message.message_id] = exception
+
+    def after_skip_message(self, broker: dramatiq.Broker, message: Any) -> None:
+        self.calls["skip", message.message_id] += 1
+
+    def after_ack(self, broker: dramatiq.Broker, message: Any) -> None:
+        self.calls["ack", message.message_id] += 1
+
+    def after_nack(self, broker: dramatiq.Broker, message: Any) -> None:
+        self.calls["nack", message.message_id] += 1
+
+    def of(self, message: Message[Any]) -> set[tuple[str, int]]:
+        return {(name, count) for (name, message_id), count in self.calls.items() if message_id == message.message_id}
 
 
 def set_async_exception(thread: threading.Thread, exception: type[BaseException]) -> None:

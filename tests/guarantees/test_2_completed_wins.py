@@ -1,0 +1,54 @@
+"""Guarantee 2, completed wins: what has returned is not reported as aborted as well."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import dramatiq
+import pytest
+from support import PATIENCE, result_of, run_forever, wait_until
+
+from dramatiq_abort import Abort, abort
+
+if TYPE_CHECKING:
+    from support import Hooks
+
+pytestmark = pytest.mark.usefixtures("core")
+
+
+def test_an_abort_that_is_swallowed_is_the_functions_affair(worker: dramatiq.Worker, hooks: Hooks) -> None:
+    """(2) A function that goes on and returns has completed."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> str:
+        try:
+            run_forever(started)
+        except Abort:
+            pass
+        return "went on"
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message) == "went on"
+    wait_until(lambda: hooks.of(message) == {("before", 1), ("after", 1), ("ack", 1)})
+    assert hooks.exceptions[message.message_id] is None
+
+
+def test_a_finished_message_is_not_touched(worker: dramatiq.Worker, hooks: Hooks) -> None:
+    """(2) Its result stays, and the next message on the same thread is not hit (1)."""
+
+    @dramatiq.actor
+    def task(number: int) -> int:
+        return number
+
+    for number in range(20):
+        message = task.send(number)
+        assert result_of(message) == number
+        abort(message.message_id)
+    worker.join()
+
+    assert not any(hooks.exceptions.values())

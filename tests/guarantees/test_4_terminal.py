@@ -1,0 +1,200 @@
+"""Guarantee 4, terminal: a message that was aborted is not run again, and fails as an expected failure does."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.encoder import PickleEncoder
+from support import PATIENCE, result_of, run_forever, stub_broker, wait_until
+
+from dramatiq_abort import Abort, Abortable, EventBackend, abort, abort_requested
+
+if TYPE_CHECKING:
+    from dramatiq.brokers.stub import StubBroker
+    from dramatiq.results import Results
+    from support import Hooks
+
+pytestmark = pytest.mark.usefixtures("core")
+
+
+def test_an_aborted_message_calls_on_failure(worker: dramatiq.Worker) -> None:
+    """(4) As any other that fails."""
+    started = threading.Event()
+    failures: list[dict[str, str]] = []
+
+    @dramatiq.actor
+    def failed(_: dict[str, Any], error: dict[str, str]) -> None:
+        failures.append(error)
+
+    @dramatiq.actor(on_failure="failed")
+    def task() -> None:
+        run_forever(started)
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    result_of(message)
+    wait_until(lambda: failures, "the failure callback")
+
+    assert failures == [{"type": "Abort", "message": f"message {message.message_id} was aborted"}]
+
+
+@pytest.mark.parametrize("options", [{}, {"throws": KeyError}, {"throws": (KeyError, OSError)}])
+def test_what_the_function_makes_of_an_abort_is_not_retried(
+    worker: dramatiq.Worker, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    """(4) It may raise something else: the message fails as aborted, and the log has what was raised."""
+    started = threading.Event()
+    calls: list[int] = []
+
+    @dramatiq.actor(min_backoff=1, max_backoff=1, **options)
+    def task() -> None:
+        calls.append(1)
+        try:
+            run_forever(started)
+        except Abort:
+            raise ValueError("broken clean-up") from None
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    kind, text = result_of(message)
+    worker.join()
+
+    assert kind == "Abort"
+    assert "ValueError" in text
+    assert calls == [1]
+    assert "broken clean-up" in caplog.text
+
+
+def test_what_is_raised_in_the_grace_period_is_not_retried(worker: dramatiq.Worker) -> None:
+    """(4) A message that was to be aborted does not run again."""
+    started = threading.Event()
+    calls: list[int] = []
+
+    @dramatiq.actor(min_backoff=1, max_backoff=1)
+    def task() -> None:
+        calls.append(1)
+        started.set()
+        while abort_requested() is None:
+            pass
+        raise ConnectionError("gave up")
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id, abort_timeout=600_000)
+    kind, text = result_of(message)
+    worker.join()
+
+    assert kind == "Abort"
+    assert "ConnectionError" in text
+    assert calls == [1]
+
+
+def test_an_actors_own_throws_still_hold(worker: dramatiq.Worker) -> None:
+    """(4) Nothing is taken away from the actor's options."""
+
+    @dramatiq.actor(throws=KeyError, min_backoff=1)
+    def task() -> None:
+        raise KeyError("expected")
+
+    assert result_of(task.send())[0] == "KeyError"
+
+
+def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """(4) Which go before the actor's, with an encoder that can carry them."""
+    monkeypatch.setattr("dramatiq.message.global_encoder", PickleEncoder())
+    started = threading.Event()
+    calls: list[int] = []
+
+    @dramatiq.actor(min_backoff=1_000, max_backoff=1_000)
+    def task() -> None:
+        calls.append(1)
+        run_forever(started)
+
+    message = task.send_with_options(throws=(KeyError,))
+    assert started.wait(PATIENCE)
+    abort(message.message_id, abort_ttl=1)
+    assert result_of(message)[0] == "Abort"
+    worker.join()
+
+    assert calls == [1]
+
+
+def test_without_retries_an_abort_fails_too(backend: EventBackend, results: Results) -> None:
+    """(4) Its failure is in the result backend, although dramatiq itself stores no failure without Retries."""
+    broker = stub_broker(results, Abortable(backend=backend))
+    dramatiq.set_broker(broker)
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        run_forever(started)
+
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    kind, _ = result_of(message)
+    worker.stop()
+
+    assert kind == "Abort"
+
+
+def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, hooks: Hooks) -> None:
+    """(4, 5) A worker that starts after the abort acknowledges the message, and its function is not called."""
+    calls: list[int] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        calls.append(1)
+
+    message = task.send()
+    abort(message.message_id)
+    start_worker()
+
+    assert result_of(message) is None
+    wait_until(lambda: hooks.calls["ack", message.message_id])
+    assert calls == []
+    assert hooks.of(message) == {("skip", 1), ("ack", 1)}
+
+
+def test_a_skipped_message_fails_if_that_is_wanted(broker: StubBroker, abortable: Abortable, start_worker: Any) -> None:
+    """(4) So that it can be told from success."""
+    abortable.fail_skipped = True
+
+    @dramatiq.actor
+    def task() -> None: ...
+
+    message = task.send()
+    abort(message.message_id)
+    start_worker()
+
+    kind, text = result_of(message)
+    assert kind == "AbortedBeforeStart"
+    assert message.message_id in text
+    assert [dead.message_id for dead in broker.dead_letters] == [message.message_id]
+
+
+def test_an_aborted_message_that_is_delivered_again_is_skipped(worker: dramatiq.Worker, broker: StubBroker) -> None:
+    """(4) Redelivery does not run it again."""
+    started = threading.Event()
+    calls: list[int] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        calls.append(1)
+        run_forever(started)
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    assert result_of(message)[0] == "Abort"
+    broker.enqueue(message)
+    worker.join()
+
+    assert calls == [1]

@@ -1,0 +1,134 @@
+"""Guarantee 5, no abort is lost: a request takes effect whenever it comes, for as long as it lives."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.middleware import Middleware
+from support import PATIENCE, result_of, run_forever, wait_until, wait_until_requested
+
+from dramatiq_abort import Abort, abort
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dramatiq.brokers.stub import StubBroker
+
+    from dramatiq_abort import Abortable
+
+pytestmark = pytest.mark.usefixtures("core")
+
+
+def test_an_abort_between_the_question_and_the_start_is_raised(
+    broker: StubBroker, abortable: Abortable, start_worker: Any
+) -> None:
+    """(5) The message has been found not aborted, and its function has not been called yet."""
+    about_to_start, go_on = threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    class Slow(Middleware):
+        def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:
+            about_to_start.set()
+            assert go_on.wait(PATIENCE)
+
+    @dramatiq.actor
+    def task() -> None:
+        calls.append(1)
+
+    broker.add_middleware(Slow())
+    start_worker()
+    message = task.send()
+    assert about_to_start.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_requested(abortable, message)
+    go_on.set()
+
+    assert result_of(message)[0] == "Abort"
+    assert calls == []
+
+
+def test_an_abort_is_not_lost_where_nothing_can_be_raised(worker: dramatiq.Worker) -> None:
+    """(5) In the clean-up of generators that nobody finishes, CPython drops it: then it is raised again."""
+    started = threading.Event()
+
+    def generator() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            for _ in range(300):
+                pass
+
+    @dramatiq.actor
+    def task() -> None:
+        started.set()
+        while True:
+            next(generator())
+
+    before = sys.unraisablehook
+    for _ in range(10):
+        started.clear()
+        message = task.send()
+        assert started.wait(PATIENCE)
+        abort(message.message_id)
+        assert result_of(message)[0] == "Abort"
+    assert sys.unraisablehook is before
+
+
+def test_a_delayed_message_is_skipped(worker: dramatiq.Worker) -> None:
+    """(5) When its time comes."""
+    calls: list[int] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        calls.append(1)
+
+    message = task.send_with_options(delay=100)
+    abort(message.message_id)
+
+    assert result_of(message) is None
+    assert calls == []
+
+
+def test_a_message_that_runs_twice_at_once_is_aborted_twice(worker: dramatiq.Worker, broker: StubBroker) -> None:
+    """(5) A broker may deliver a message that is still running."""
+    started: list[int] = []
+    aborted: list[int] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        try:
+            started.append(1)
+            run_forever()
+        except Abort:
+            aborted.append(1)
+            raise
+
+    message = task.send()
+    broker.enqueue(message)
+    wait_until(lambda: len(started) == 2)
+    abort(message.message_id)
+    worker.join()
+
+    assert aborted == [1, 1]
+
+
+def test_a_second_worker_keeps_its_watcher(broker: StubBroker, start_worker: Any) -> None:
+    """(5) When the first one stops."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        run_forever(started)
+
+    first = start_worker()
+    start_worker()
+    first.stop()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"

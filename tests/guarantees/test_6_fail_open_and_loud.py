@@ -1,0 +1,113 @@
+"""Guarantee 6, fail open, fail loud: an event backend that fails harms no message, and the log says so."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.middleware import Retries
+from support import PATIENCE, result_of, run_forever, stub_broker, wait_until
+
+from dramatiq_abort import Abortable, BackendError, EventBackend, abort
+from dramatiq_abort.backends import StubBackend
+from dramatiq_abort.request import key_of
+
+if TYPE_CHECKING:
+    from dramatiq.results import Results
+
+
+pytestmark = pytest.mark.usefixtures("core")
+
+
+class Breaking(StubBackend):
+    """A backend that can be out of reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reachable = True
+        self.failures = 0
+
+    def check(self) -> None:
+        if not self.reachable:
+            self.failures += 1
+            raise ConnectionError("out of reach")
+
+    def signal(self, events: Any) -> None:
+        self.check()
+        super().signal(events)
+
+    def poll(self, key: bytes) -> bool:
+        self.check()
+        return super().poll(key)
+
+    def wait_many(self, keys: Any, timeout: int) -> bytes | None:
+        self.check()
+        return super().wait_many(keys, 10)
+
+
+def test_a_backend_that_is_down_harms_no_message(results: Results, caplog: pytest.LogCaptureFixture) -> None:
+    """(6, 5) Messages run, one line says that it went and one that it is back; then aborts take effect again."""
+    caplog.set_level(logging.INFO, "dramatiq_abort")
+    backend = Breaking()
+    broker = stub_broker(Retries(), results, Abortable(backend=backend))
+    dramatiq.set_broker(broker)
+    started = threading.Event()
+
+    @dramatiq.actor
+    def quick() -> str:
+        return "ran"
+
+    @dramatiq.actor
+    def slow() -> None:
+        run_forever(started)
+
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    running = slow.send()
+    assert started.wait(PATIENCE)
+    backend.reachable = False
+    wait_until(lambda: backend.failures > 3)
+    outcomes = [result_of(quick.send()) for _ in range(20)]
+    with pytest.raises(BackendError, match="was not aborted") as caught:
+        abort(running.message_id)
+    backend.reachable = True
+    abort(running.message_id)
+    outcome, _ = result_of(running)
+    worker.stop()
+
+    assert outcomes == ["ran"] * 20
+    assert isinstance(caught.value.__cause__, ConnectionError)
+    assert outcome == "Abort"
+    about_backend = [record for record in caplog.records if "event backend" in record.message]
+    assert [record.levelname for record in about_backend] == ["ERROR", "INFO"]
+
+
+def test_what_a_backend_says_is_not_trusted(
+    worker: dramatiq.Worker, backend: EventBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(6) A value that is no request is ignored with a log line, by those who run and by those who start."""
+    started, go_on = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def task() -> str:
+        started.set()
+        assert go_on.wait(PATIENCE)
+        return "ran"
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    key = key_of(message.message_id)
+    backend.notify(key, 60_000, b"\x80\x04]")  # type: ignore[call-arg]
+    wait_until(lambda: "is ignored" in caplog.text)
+    go_on.set()
+    assert result_of(message) == "ran"
+    again = task.send_with_options()
+    waiting = task.message()
+    backend.notify(key_of(waiting.message_id), 60_000, b"{}}")  # type: ignore[call-arg]
+    worker.broker.enqueue(waiting)
+
+    assert result_of(again) == "ran"
+    assert result_of(waiting) == "ran"

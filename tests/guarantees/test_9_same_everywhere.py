@@ -1,0 +1,47 @@
+"""Guarantee 9, the same everywhere: what runs otherwise than in a thread is aborted all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.middleware import AsyncIO
+from support import result_of, wait_until
+
+from dramatiq_abort import abort
+
+if TYPE_CHECKING:
+    from dramatiq.brokers.stub import StubBroker
+
+pytestmark = pytest.mark.usefixtures("core")
+
+
+def test_a_coroutine_that_has_begun_is_cancelled(broker: StubBroker, start_worker: Any) -> None:
+    """(2, 9) An async actor is aborted on dramatiq's own way, at any moment, and never runs on without its message."""
+    broker.add_middleware(AsyncIO())
+    begun: list[int] = []
+    ended: list[str] = []
+
+    @dramatiq.actor
+    async def task(number: int) -> None:
+        begun.append(number)
+        try:
+            await asyncio.sleep(0.2)
+            ended.append("finished")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    start_worker()
+    for number in range(30):
+        message = task.send(number)
+        if number % 3:
+            wait_until(lambda number=number: begun and begun[-1] == number)  # type: ignore[misc]
+        abort(message.message_id)
+        assert result_of(message) in {None, ("Abort", f"message {message.message_id} was aborted")}
+    wait_until(lambda: len(ended) == len(begun))
+
+    assert begun
+    assert set(ended) == {"cancelled"}

@@ -1,0 +1,138 @@
+"""The ways to ask for less than an abort at once: CANCEL, a grace period, a shield; on real workers."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from support import PATIENCE, result_of, run_forever
+
+from dramatiq_abort import Abort, AbortMode, abort, abort_requested, shield
+
+if TYPE_CHECKING:
+    from dramatiq.brokers.stub import StubBroker
+
+pytestmark = pytest.mark.usefixtures("core")
+
+
+def test_a_cancelled_message_that_runs_is_left_alone(worker: dramatiq.Worker, start_worker: Any) -> None:
+    """CANCEL is for messages that wait; and an abort behind it still counts."""
+    started, go_on = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def task() -> str:
+        started.set()
+        assert go_on.wait(PATIENCE)
+        return "done"
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id, mode=AbortMode.CANCEL)
+    canary = task.message()
+    abort(canary.message_id, mode=AbortMode.CANCEL)  # handed out behind the first one
+    go_on.set()
+
+    assert result_of(message) == "done"
+
+
+def test_a_cancelled_message_that_waits_is_skipped(broker: StubBroker, start_worker: Any) -> None:
+    """As with an abort."""
+    calls: list[int] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        calls.append(1)
+
+    message = task.send()
+    abort(message.message_id, mode=AbortMode.CANCEL)
+    start_worker()
+
+    assert result_of(message) is None
+    assert calls == []
+
+
+def test_a_task_uses_its_grace_period(worker: dramatiq.Worker) -> None:
+    """It sees the milliseconds count down, and finishes by itself."""
+    started = threading.Event()
+    seen: list[float] = []
+
+    @dramatiq.actor
+    def task() -> str:
+        started.set()
+        assert abort_requested() is None
+        while (left := abort_requested()) is None or len(seen) < 3:
+            if left is not None and left not in seen:
+                seen.append(left)
+        return "finished"
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id, abort_timeout=60_000)
+
+    assert result_of(message) == "finished"
+    assert 60_000 >= seen[0] > seen[1] > seen[2] > 30_000
+
+
+def test_a_grace_period_ends(worker: dramatiq.Worker) -> None:
+    """Then Abort is raised, and not before."""
+    started = threading.Event()
+    left: list[float | None] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        try:
+            run_forever(started)
+        except Abort:
+            left.append(abort_requested())
+            raise
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id, abort_timeout=50)
+
+    assert result_of(message)[0] == "Abort"
+    assert left == [0]
+
+
+def test_a_second_abort_ends_the_grace_period(worker: dramatiq.Worker) -> None:
+    """Whoever has lost patience need not wait."""
+    started, noticed = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        started.set()
+        while abort_requested() is None:
+            pass
+        run_forever(noticed)
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id, abort_timeout=600_000)
+    assert noticed.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+
+
+def test_a_shield_completes_before_the_abort(worker: dramatiq.Worker) -> None:
+    """The critical section is not cut."""
+    inside = threading.Event()
+    order: list[str] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        with shield():
+            inside.set()
+            while abort_requested() is None:
+                pass
+            order.append("critical section")
+        order.append("behind")
+
+    message = task.send()
+    assert inside.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert order == ["critical section"]
