@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import queue
@@ -304,6 +305,33 @@ class Storm:
 def _compiled_only(core: ModuleType) -> None:
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot follow a thread into the next safe place")
+
+
+def test_a_storm_leaks_nothing(core: ModuleType, tiny_switch_interval: None) -> None:
+    """No frame and no exception stays behind, wherever the interrupts find the threads."""
+    _compiled_only(core)
+
+    class Busy:
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None:
+            sum(number for number in range(100))
+
+    def function() -> None:
+        for number in range(20):
+            with Busy():
+                sum(range(number))
+
+    def rage() -> tuple[int, ...]:
+        Storm(core, function, threads=2).rage(each=200)
+        gc.collect()
+        referred = Stop, function.__code__, function.__globals__  # by what the interrupts look at
+        return sys.getallocatedblocks(), *map(sys.getrefcount, referred)
+
+    before = rage()
+    after = rage()
+
+    assert [new - old for new, old in zip(after, before, strict=True) if new - old >= 100] == []
 
 
 def test_a_storm_over_threads_that_log(core: ModuleType) -> None:
