@@ -276,3 +276,64 @@ def test_an_outer_scopes_interrupt_waits_for_an_inner_scopes_shield(core: Module
 
     assert order == ["inside"]
     assert isinstance(target.error, Stop)
+
+
+def test_a_shield_in_a_generator_holds_while_it_is_suspended(core: ModuleType) -> None:
+    """It counts from its entry to its exit, whoever runs in between."""
+    scope = core.Scope()
+    order: list[object] = []
+
+    def steps() -> Iterator[None]:
+        with scope.shield():
+            yield
+            order.append("resumed")
+        order.append("behind the shield")
+
+    def function() -> None:
+        for _ in steps():
+            order.append(scope.interrupt(Stop))
+            sum(number for number in range(100))
+            order.append("suspended")
+
+    with pytest.raises(Stop):
+        scope.run(function)
+
+    assert order == [Answer.WAITING, "suspended", "resumed"]
+
+
+def test_a_shield_that_is_entered_while_an_interrupt_waits_raises_nothing(core: ModuleType) -> None:
+    """Neither on the way in nor on the way out: the outer one does."""
+    scope = core.Scope()
+    order: list[object] = []
+
+    def function() -> None:
+        with scope.shield():
+            order.append(scope.interrupt(Stop))
+            with scope.shield():
+                order.append("inside")
+            order.append("between")
+
+    with pytest.raises(Stop):
+        scope.run(function)
+
+    assert order == [Answer.WAITING, "inside", "between"]
+
+
+def test_a_shield_in_the_clean_up_raises_nothing(core: ModuleType) -> None:
+    """What has come up already does not come up again: it is on its way out."""
+    scope = core.Scope()
+    order: list[object] = []
+
+    def function() -> None:
+        try:
+            scope.interrupt(Stop)
+            run_forever()
+        finally:
+            with scope.shield():
+                order.append(scope.interrupt(Stop))
+            order.append("behind the shield")
+
+    with pytest.raises(Stop):
+        scope.run(function)
+
+    assert order == [Answer.RAISED, "behind the shield"]
