@@ -1,0 +1,244 @@
+"""What the messages of a storm do: each kind ends in another way, and some wait for two exceptions at once."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib
+import io
+import itertools
+import logging
+import math
+import queue
+import random
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+from dramatiq.middleware import TimeLimit, TimeLimitExceeded, raise_thread_exception
+
+from dramatiq_abort import Abort, shield
+
+THREADS = 8  # of the worker
+
+log = logging.Logger("storm")
+handler = logging.StreamHandler(io.StringIO())
+log.addHandler(handler)
+shared: queue.Queue[int] = queue.Queue()
+event, semaphore, lock = threading.Event(), threading.Semaphore(4), threading.Lock()
+executor = concurrent.futures.ThreadPoolExecutor(2)
+modules, numbers = threading.local(), itertools.count()
+LOCKS = [
+    *(lock, shared.mutex, event._cond, semaphore._cond, executor._shutdown_lock),
+    *(handler.lock, logging._lock, threading._active_limbo_lock, concurrent.futures.thread._global_shutdown_lock),
+]
+
+#: What CPython has dropped, because it came up where nothing can be raised: the thread and the type.
+dropped = []
+#: One for all brokers, since its thread never ends.
+time_limit = TimeLimit(interval=1)
+
+
+@contextmanager
+def held():
+    with lock:
+        yield
+
+
+def end_in_a_loop(steps):
+    for step in range(steps):
+        abs(step)
+
+
+def end_in_a_c_call(steps):
+    end_in_a_loop(steps)
+    time.sleep(0)
+
+
+def end_in_a_finally(steps):
+    try:
+        end_in_a_loop(steps // 2)
+    finally:
+        end_in_a_loop(steps // 2)
+
+
+def end_in_nested_withs(steps):
+    with held():
+        end_in_a_loop(steps // 100)
+    with semaphore, event._cond:
+        end_in_a_loop(steps // 100)
+
+
+def end_in_a_generator(steps):
+    sum(number for number in range(steps))
+
+
+def log_lines(steps):
+    for _ in range(steps // 100):
+        log.warning("a line of %s", "text")
+
+
+def use_a_queue(steps):
+    for _ in range(steps // 100):
+        shared.put(1)
+        try:
+            shared.get(timeout=0.001)
+        except queue.Empty:
+            pass
+
+
+def use_events_and_semaphores(steps):
+    for _ in range(steps // 200):
+        with semaphore:
+            event.wait(0.0001)
+        event.set()
+        event.clear()
+
+
+def use_futures(steps):
+    for _ in range(steps // 500):
+        executor.submit(int).result(timeout=10)
+
+
+def import_modules(steps):
+    # Each thread its own: two that import one module while a third forgets it would fail by themselves.
+    if not hasattr(modules, "name"):
+        modules.name = f"storm_module_{next(numbers) % THREADS}"
+    name = modules.name
+    sys.modules.pop(name, None)
+    importlib.import_module(name)
+
+
+def raise_something_else(steps):
+    try:
+        end_in_a_loop(steps)
+    except Abort:
+        raise ValueError from None
+
+
+COMPUTING = [end_in_a_loop, end_in_a_c_call, end_in_a_finally, end_in_a_generator, raise_something_else]
+KINDS = [
+    *COMPUTING,
+    end_in_nested_withs,
+    log_lines,
+    use_a_queue,
+    use_events_and_semaphores,
+    use_futures,
+    import_modules,
+]
+
+
+class Race:
+    """An abort and an exception of somebody else that are sent to one message, which waits for both.
+
+    Parameters:
+      wait: How the message does so.
+      other: The class of the other exception.
+      patience: For how many seconds it waits when both have been sent.
+    """
+
+    def __init__(self, wait, other, patience):
+        self.wait, self.other, self.patience = wait, other, patience
+        self.deadline = math.inf
+        self.thread = None
+        self.seen = set()
+
+    def run(self, begin):
+        """Wait for both, and return the exception that came up last.
+
+        None is missed, wherever it comes up: the second one comes up while the first is being handled, and has it as
+        its context.
+        """
+        self.thread = threading.get_ident()
+        last = None
+        try:
+            try:
+                begin()
+                self.wait(self)
+            except (Abort, self.other) as first:
+                last = first
+                if len(types_of(first)) == 1:
+                    self.wait(self)
+        except (Abort, self.other) as second:
+            last = second
+        self.seen = types_of(last)
+        if self.other not in self.seen and (self.thread, self.other) in dropped:  # CPython lost it
+            self.seen.add(self.other)
+        return last
+
+    def start(self, send_abort, rng):
+        """Send both, one shortly after the other."""
+        sends = [send_abort, self._send_other]
+        rng.shuffle(sends)
+        sends[0]()
+        time.sleep(rng.choice([0, 0.0001, 0.001]) * rng.random())
+        sends[1]()
+        self.deadline = time.monotonic() + self.patience
+
+    def is_over(self):
+        return time.monotonic() > self.deadline
+
+    def _send_other(self):
+        if self.other is TimeLimitExceeded:
+            time_limit.manager.add_timeout(self.thread, random.random())
+        else:
+            raise_thread_exception(self.thread, self.other)
+
+
+def types_of(error):
+    """The types of an exception and of those that were being handled when it came up."""
+    types = set()
+    while error is not None:
+        types.add(type(error))
+        error = error.__context__
+    return types
+
+
+class Guard:
+    """Does nothing, in functions that no abort may cut."""
+
+    def __enter__(self):
+        end_in_a_loop(10)
+
+    def __exit__(self, *_):
+        end_in_a_loop(10)
+
+
+# No locks here: the exceptions of others come up anywhere.
+def wait_in_a_loop(race):
+    while not race.is_over():
+        pass
+
+
+def wait_in_a_c_call(race):
+    while not race.is_over():
+        time.sleep(0.002)
+
+
+def wait_in_a_finally(race):
+    while not race.is_over():
+        try:
+            end_in_a_loop(10)
+        finally:
+            end_in_a_loop(10)
+
+
+def wait_in_a_generator(race):
+    any(race.is_over() for _ in itertools.repeat(None))
+
+
+def wait_protected(race):
+    while not race.is_over():
+        with Guard():
+            pass
+
+
+def wait_shielded(race):
+    while not race.is_over():
+        with shield():
+            end_in_a_loop(100)
+
+
+WAYS_TO_WAIT = [
+    *(wait_in_a_loop, wait_in_a_c_call, wait_in_a_finally, wait_in_a_generator, wait_protected, wait_shielded),
+]
