@@ -109,6 +109,7 @@ from dramatiq_abort._safe_points import (
     JUMPS,
     LOAD_SPECIAL,
     PROTECTED_FUNCTIONS,
+    RETURNS,
     WAITS,
     _protected,
     landing,
@@ -176,6 +177,7 @@ cdef int load_special = LOAD_SPECIAL
 cdef frozenset calls = CALLS
 cdef frozenset delivering = DELIVERING
 cdef frozenset jumps = JUMPS
+cdef frozenset returns = RETURNS
 cdef frozenset protected_functions = PROTECTED_FUNCTIONS
 cdef tuple waits = tuple(WAITS.items())
 cdef set protected_modules = _protected
@@ -263,6 +265,12 @@ cdef bint delivers(object frame):
     return instructions[offset] in delivering and (offset < 2 or instructions[offset - 2] != load_special)
 
 
+cdef bint is_returning(object frame):
+    """Say whether the frame ends with a result, and not with an exception."""
+    cdef bytes instructions = code_bytes(frame_code(frame))
+    return instructions[frame_offset(frame)] in returns
+
+
 cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
     """The profile function: runs in the target, at each call and return."""
     cdef Scope scope = armed_scope()
@@ -278,9 +286,10 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
             return 0
     cdef object frame = <object><PyObject *>event_frame
     if what == PyTrace_RETURN:
-        # With a result of NULL an exception is on its way out. And what is raised where a generator yields passes by
-        # the generator's own try and with statements: its frame counts as left (exit_unwind in Python/ceval.c).
-        if result == NULL or is_generator(frame_code(frame)):
+        # With a result of NULL an exception is on its way out; 3.12 says None then, too (sys_profile_func2 in
+        # Python/legacy_tracing.c). And what is raised where a generator yields passes by the generator's own try and
+        # with statements: its frame counts as left (exit_unwind in Python/ceval.c).
+        if result == NULL or not is_returning(frame) or is_generator(frame_code(frame)):
             return 0
         frame = frame_back(frame)  # what returns is done
     elif what != PyTrace_CALL and what != PyTrace_C_RETURN:

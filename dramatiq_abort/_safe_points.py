@@ -24,6 +24,7 @@ __all__ = [
     "JUMPS",
     "LOAD_SPECIAL",
     "PROTECTED_FUNCTIONS",
+    "RETURNS",
     "WAITS",
     "delivers",
     "is_protected",
@@ -104,6 +105,9 @@ CALLS: Final = _opcodes(("CALL", "PRECALL"))
 
 #: Those of them that can belong to a loop without a single call.
 JUMPS: Final = _opcodes(_JUMPS)
+
+#: Where a function ends with a result.
+RETURNS: Final = _opcodes(("RETURN_VALUE", "RETURN_CONST"))
 
 #: Right behind this one, from 3.14 on, stands the call of a context manager's __enter__. There CPython looks at its
 #: slot when the lock has been taken and the with block has not begun.
