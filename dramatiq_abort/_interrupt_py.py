@@ -128,8 +128,8 @@ class Scope:
                 box[None]  # calls the function
             except BaseException as raised:  # noqa: BLE001 - it is raised again below, after the closing
                 error = raised
-        except BaseException as late:  # noqa: BLE001 - ours, at the beginning of the handler above
-            error = error or late.__context__ or late
+        except BaseException as late:  # noqa: BLE001 - at the beginning of the handler above
+            error = late.__context__ if late.__context__ and type(late) is self._exception else late
         is_closed = False
         while not is_closed:
             try:
@@ -138,6 +138,7 @@ class Scope:
             except BaseException as late:  # noqa: BLE001 - see the next line
                 # Ours came after the function's end and is absorbed; somebody else's is not ours to swallow.
                 if type(late) is not self._exception:
+                    late.__context__ = error
                     error = late
         if error is None or (box and type(error) is self._exception):
             return box[None]
