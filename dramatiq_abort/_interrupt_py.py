@@ -21,8 +21,9 @@ On 3.12 a late exception can come up before the one that the function has raised
 
 What this core cannot do: it cannot read the thread's slot, so it cannot see somebody else's exception in there and
 overwrites it, and of two scopes on one thread that are interrupted at the same moment one can lose its exception. It
-never answers ``TAKEN``. Where there is no ``PyThreadState_SetAsyncExc`` (PyPy), only what waits for a shield or for
-the opening is raised, and everything else is answered ``UNSUPPORTED``.
+never answers ``TAKEN``. It does not know which scopes nest: the shield of an inner scope does not hold up what is meant
+for an outer one, nor does protected code around the inner one. Where there is no ``PyThreadState_SetAsyncExc`` (PyPy),
+only what waits for a shield or for the opening is raised, and everything else is answered ``UNSUPPORTED``.
 """
 
 from __future__ import annotations
