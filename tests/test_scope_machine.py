@@ -1,0 +1,484 @@
+"""Random sequences of all that can be done to nested scopes, against a plain model that says what must come of it.
+
+Each step is exact: the thread with the scopes does what it is told and stands still in between, in C code, where an
+exception in its slot stays until the next command comes. A fixed choice of sequences is run each time; another one,
+and as long as you like, with ``EXAMPLES=20000 pytest --timeout=0 tests/test_scope_machine.py``.
+"""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from functools import partial
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from support import PATIENCE, set_async_exception
+
+from dramatiq_abort.interrupt import SUPPORTED, Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+pytestmark = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot interrupt a thread")
+
+
+class Stop(BaseException):
+    """What the scopes are interrupted with."""
+
+
+class Halt(BaseException):
+    """What they are interrupted with, too."""
+
+
+class Foreign(BaseException):
+    """What somebody else interrupts with."""
+
+
+#: What a function returns that ends without an exception: a C function that has waited for a command does.
+COMPLETED = [None, True]
+
+
+def nothing() -> None:
+    """Do nothing: a place where an exception that is on its way comes up."""
+
+
+def ask(scope: Any, exception: type[BaseException]) -> Answer:
+    """Interrupt a scope, and ask again: on 3.13 and later the compiled core looks twice at a thread that waits."""
+    answer = None
+    for _ in range(2):
+        answer = scope.interrupt(exception)
+    return answer
+
+
+class Target:
+    """A thread that does what it is told, one command after the other, each inside of what those before have opened."""
+
+    def __init__(self) -> None:
+        self._go, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._go.acquire()
+        self._done.acquire()
+        self._command: Callable[[], object] | None = None
+        self._error: type[BaseException] | None = None
+        self._seen: tuple[tuple[int, object], ...] = ()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+        assert self._done.acquire(timeout=PATIENCE)
+
+    def tell(self, command: Callable[[], object] | None, error: type[BaseException] | None = None) -> list[Any]:
+        """Let it execute a command, or leave what it has entered last.
+
+        Returns:
+          What the commands that are over by now have returned or raised, and what else has come up, in this order and
+          each with the depth at which it did. An exception that has come up in the place of another follows that one.
+        """
+        assert self.thread.is_alive()
+        self._command, self._error, self._seen = command, error, ()
+        self._go.release()
+        assert self._done.acquire(timeout=PATIENCE)
+        return [(depth, thing) for depth, last in self._seen for thing in self._unfolded(last) if thing is not None]
+
+    def stand_still(self, *then: Callable[[], object]) -> Iterator[object]:
+        """Say that it is done, and wait for the next command, when this is iterated in C code.
+
+        No other thread gets its turn, and nothing comes up, between the one and the other.
+        """
+        return map(methodcaller("__call__"), (self._done.release, self._go.acquire, *then))
+
+    def obey(self, depth: int) -> object:
+        """Execute commands until one says to leave.
+
+        Exceptions come up in the calls only, each of which is inside of a try statement; and behind a command there can
+        be two on their way, the one in the slot and the one that is raised at the next safe place.
+        """
+        while True:
+            try:
+                try:
+                    self._wait()
+                except BaseException as error:  # noqa: BLE001
+                    self._seen += ((depth, error),)
+                nothing()
+            except BaseException as error:  # noqa: BLE001
+                self._seen += ((depth, error),)
+            if self._command is None:
+                if self._error is not None:
+                    raise self._error
+                return COMPLETED
+            try:
+                try:
+                    try:
+                        thing = self._execute()
+                        self._seen += ((depth, thing),)
+                    except BaseException as error:  # noqa: BLE001
+                        self._seen += ((depth, error),)
+                    nothing()
+                except BaseException as error:  # noqa: BLE001
+                    self._seen += ((depth, error),)
+                nothing()
+            except BaseException as error:  # noqa: BLE001
+                self._seen += ((depth, error),)
+
+    # Each wait and each command has a frame of its own, since the compiled core knows a frame again that it has seen.
+
+    def _wait(self) -> None:
+        list(self.stand_still())
+
+    def _execute(self) -> object:
+        assert self._command is not None
+        return self._command()
+
+    def _run(self) -> None:
+        try:
+            self.obey(0)
+        finally:
+            self._done.release()
+
+    @staticmethod
+    def _unfolded(thing: object) -> list[object]:
+        """Give the types of an exception and of those before it, or whatever else this is."""
+        things: list[object] = []
+        while isinstance(thing, BaseException):
+            things.insert(0, type(thing))
+            thing = thing.__context__
+        return things or [thing]
+
+
+class Protected:
+    """Code that is never left half done."""
+
+    def __init__(self, target: Target, depth: int) -> None:
+        self._obey = partial(target.obey, depth)
+
+    def __enter__(self) -> object:
+        return self._obey()
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@dataclass(eq=False)
+class ScopeModel:
+    """One scope."""
+
+    real: Any
+    #: What waits for the end of a shield or of protected code, or has been raised.
+    exception: type[BaseException] | None = None
+    is_raised: bool = False
+
+
+@dataclass(eq=False)
+class Level:
+    """Something that the target has entered, and will leave."""
+
+    scope: ScopeModel | None = None
+    shields: ScopeModel | None = None
+    is_protected: bool = False
+    #: A scope's function that is in C: nothing comes up in it, and it raises this or completes.
+    is_in_c: bool = False
+    error: type[BaseException] | None = None
+
+
+class Model:
+    """What must come of it.
+
+    The pure-Python core can neither read the slot nor follow a thread to a safe place, and does not know which scopes
+    nest: ``is_compiled`` stands for all three.
+    """
+
+    def __init__(self, *, is_compiled: bool) -> None:
+        self.is_compiled = is_compiled
+        self.levels: list[Level] = []
+        #: What is in the thread's slot, and whose it is.
+        self.slot: tuple[type[BaseException], ScopeModel | None] | None = None
+        #: The scope whose exception comes up at the next safe place.
+        self.armed: ScopeModel | None = None
+
+    def interrupt(self, scope: ScopeModel, exception: type[BaseException]) -> Answer:
+        if scope.is_raised:
+            return Answer.RAISED
+        if self._is_shielded(scope):
+            scope.exception = exception
+            return Answer.WAITING
+        if self._is_protected(scope):
+            return self._follow(scope, exception)
+        if self.is_compiled and self.slot is not None:
+            if sys.version_info >= (3, 13):  # it has been followed since the first look
+                self._follow(scope, exception)
+            return Answer.TAKEN
+        if self.armed is scope:
+            self.armed = None
+        self.slot = exception, scope
+        scope.exception = exception
+        scope.is_raised = True
+        return Answer.RAISED
+
+    def land(self) -> list[object]:
+        """Say what comes up where nothing is in its way."""
+        things: list[object] = []
+        if self.slot is not None:
+            things.append(self.slot[0])
+            self.slot = None
+        armed = self.armed
+        if armed is not None and not self._is_shielded(armed) and not self._is_protected(armed):
+            things.append(self._raise(armed))
+        return things
+
+    def leave(self, error: type[BaseException] | None) -> list[object]:
+        """Say what comes up when the target leaves what it has entered last."""
+        level = self.levels.pop()
+        if error is not None and self.slot is not None and not self.is_compiled and sys.version_info[:2] == (3, 12):
+            error, self.slot = self.slot[0], None  # it takes the place of what the function has raised
+        things: list[object] = [error or COMPLETED]
+        if level.scope is not None:
+            self._close(level.scope)
+        if level.shields is not None:
+            due = self._first_due(level.shields)
+            if due is not None:
+                things = [*([error] if error else []), self._raise(due)]
+        landed = self.land()
+        # What comes up right behind a call takes the place of its result.
+        return landed if landed and things == [COMPLETED] else things + landed
+
+    def rearm(self, scope: ScopeModel) -> bool:
+        is_raised, scope.is_raised = scope.is_raised, False
+        return is_raised
+
+    def _follow(self, scope: ScopeModel, exception: type[BaseException]) -> Answer:
+        if not self.is_compiled:
+            scope.exception = exception  # a shield's end raises it all the same
+            return Answer.PROTECTED
+        if self.armed is None:
+            self.armed = scope
+            scope.exception = exception
+        return Answer.ARMED if self.armed is scope else Answer.PROTECTED
+
+    def _close(self, scope: ScopeModel) -> None:
+        if self.armed is scope:
+            self.armed = None
+        if self.slot is not None:
+            exception, owner = self.slot
+            if owner is scope if self.is_compiled else exception is scope.exception:
+                self.slot = None
+
+    def _raise(self, scope: ScopeModel) -> type[BaseException]:
+        assert scope.exception is not None
+        if self.armed is scope:
+            self.armed = None
+        scope.is_raised = True
+        return scope.exception
+
+    def _first_due(self, scope: ScopeModel) -> ScopeModel | None:
+        """Say which exception the end of a shield of this scope raises."""
+        if self._is_shielded(scope):
+            return None
+        scopes = [level.scope for level in self.levels if level.scope is not None]
+        for outer in scopes[scopes.index(scope) :: -1] if self.is_compiled else [scope]:
+            if any(level.shields is outer for level in self.levels):
+                return None
+            if outer.exception is not None and not outer.is_raised:
+                return outer
+        return None
+
+    def _is_shielded(self, scope: ScopeModel) -> bool:
+        inside = self._inside(scope)
+        scopes = {level.scope for level in inside} if self.is_compiled else {scope}
+        return any(level.shields in scopes for level in inside if level.shields is not None)
+
+    def _is_protected(self, scope: ScopeModel) -> bool:
+        inside = self._inside(scope)
+        if not self.is_compiled:
+            while any(level.scope is not None for level in inside[1:]):
+                del inside[0]
+        return any(level.is_protected for level in inside)
+
+    def _inside(self, scope: ScopeModel) -> list[Level]:
+        return self.levels[next(number for number, level in enumerate(self.levels) if level.scope is scope) :]
+
+
+exceptions = st.sampled_from([Stop, Halt])
+indices = st.integers(0, 3)
+
+
+class Machine(RuleBasedStateMachine):
+    """Does everything to the target and to the model, and compares."""
+
+    def __init__(self, core: ModuleType) -> None:
+        super().__init__()
+        self._core = core
+        self._model = Model(is_compiled=not core.__name__.endswith("_py"))
+        self._levels = self._model.levels
+        self._target = Target()
+
+    def _is_in_c(self) -> bool:
+        return bool(self._levels) and self._levels[-1].is_in_c
+
+    def _obeys(self) -> bool:
+        return not self._is_in_c()
+
+    def _may_enter(self) -> bool:
+        return self._obeys() and len(self._levels) < 8
+
+    def _has_entered(self) -> bool:
+        return bool(self._levels)
+
+    def _scopes(self) -> list[ScopeModel]:
+        """Give the scopes that are open, from the innermost outwards."""
+        return [level.scope for level in self._levels[::-1] if level.scope is not None]
+
+    def _tell(self, command: Callable[[], object] | None, expect: Callable[[], list[object]], **leaving: Any) -> None:
+        depth = len(self._levels)
+        expected = [] if self._is_in_c() else [(depth, thing) for thing in self._model.land()]
+        things = expect()
+        depth = min(depth, len(self._levels))
+        assert self._target.tell(command, **leaving) == expected + [(depth, thing) for thing in things]
+
+    def _enter(self, command: Callable[[], object], level: Level) -> None:
+        def expect() -> list[object]:
+            self._levels.append(level)
+            return []
+
+        self._tell(command, expect)
+
+    @precondition(_may_enter)
+    @rule(is_protected=st.booleans())
+    def open(self, is_protected: bool) -> None:
+        """Call a function that executes commands, in a scope."""
+        depth = len(self._levels) + 1
+        function = Protected(self._target, depth).__enter__ if is_protected else partial(self._target.obey, depth)
+        scope = self._core.Scope()
+        self._enter(partial(scope.run, function), Level(ScopeModel(scope), is_protected=is_protected))
+
+    @precondition(_may_enter)
+    @rule(error=st.sampled_from([None, ValueError]))
+    def open_in_c(self, error: type[BaseException] | None) -> None:
+        """Call a C function that waits for a command, and then returns or raises something."""
+        then = [] if error is None else [partial(int, "x")]
+        scope = self._core.Scope()
+        function = partial(list, self._target.stand_still(*then))
+        self._enter(partial(scope.run, function), Level(ScopeModel(scope), is_in_c=True, error=error))
+
+    @precondition(_may_enter)
+    @rule(exception=exceptions)
+    def open_late(self, exception: type[BaseException]) -> None:
+        """Call a function in a scope that has been interrupted before."""
+        scope = self._core.Scope()
+        assert ask(scope, exception) is Answer.WAITING
+        self._tell(partial(scope.run, nothing), lambda: [exception])
+        assert ask(scope, exception) is Answer.CLOSED
+
+    @precondition(_may_enter)
+    @precondition(_scopes)
+    @rule(which=indices)
+    def shield(self, which: int) -> None:
+        """Enter a shield: of any scope, not only of the innermost."""
+        scope = self._scope(which)
+        depth = len(self._levels) + 1
+
+        def shielded() -> object:
+            with scope.real.shield():
+                return self._target.obey(depth)
+
+        self._enter(shielded, Level(shields=scope))
+
+    @precondition(_may_enter)
+    @rule()
+    def protect(self) -> None:
+        """Call a function in which nothing may be raised."""
+        self._enter(Protected(self._target, len(self._levels) + 1).__enter__, Level(is_protected=True))
+
+    @precondition(_has_entered)
+    @rule(error=st.sampled_from([None, ValueError, Stop, Halt]))
+    def leave(self, error: type[BaseException] | None) -> None:
+        """Leave what has been entered last, with an exception or without."""
+        level = self._levels[-1]
+        if level.is_in_c:
+            error = level.error
+        self._tell(None, partial(self._model.leave, error), error=error)
+        if level.scope is not None:
+            assert ask(level.scope.real, Stop) is Answer.CLOSED
+
+    @precondition(_scopes)
+    @rule(which=indices, exception=exceptions)
+    def interrupt(self, which: int, exception: type[BaseException]) -> None:
+        """Interrupt a scope from another thread."""
+        scope = self._scope(which)
+        assert ask(scope.real, exception) is self._model.interrupt(scope, exception)
+
+    @precondition(_obeys)
+    @precondition(_scopes)
+    @rule(which=indices, exception=exceptions)
+    def interrupt_itself(self, which: int, exception: type[BaseException]) -> None:
+        """Interrupt a scope from the thread that is in it."""
+        scope = self._scope(which)
+
+        def expect() -> list[object]:
+            answer = self._model.interrupt(scope, exception)
+            return self._model.land() or [answer]
+
+        self._tell(partial(ask, scope.real, exception), expect)
+
+    @precondition(_obeys)
+    @precondition(_scopes)
+    @rule(which=indices)
+    def rearm(self, which: int) -> None:
+        """Let a scope be interrupted once more."""
+        scope = self._scope(which)
+        self._tell(scope.real.rearm, lambda: [self._model.rearm(scope)])
+
+    @rule()
+    def interrupt_as_somebody_else(self) -> None:
+        """Put an exception into the slot, without a look at what is there."""
+        set_async_exception(self._target.thread, Foreign)
+        self._model.slot = Foreign, None
+
+    @precondition(_obeys)
+    @rule()
+    def look(self) -> None:
+        """Let come up what is on its way."""
+        self._tell(nothing, list)
+
+    def _scope(self, which: int) -> ScopeModel:
+        scopes = self._scopes()
+        return scopes[which % len(scopes)]
+
+    def teardown(self) -> None:
+        """Leave everything: nothing comes up any more then, and the thread is as it was."""
+        while self._levels:
+            self.leave(None)
+        self._tell(sys.getprofile, list)
+        self._target.tell(None)
+        self._target.thread.join(PATIENCE)
+        gc.collect(1)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing is collected in the target, since Hypothesis has a callback in there, which exceptions would hit."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_the_scopes_do_what_the_model_says(core: ModuleType, no_collector: None) -> None:
+    """Nested scopes, shields, protected code, others' exceptions: in whatever order, the answers are right (1 to 3)."""
+    chosen = os.environ.get("EXAMPLES")
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        partial(Machine, core),
+        settings=settings(
+            max_examples=int(chosen or 500),
+            stateful_step_count=60,
+            derandomize=chosen is None,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
