@@ -273,7 +273,7 @@ cdef bint is_returning(object frame):
 
 cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
     """The profile function: runs in the target, at each call and return."""
-    cdef Scope scope = armed_scope()
+    cdef Scope scope = (<Scope>innermost_scope)._armed() if innermost_scope != NULL else None
     if scope is None:
         return 0
     cdef PyThreadState *thread = PyThreadState_Get()
@@ -304,14 +304,6 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
     return -1
 
 
-cdef Scope armed_scope():
-    """Return the scope for which the profile function is on this thread."""
-    cdef Scope scope = <Scope>innermost_scope if innermost_scope != NULL else None
-    while scope is not None and scope._base is None:
-        scope = scope._outer
-    return scope
-
-
 cdef object monitoring_tool():
     """Return the id under which ``sys.monitoring`` calls ``raise_at_target``, from the first need on, or None."""
     for tool in (4, 3):  # the others have names: debuggers, coverage, profilers, optimizers
@@ -325,7 +317,7 @@ cdef object monitoring_tool():
 
 def raise_at_target(code, Py_ssize_t offset):
     """The callback for each instruction of the watched code, in any thread."""
-    cdef Scope scope = armed_scope()
+    cdef Scope scope = (<Scope>innermost_scope)._armed() if innermost_scope != NULL else None
     if scope is None or scope._watched is not code or scope._target != offset:
         return
     cdef PyThreadState *thread = PyThreadState_Get()
@@ -368,8 +360,8 @@ cdef class Scope:
     #: The code of which every instruction is watched, and the offset of the one where the exception is to be raised.
     cdef object _watched
     cdef Py_ssize_t _target
-    #: Where the thread stood when its slot was taken.
-    cdef void *_taken_field
+    #: Where the thread stood when its slot was taken, until it is known that the exception has come up.
+    cdef object _taken_frame
     cdef Py_ssize_t _taken_offset
 
     def run(self, function, tuple args=(), dict kwargs=None):
@@ -420,10 +412,8 @@ cdef class Scope:
             return CLOSED
         cdef int collector = hold_collector()
         try:
-            if self._raised:
-                if not self._was_overwritten(thread):
-                    return RAISED
-                self._raised = self._owns_slot = False
+            if self._raised and not self._was_overwritten(thread):
+                return RAISED
             if self._is_shielded():
                 self._exception = exception
                 return WAITING
@@ -451,7 +441,6 @@ cdef class Scope:
         if thread == NULL or self._owns_slot and slot_of(thread) == <PyObject *>self._exception:
             return False
         self._raised = self._owns_slot = False
-        self._exception = None
         return True
 
     def frame(self):
@@ -463,13 +452,15 @@ cdef class Scope:
         # From the look to the setting nothing may run Python code, or the target moves.
         cdef object base = frame_object(thread, self._base_field)
         cdef object frame = innermost_frame(thread)
-        if self._base is not None and profiler_of(thread) != raise_if_safe:
-            self._base = None  # somebody else's has taken the place of ours
-            self._watch(None)
-        cdef bint asked_before = self._base is not None
+        cdef Scope armed = self._armed()
+        if armed is not None and profiler_of(thread) != raise_if_safe:
+            armed._base = None  # somebody else's has taken the place of ours
+            armed._watch(None)
+            armed = None
+        cdef bint asked_before = armed is self
         if is_tracing(thread):
             return PROTECTED
-        cdef bint has_profiler = (self._profiler if asked_before else profiler_of(thread)) != NULL
+        cdef bint has_profiler = (profiler_of(thread) if armed is None else armed._profiler) != NULL
         # A thread that looks late is exact only where it waits in C code, and so has stood for a while.
         cdef bint is_exact = not LOOKS_LATE or self._stands_where_it_stood(frame)
         cdef Py_ssize_t jump = jump_in_gap(frame)
@@ -490,7 +481,7 @@ cdef class Scope:
                 self._target = target_of_jump(frame_code(frame), jump)
                 self._watch(frame_code(frame))
             return ARMED
-        if profiler_of(thread) == raise_if_safe:  # another scope's
+        if armed is not None:  # another scope of the thread
             return PROTECTED
         cdef object argument = profiler_object_of(thread)
         self._exception = exception
@@ -503,14 +494,18 @@ cdef class Scope:
         return ARMED
 
     cdef bint _was_overwritten(self, PyThreadState *thread):
-        """Say whether somebody else's exception is where ours was, and the thread has stood still since."""
-        return (
-            self._owns_slot
-            and slot_of(thread) != NULL
-            and slot_of(thread) != <PyObject *>self._exception
-            and frame_field(thread) == self._taken_field
-            and frame_offset(innermost_frame(thread)) == self._taken_offset
-        )
+        """Say whether somebody else's exception is where ours was, and the thread has stood still since.
+
+        If so, ours has not been raised.
+        """
+        if not self._owns_slot or slot_of(thread) == <PyObject *>self._exception:
+            return False
+        cdef object frame = innermost_frame(thread)
+        cdef bint stands = frame is self._taken_frame and frame_offset(frame) == self._taken_offset
+        self._owns_slot = False
+        self._taken_frame = None
+        self._raised = not (stands and slot_of(thread) != NULL)
+        return not self._raised
 
     cdef bint _stands_where_it_stood(self, object frame) noexcept:
         """Say whether the thread is where the last interrupt has found it, and remember where it is."""
@@ -554,12 +549,24 @@ cdef class Scope:
         innermost_scope = <PyObject *>self
         self._state = OPEN
 
+    cdef Scope _armed(self):
+        """Return the scope for which the profile function is on the thread, of this one's outer and inner ones."""
+        cdef Scope scope = self
+        while scope is not None and scope._base is None:
+            scope = scope._outer
+        if scope is None:
+            scope = self._inner
+            while scope is not None and scope._base is None:
+                scope = scope._inner
+        return scope
+
     cdef void _close(self) noexcept:
         global innermost_scope
         self._state = DONE  # from here on, nothing comes any more
         if self._owns_slot and slot_of(self._thread) == <PyObject *>self._exception:
             self._absorb()
         self._disarm(self._thread)
+        self._taken_frame = None
         self._thread = NULL
         innermost_scope = <PyObject *>self._outer if self._outer is not None else NULL
         if self._outer is not None:
@@ -592,7 +599,7 @@ cdef class Scope:
             scope = scope._inner
         self._owns_slot = True
         self._raised = True
-        self._taken_field = frame_field(thread)
+        self._taken_frame = frame
         self._taken_offset = frame_offset(frame)
         PyThreadState_SetAsyncExc(ident_of(thread), <PyObject *>self._exception)
 

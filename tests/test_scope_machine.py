@@ -172,6 +172,8 @@ class ScopeModel:
     #: What waits for the end of a shield or of protected code, or has been raised.
     exception: type[BaseException] | None = None
     is_raised: bool = False
+    #: Its exception was in the slot, somebody else's has taken its place, and the target has not moved since.
+    is_overwritten: bool = False
 
 
 @dataclass(eq=False)
@@ -202,8 +204,9 @@ class Model:
         self.armed: ScopeModel | None = None
 
     def interrupt(self, scope: ScopeModel, exception: type[BaseException]) -> Answer:
-        if scope.is_raised:
+        if scope.is_raised and not scope.is_overwritten:
             return Answer.RAISED
+        scope.is_raised = scope.is_overwritten = False
         if self._is_shielded(scope):
             scope.exception = exception
             return Answer.WAITING
@@ -220,9 +223,17 @@ class Model:
         scope.is_raised = True
         return Answer.RAISED
 
+    def interrupt_as_somebody_else(self) -> None:
+        if self.slot is not None and self.slot[1] is not None:
+            self.slot[1].is_overwritten = self.is_compiled
+        self.slot = Foreign, None
+
     def land(self) -> list[object]:
         """Say what comes up where nothing is in its way."""
         things: list[object] = []
+        for level in self.levels:
+            if level.scope is not None:
+                level.scope.is_overwritten = False
         if self.slot is not None:
             things.append(self.slot[0])
             self.slot = None
@@ -248,7 +259,9 @@ class Model:
         return landed if landed and things == [COMPLETED] else things + landed
 
     def rearm(self, scope: ScopeModel) -> bool:
-        is_raised, scope.is_raised = scope.is_raised, False
+        if self.is_compiled and self.slot is not None and self.slot[1] is scope:
+            return False
+        is_raised, scope.is_raised, scope.is_overwritten = scope.is_raised, False, False
         return is_raised
 
     def _follow(self, scope: ScopeModel, exception: type[BaseException]) -> Answer:
@@ -429,15 +442,22 @@ class Machine(RuleBasedStateMachine):
     @precondition(_scopes)
     @rule(which=indices)
     def rearm(self, which: int) -> None:
-        """Let a scope be interrupted once more."""
+        """Let a scope be interrupted once more, from the thread that is in it."""
         scope = self._scope(which)
         self._tell(scope.real.rearm, lambda: [self._model.rearm(scope)])
+
+    @precondition(_scopes)
+    @rule(which=indices)
+    def rearm_from_outside(self, which: int) -> None:
+        """Let a scope be interrupted once more, from another thread."""
+        scope = self._scope(which)
+        assert scope.real.rearm() is self._model.rearm(scope)
 
     @rule()
     def interrupt_as_somebody_else(self) -> None:
         """Put an exception into the slot, without a look at what is there."""
         set_async_exception(self._target.thread, Foreign)
-        self._model.slot = Foreign, None
+        self._model.interrupt_as_somebody_else()
 
     @precondition(_obeys)
     @rule()
