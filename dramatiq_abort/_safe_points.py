@@ -24,6 +24,7 @@ __all__ = [
     "JUMPS",
     "LOAD_SPECIAL",
     "PROTECTED_FUNCTIONS",
+    "PROTECTED_MODULES",
     "RETURNS",
     "WAITS",
     "delivers",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 #: Modules with their reasons. A package stands for all its modules.
-_PROTECTED_MODULES: Final = {
+PROTECTED_MODULES: Final = {
     "_frozen_importlib": "the locks of modules: a module that is half imported stays in sys.modules",
     "_frozen_importlib_external": "the same",
     "_threading_local": "the lock of each local()",
@@ -138,7 +139,7 @@ def landing() -> None:
     """Do nothing: a place for the exceptions that come too late for their scope."""
 
 
-_protected: set[str] = set(_PROTECTED_MODULES)
+_protected: set[str] = set(PROTECTED_MODULES)
 
 
 def protect(module: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import AsyncIO
-from support import result_of, wait_until
+from support import PATIENCE, result_of, wait_until
 
 from dramatiq_abort import abort
 
@@ -28,7 +28,7 @@ def test_a_coroutine_that_has_begun_is_cancelled(broker: StubBroker, start_worke
     async def task(number: int) -> None:
         begun.append(number)
         try:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(PATIENCE)
             ended.append("finished")
         except asyncio.CancelledError:
             ended.append("cancelled")
