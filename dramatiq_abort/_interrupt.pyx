@@ -92,11 +92,12 @@ What protects the fields
 The GIL: no field is touched without it, and no method gives it up half way. Field by field, for builds without it:
 
 - ``_state``, ``_thread``, ``_thread_id``, ``_base_field``, ``_outer``, ``_inner`` and ``_shields`` are written by the
-  scope's own thread and read by whoever interrupts; ``innermost_scope`` is each thread's own. A lock per scope would do.
+  scope's own thread and read by whoever interrupts; ``innermost_scope`` is each thread's own. A lock per scope would
+  do.
 - ``_exception``, ``_raised``, ``_owns_slot``, ``_base``, ``_profiler``, ``_watched`` and what is known of the last look
   are written by both. The same lock would do, but the closing would have to take it for each call.
-- The target's frames, its slot and its profile function are CPython's. Reading them needs a target that stands still, and
-  there is no such thing for extensions: only the interpreter itself can stop the others (``_PyEval_StopTheWorld``).
+- The target's frames, its slot and its profile function are CPython's. Reading them needs a target that stands still,
+  and there is no such thing for extensions: only the interpreter can stop the others (``_PyEval_StopTheWorld``).
 
 So the module is not declared safe for free-threaded builds, and they switch the GIL on when they import it. The profile
 function alone could do without: it runs in the target.
