@@ -44,8 +44,8 @@ class Foreign(BaseException):
     """What somebody else interrupts with."""
 
 
-#: What a function returns that ends without an exception: a C function that has waited for a command does.
-COMPLETED = [None, True]
+#: What comes of a function that ends without an exception: whatever is in the list that it returns.
+COMPLETED = list
 
 
 def nothing() -> None:
@@ -60,6 +60,11 @@ def ask(scope: Any, exception: type[BaseException]) -> Answer:
     return answer
 
 
+def in_c(*functions: Callable[[], object]) -> Callable[[], list[object]]:
+    """Make a C function of others: nothing comes up between their calls, nor behind the last."""
+    return partial(list, map(methodcaller("__call__"), functions))
+
+
 class Target:
     """A thread that does what it is told, one command after the other, each inside of what those before have opened."""
 
@@ -67,6 +72,8 @@ class Target:
         self._go, self._done = _thread.allocate_lock(), _thread.allocate_lock()
         self._go.acquire()
         self._done.acquire()
+        #: Says that a command is done and waits for the next one: as a part of a C function, with nothing in between.
+        self.stand_still = self._done.release, self._go.acquire
         self._command: Callable[[], object] | None = None
         self._error: type[BaseException] | None = None
         self._seen: tuple[tuple[int, object], ...] = ()
@@ -87,13 +94,6 @@ class Target:
         assert self._done.acquire(timeout=PATIENCE)
         return [(depth, thing) for depth, last in self._seen for thing in self._unfolded(last) if thing is not None]
 
-    def stand_still(self, *then: Callable[[], object]) -> Iterator[object]:
-        """Say that it is done, and wait for the next command, when this is iterated in C code.
-
-        No other thread gets its turn, and nothing comes up, between the one and the other.
-        """
-        return map(methodcaller("__call__"), (self._done.release, self._go.acquire, *then))
-
     def obey(self, depth: int) -> object:
         """Execute commands until one says to leave.
 
@@ -112,7 +112,7 @@ class Target:
             if self._command is None:
                 if self._error is not None:
                     raise self._error
-                return COMPLETED
+                return []
             try:
                 try:
                     try:
@@ -130,7 +130,7 @@ class Target:
     # Each wait and each command has a frame of its own, since the compiled core knows a frame again that it has seen.
 
     def _wait(self) -> None:
-        list(self.stand_still())
+        in_c(*self.stand_still)()
 
     def _execute(self) -> object:
         assert self._command is not None
@@ -144,12 +144,11 @@ class Target:
 
     @staticmethod
     def _unfolded(thing: object) -> list[object]:
-        """Give the types of an exception and of those before it, or whatever else this is."""
-        things: list[object] = []
-        while isinstance(thing, BaseException):
-            things.insert(0, type(thing))
-            thing = thing.__context__
-        return things or [thing]
+        """Give the types of an exception and of those before it, the type of a list, or whatever else this is."""
+        if not isinstance(thing, BaseException):
+            return [COMPLETED if isinstance(thing, list) else thing]
+        before = [] if thing.__context__ is None else Target._unfolded(thing.__context__)
+        return [*before, type(thing)]
 
 
 class Protected:
@@ -172,6 +171,7 @@ class ScopeModel:
     #: What waits for the end of a shield or of protected code, or has been raised.
     exception: type[BaseException] | None = None
     is_raised: bool = False
+    shields: int = 0
     #: Its exception was in the slot, somebody else's has taken its place, and the target has not moved since.
     is_overwritten: bool = False
 
@@ -183,9 +183,10 @@ class Level:
     scope: ScopeModel | None = None
     shields: ScopeModel | None = None
     is_protected: bool = False
-    #: A scope's function that is in C: nothing comes up in it, and it raises this or completes.
+    #: What comes of a scope's function that is in C and, when it has called one that executes commands, waits for one
+    #: more: nothing comes up in there.
+    ending: type[BaseException | list[object]] | None = None
     is_in_c: bool = False
-    error: type[BaseException] | None = None
 
 
 class Model:
@@ -244,19 +245,39 @@ class Model:
 
     def leave(self, error: type[BaseException] | None) -> list[object]:
         """Say what comes up when the target leaves what it has entered last."""
-        level = self.levels.pop()
+        level = self.levels[-1]
+        if error is None and level.ending is not None and not level.is_in_c:
+            level.is_in_c, level.is_protected = True, False
+            landed = [] if self.armed is level.scope else self.land()
+            if not landed:
+                return []
+            error = landed[0]
+        self.levels.pop()
         if error is not None and self.slot is not None and not self.is_compiled and sys.version_info[:2] == (3, 12):
             error, self.slot = self.slot[0], None  # it takes the place of what the function has raised
         things: list[object] = [error or COMPLETED]
         if level.scope is not None:
             self._close(level.scope)
         if level.shields is not None:
-            due = self._first_due(level.shields)
-            if due is not None:
-                things = [*([error] if error else []), self._raise(due)]
+            due = self.unshield(level.shields)
+            if due:
+                things = ([error] if error else []) + due
         landed = self.land()
         # What comes up right behind a call takes the place of its result.
         return landed if landed and things == [COMPLETED] else things + landed
+
+    def unshield(self, scope: ScopeModel) -> list[object]:
+        """Say what the end of a shield raises: what is first due, from this scope outwards."""
+        scope.shields -= 1
+        scopes = [level.scope for level in self.levels if level.scope is not None]
+        if scope not in scopes or self._is_shielded(scope):
+            return []
+        for outer in scopes[scopes.index(scope) :: -1] if self.is_compiled else [scope]:
+            if outer.shields:
+                return []
+            if outer.exception is not None and not outer.is_raised:
+                return [self._raise(outer)]
+        return []
 
     def rearm(self, scope: ScopeModel) -> bool:
         if self.is_compiled and self.slot is not None and self.slot[1] is scope:
@@ -288,22 +309,9 @@ class Model:
         scope.is_raised = True
         return scope.exception
 
-    def _first_due(self, scope: ScopeModel) -> ScopeModel | None:
-        """Say which exception the end of a shield of this scope raises."""
-        if self._is_shielded(scope):
-            return None
-        scopes = [level.scope for level in self.levels if level.scope is not None]
-        for outer in scopes[scopes.index(scope) :: -1] if self.is_compiled else [scope]:
-            if any(level.shields is outer for level in self.levels):
-                return None
-            if outer.exception is not None and not outer.is_raised:
-                return outer
-        return None
-
     def _is_shielded(self, scope: ScopeModel) -> bool:
-        inside = self._inside(scope)
-        scopes = {level.scope for level in inside} if self.is_compiled else {scope}
-        return any(level.shields in scopes for level in inside if level.shields is not None)
+        scopes = [level.scope for level in self._inside(scope)] if self.is_compiled else [scope]
+        return any(inner.shields for inner in scopes if inner is not None)
 
     def _is_protected(self, scope: ScopeModel) -> bool:
         inside = self._inside(scope)
@@ -329,6 +337,7 @@ class Machine(RuleBasedStateMachine):
         self._model = Model(is_compiled=not core.__name__.endswith("_py"))
         self._levels = self._model.levels
         self._target = Target()
+        self._shields: list[tuple[ScopeModel, Any]] = []
 
     def _is_in_c(self) -> bool:
         return bool(self._levels) and self._levels[-1].is_in_c
@@ -361,22 +370,16 @@ class Machine(RuleBasedStateMachine):
         self._tell(command, expect)
 
     @precondition(_may_enter)
-    @rule(is_protected=st.booleans())
-    def open(self, is_protected: bool) -> None:
-        """Call a function that executes commands, in a scope."""
+    @rule(is_protected=st.booleans(), ending=st.sampled_from([None, COMPLETED, ValueError]))
+    def open(self, is_protected: bool, ending: type[BaseException | list[object]] | None) -> None:
+        """Call a function in a scope that executes commands, or one in C that does so and then waits for one more."""
         depth = len(self._levels) + 1
         function = Protected(self._target, depth).__enter__ if is_protected else partial(self._target.obey, depth)
+        if ending is not None:
+            fail = [partial(int, "x")] if ending is ValueError else []
+            function = in_c(function, *self._target.stand_still, *fail)
         scope = self._core.Scope()
-        self._enter(partial(scope.run, function), Level(ScopeModel(scope), is_protected=is_protected))
-
-    @precondition(_may_enter)
-    @rule(error=st.sampled_from([None, ValueError]))
-    def open_in_c(self, error: type[BaseException] | None) -> None:
-        """Call a C function that waits for a command, and then returns or raises something."""
-        then = [] if error is None else [partial(int, "x")]
-        scope = self._core.Scope()
-        function = partial(list, self._target.stand_still(*then))
-        self._enter(partial(scope.run, function), Level(ScopeModel(scope), is_in_c=True, error=error))
+        self._enter(partial(scope.run, function), Level(ScopeModel(scope), None, is_protected, ending))
 
     @precondition(_may_enter)
     @rule(exception=exceptions)
@@ -400,6 +403,26 @@ class Machine(RuleBasedStateMachine):
                 return self._target.obey(depth)
 
         self._enter(shielded, Level(shields=scope))
+        scope.shields += 1
+
+    @precondition(_obeys)
+    @precondition(_scopes)
+    @rule(which=indices)
+    def enter_shield(self, which: int) -> None:
+        """Enter a shield that ends at any time, be it after its scope."""
+        scope = self._scope(which)
+        shield = scope.real.shield()
+        self._tell(shield.__enter__, list)
+        scope.shields += 1
+        self._shields.append((scope, shield))
+
+    @precondition(_obeys)
+    @precondition(lambda self: self._shields)
+    @rule(which=indices)
+    def leave_shield(self, which: int) -> None:
+        """Leave any of these."""
+        scope, shield = self._shields.pop(which % len(self._shields))
+        self._tell(partial(shield.__exit__, None, None, None), partial(self._model.unshield, scope))
 
     @precondition(_may_enter)
     @rule()
@@ -413,9 +436,9 @@ class Machine(RuleBasedStateMachine):
         """Leave what has been entered last, with an exception or without."""
         level = self._levels[-1]
         if level.is_in_c:
-            error = level.error
+            error = None if level.ending is COMPLETED else level.ending
         self._tell(None, partial(self._model.leave, error), error=error)
-        if level.scope is not None:
+        if level.scope is not None and level not in self._levels:
             assert ask(level.scope.real, Stop) is Answer.CLOSED
 
     @precondition(_scopes)
