@@ -12,6 +12,8 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +117,19 @@ def set_async_exception(thread: threading.Thread, exception: type[BaseException]
     assert thread.ident is not None
     count = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(exception))
     assert count == 1
+
+
+def ask_twice(scope: Any, exception: type[BaseException]) -> Any:
+    """Interrupt a scope, and ask again: from 3.13 on the compiled core looks twice at a thread that stands still."""
+    answer = None
+    for _ in range(2):
+        answer = scope.interrupt(exception)
+    return answer
+
+
+def in_c(*functions: Callable[[], object]) -> Callable[[], list[object]]:
+    """Make a C function of others: nothing comes up between their calls, nor behind the last."""
+    return partial(list, map(methodcaller("__call__"), functions))
 
 
 def wait_until_it_waits(thread: threading.Thread) -> None:

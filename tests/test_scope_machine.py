@@ -14,14 +14,13 @@ import sys
 import threading
 from dataclasses import dataclass
 from functools import partial
-from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
-from support import PATIENCE, set_async_exception
+from support import PATIENCE, ask_twice, in_c, set_async_exception
 
 from dramatiq_abort.interrupt import SUPPORTED, Answer
 
@@ -50,19 +49,6 @@ COMPLETED = list
 
 def nothing() -> None:
     """Do nothing: a place where an exception that is on its way comes up."""
-
-
-def ask(scope: Any, exception: type[BaseException]) -> Answer:
-    """Interrupt a scope, and ask again: on 3.13 and later the compiled core looks twice at a thread that waits."""
-    answer = None
-    for _ in range(2):
-        answer = scope.interrupt(exception)
-    return answer
-
-
-def in_c(*functions: Callable[[], object]) -> Callable[[], list[object]]:
-    """Make a C function of others: nothing comes up between their calls, nor behind the last."""
-    return partial(list, map(methodcaller("__call__"), functions))
 
 
 class Target:
@@ -386,9 +372,9 @@ class Machine(RuleBasedStateMachine):
     def open_late(self, exception: type[BaseException]) -> None:
         """Call a function in a scope that has been interrupted before."""
         scope = self._core.Scope()
-        assert ask(scope, exception) is Answer.WAITING
+        assert ask_twice(scope, exception) is Answer.WAITING
         self._tell(partial(scope.run, nothing), lambda: [exception])
-        assert ask(scope, exception) is Answer.CLOSED
+        assert ask_twice(scope, exception) is Answer.CLOSED
 
     @precondition(_may_enter)
     @precondition(_scopes)
@@ -439,14 +425,14 @@ class Machine(RuleBasedStateMachine):
             error = None if level.ending is COMPLETED else level.ending
         self._tell(None, partial(self._model.leave, error), error=error)
         if level.scope is not None and level not in self._levels:
-            assert ask(level.scope.real, Stop) is Answer.CLOSED
+            assert ask_twice(level.scope.real, Stop) is Answer.CLOSED
 
     @precondition(_scopes)
     @rule(which=indices, exception=exceptions)
     def interrupt(self, which: int, exception: type[BaseException]) -> None:
         """Interrupt a scope from another thread."""
         scope = self._scope(which)
-        assert ask(scope.real, exception) is self._model.interrupt(scope, exception)
+        assert ask_twice(scope.real, exception) is self._model.interrupt(scope, exception)
 
     @precondition(_obeys)
     @precondition(_scopes)
@@ -459,7 +445,7 @@ class Machine(RuleBasedStateMachine):
             answer = self._model.interrupt(scope, exception)
             return self._model.land() or [answer]
 
-        self._tell(partial(ask, scope.real, exception), expect)
+        self._tell(partial(ask_twice, scope.real, exception), expect)
 
     @precondition(_obeys)
     @precondition(_scopes)
