@@ -134,7 +134,7 @@ class Abortable(Middleware):
             self._watcher = None
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        if not self._is_abortable(broker, message):
+        if not self._is_abortable(broker, message) or not _has_key(message):
             return
         if throws := message.options.get("throws"):  # goes before the actor's
             message.options["throws"] = with_abort(throws)
@@ -329,6 +329,15 @@ def _backend_of(broker: Broker) -> EventBackend:
         f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
         "Abortable(backend=RedisBackend.from_url('redis://...'))"
     )
+
+
+def _has_key(message: MessageProxy) -> bool:
+    """Whether ``abort()`` would take the message's id: what somebody else has enqueued may have any."""
+    try:
+        key_of(message.message_id)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _milliseconds(name: str, time: int, *, at_least: int) -> int:

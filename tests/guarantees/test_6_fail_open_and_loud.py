@@ -111,3 +111,20 @@ def test_what_a_backend_says_is_not_trusted(
 
     assert result_of(again) == "ran"
     assert result_of(waiting) == "ran"
+
+
+@pytest.mark.parametrize("message_id", ["x" * 1_000, ""])
+def test_a_message_that_nobody_can_name_runs(
+    worker: dramatiq.Worker, message_id: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(6) Somebody else has enqueued it, with an id that ``abort()`` does not take."""
+
+    @dramatiq.actor
+    def task() -> str:
+        return "ran"
+
+    message = task.message().copy(message_id=message_id)
+    worker.broker.enqueue(message)
+
+    assert result_of(message) == "ran"
+    assert [record for record in caplog.records if record.name.startswith("dramatiq")] == []
