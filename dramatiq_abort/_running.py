@@ -36,6 +36,7 @@ class Running:
         "repeat",
         "request",
         "scope",
+        "started",
     )
 
     def __init__(self, message_id: str, actor_name: str, scope: Scope, repeat: int | None = None) -> None:
@@ -43,6 +44,8 @@ class Running:
         self.actor_name = actor_name
         self.key = key_of(message_id)
         self.scope = scope
+        #: When its worker thread took it, in seconds on the monotonic clock.
+        self.started = time.monotonic()
         #: The request to abort it, from the moment when this process hears of it.
         self.request: AbortRequest | None = None
         #: When the grace period of that request ends, in seconds on the monotonic clock.
@@ -68,16 +71,18 @@ class Running:
         self._begun = True
         return True
 
-    def accept(self, request: AbortRequest) -> bool:
+    def accept(self, request: AbortRequest, age: float | None) -> bool:
         """Take a request for this message, and say whether it changes anything.
 
         The grace period begins now, however long the request was on its way: that much time is the task's. A second
-        request can only end it sooner, or say how often to interrupt.
+        request can only end it sooner, or say how often to interrupt. One to cancel the message counts if it was made
+        before the start, ``age`` ms ago at the least, and came late.
         """
-        if request.mode is not AbortMode.ABORT:
+        now = time.monotonic()
+        if request.mode is AbortMode.CANCEL and (age is None or now - age / 1000 >= self.started):
             return False
         self.repeat = request.repeat or self.repeat
-        deadline = time.monotonic() + request.grace / 1000
+        deadline = now + request.grace / 1000
         if self.request is not None and deadline >= self.deadline:
             return False
         self.request, self.deadline = request, deadline

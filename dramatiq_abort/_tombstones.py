@@ -25,11 +25,13 @@ class Tombstone(NamedTuple):
       value: The event's value.
       expiry: When it ends, on the clock of ``now``.
       stamp: Two of the same key and value are the same if this is the same, wherever they were heard of.
+      made: When it was signaled, on the clock of ``stamp``; None where that is not known.
     """
 
     value: bytes
     expiry: float
     stamp: float
+    made: float | None = None
 
     def is_same(self, other: Tombstone | None) -> bool:
         """Say whether it is not worth telling anybody of this one who knows the other."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from ._deadlines import Deadlines
 from ._unraisable import UnraisableAborts
 from .errors import InvalidRequest
-from .request import AbortRequest
+from .request import AbortMode, AbortRequest
 
 if TYPE_CHECKING:
     import logging
@@ -30,7 +30,7 @@ _LONGEST_BOOT: Final = 5.0
 
 #: How long to wait before a backend that failed is tried again, in seconds, at first and at the most.
 _BACKOFF: Final = 0.05
-_LONGEST_BACKOFF: Final = 1.0
+_LONGEST_BACKOFF: Final = 0.5
 
 
 class Watcher:
@@ -111,8 +111,9 @@ class Watcher:
         request = None if event is None else self._decode(key, event.value)
         if request is None:
             return
+        age = self._backend.age(key) if request.mode is AbortMode.CANCEL else None
         for running in self._running.with_key(key):
-            if running.accept(request):
+            if running.accept(request, age):
                 self._deadlines.interrupt(running)
 
     def _decode(self, key: bytes, value: bytes) -> AbortRequest | None:

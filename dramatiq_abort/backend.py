@@ -99,6 +99,13 @@ class EventBackend(abc.ABC):
         """Return the signaled event of ``key`` with the time it has left, or None if there is none."""
         return Event(key) if self.poll(key) else None
 
+    def age(self, key: bytes) -> float | None:
+        """Return for how many milliseconds, at the least, ``key`` has been signaled; None where that is not known.
+
+        Without this, an ``AbortMode.CANCEL`` that a worker hears of only after the message's start is ignored.
+        """
+        return None
+
     def revoke(self, key: bytes) -> bool:
         """Take the signal of ``key`` back, and say whether there was one.
 

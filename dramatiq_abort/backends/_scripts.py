@@ -3,11 +3,14 @@
 Three keys, in one slot of a cluster. All times are the server's, in milliseconds since 1970.
 
 =========  ==========  ============================================================================
-index      sorted set  the keys of the live tombstones, by the time at which they end
+index      sorted set  the keys of the live tombstones, by the time at which they end; and half a millisecond
+                       more for those that say something: without their value they are nothing
 values     hash        what those tombstones say that say something
 log        stream      every change, as it was made: ``k`` the key, ``v`` the value, ``e`` the end of it
                        (0: taken back), ``n`` the time; kept for as long as a reader may be away
 =========  ==========  ============================================================================
+
+A server that runs out of memory may evict any of the three by itself.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ class Script:
 
 
 #: retention, then key, value, time to live and priority of each event: ``Event`` has the rules for those whose key has
-#: one. What is over is removed on the way, a bounded number at a time. Returns the time, then the value and the end of
-#: each, as they are now.
+#: one. What is over is removed on the way, a bounded number at a time. Returns the time, then of each the value and the
+#: end, as they are now, and the entry's id.
 SIGNAL: Final = Script("""
 local retention = tonumber(ARGV[1])
 local over = redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 1000)
@@ -49,21 +52,25 @@ for i = 2, #ARGV, 4 do
     local key, value, ttl = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
     local before = redis.call('ZSCORE', index, key)
     if before then
-        ttl = math.max(ttl, before - now)
-        local said, priority = redis.call('HGET', values, key) or '', tonumber(ARGV[i + 3])
-        if priority < 0 or (priority == 0 and value ~= '' and said == '') then
+        ttl = math.max(ttl, math.floor(before) - now)
+        local said, priority = redis.call('HGET', values, key), tonumber(ARGV[i + 3])
+        local is_whole = said or before % 1 == 0
+        said = said or ''
+        if is_whole and (priority < 0 or (priority == 0 and value ~= '' and said == '')) then
             value = said
         end
     end
     longest = math.max(longest, ttl)
-    tombstones[#tombstones + 1] = {value, now + ttl}
-    redis.call('ZADD', index, now + ttl, key)
     if value ~= '' then
+        redis.call('ZADD', index, now + ttl + 0.5, key)
         redis.call('HSET', values, key, value)
-    elseif before then
+    else
+        redis.call('ZADD', index, now + ttl, key)
         redis.call('HDEL', values, key)
     end
-    redis.call('XADD', log, 'MINID', '~', now - retention, '*', 'k', key, 'v', value, 'e', now + ttl, 'n', now)
+    local id = redis.call('XADD', log, 'MINID', '~', now - retention, '*',
+        'k', key, 'v', value, 'e', now + ttl, 'n', now)
+    tombstones[#tombstones + 1] = {value, now + ttl, id}
 end
 redis.call('PEXPIRE', index, longest)
 redis.call('PEXPIRE', values, longest)
@@ -77,7 +84,11 @@ local expiry = redis.call('ZSCORE', index, ARGV[1])
 if not expiry or tonumber(expiry) <= now then
     return nil
 end
-return {expiry - now, redis.call('HGET', values, ARGV[1]) or ''}
+local value = redis.call('HGET', values, ARGV[1])
+if not value and expiry % 1 ~= 0 then
+    return nil
+end
+return {math.floor(expiry) - now, value or ''}
 """)
 
 #: retention, key. Returns whether there was one.

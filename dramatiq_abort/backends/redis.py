@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import partial
 from inspect import iscoroutinefunction
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import redis
 from dramatiq.logging import get_logger
 from redis.client import NEVER_DECODE
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 from .._tombstones import Tombstone, Tombstones, now
 from ..backend import Event, EventBackend
-from ._connection import OwnConnection
+from ._connection import Connections, OwnConnection, is_cluster
 from ._scripts import LOOK_UP, PAGE, REVOKE, SIGNAL, Script
 
 if TYPE_CHECKING:
@@ -24,21 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisBackend"]
 
-#: For how long the log is kept, in ms. A reader that was away for longer takes the whole index again, as does each
-#: that comes back from a lost connection.
+#: For how long the log is kept, in ms. A reader that was away for longer than half of it goes by the index alone.
 _RETENTION: Final = 60_000
 
 #: The longest wait for one answer, in ms: an idle worker sends two commands a second.
 _LONGEST_WAIT: Final = 500
 
 #: How much longer than the server waits for an entry, in ms, before it counts as dead.
-_PATIENCE: Final = 1000
+_PATIENCE: Final = 750
 
 #: How long a message may be held up by the question whether it is to start, in ms, when the mirror is not fresh.
 _PATIENCE_OF_MESSAGES: Final = 100
 
-#: For how long after an answer the mirror is trusted, in ms: what was signaled later than that is not in it.
-_FRESH: Final = _LONGEST_WAIT + 500
+#: How old the mirror may be, in ms, to be trusted: what was signaled longer ago than that is in it.
+_FRESH: Final = 1000
 
 #: How many tombstones one step in Redis reads, and how many events one writes: a few ms of the server's time.
 _STEP: Final = 1000
@@ -76,13 +76,18 @@ class RedisBackend(EventBackend):
         self._mirror: Final = Tombstones()
         self._reading: Final = Lock()
         self._reader: OwnConnection | None = None
+        # Up to where the log is in the mirror, and who changes either of them.
         self._last_id = b"0-0"
-        self._fresh_until = 0.0
-        # Whether somebody calls wait_many, and whether the server is known not to answer.
+        self._mirroring: Final = Lock()
+        # When the mirror stops being fresh, and when it was last heard that anything has changed, in seconds.
+        self._fresh_until = -math.inf
+        self._heard_at = -math.inf
+        # Whether somebody calls wait_many, and whether the server is known to answer.
         self._is_followed = False
-        self._is_lost = False
+        self._answers = False
         self._asking: Final = Lock()
         self._asker: OwnConnection | None = None
+        self._connections: Final = None if is_cluster(client) else Connections(client, self._keys[0])
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = "dramatiq-abort", **parameters: Any) -> RedisBackend:
@@ -106,44 +111,56 @@ class RedisBackend(EventBackend):
         remaining = iter(events)
         while step := list(islice(remaining, _STEP)):
             words = [word for event in step for word in (event.key, event.value, event.ttl, event.priority)]
-            server_now, *tombstones = self._run(SIGNAL, _RETENTION, *words)
+            server_now, *tombstones = self._ask(SIGNAL, _RETENTION, *words)
             # What this process asks for itself, its mirror knows before its own connection brings it back.
-            if self._is_followed:
-                for event, (value, end) in zip(step, tombstones, strict=True):
-                    self._mirror.add(event.key, _tombstone(value, end, server_now))
+            with self._mirroring:
+                for event, (value, end, entry_id) in zip(step, tombstones, strict=True):
+                    # But if it did already, it may also have brought what happened since.
+                    if self._is_followed and _position(entry_id) > _position(self._last_id):
+                        self._mirror.add(event.key, _tombstone(value, end, server_now, server_now))
 
     def poll(self, key: bytes) -> bool:
         if not self._is_followed:
-            return self._run(LOOK_UP, key) is not None
+            return self._ask(LOOK_UP, key) is not None
         # While the server does not answer, asking it would only make the message wait: what the mirror does not know is
         # handed out when the server is back. One thread that asks is enough to find that out.
-        if self._is_lost or time.monotonic() < self._fresh_until or not self._asking.acquire(blocking=False):
-            return self._mirror.get(key) is not None
-        try:
-            if self._asker is None or not self._asker.is_ours:
-                self._asker = OwnConnection(self.client, self._keys[0], _PATIENCE_OF_MESSAGES)
-            return self._run(LOOK_UP, key, on=self._asker.run) is not None
-        except Exception:
-            self._is_lost = True
-            raise
-        finally:
-            self._asking.release()
+        if self._must_ask and self._asking.acquire(timeout=_PATIENCE_OF_MESSAGES / 1000):
+            try:
+                if self._must_ask:  # still, now that it is this thread's turn
+                    if self._asker is None or not self._asker.is_ours:
+                        self._asker = OwnConnection(self.client, self._keys[0], _PATIENCE_OF_MESSAGES / 1000)
+                    return self._run(self._asker.run, LOOK_UP, key) is not None
+            except RedisError:
+                self._asker = None
+                self._answers = False
+            finally:
+                self._asking.release()
+        return self._mirror.get(key) is not None
 
     def read(self, key: bytes) -> Event | None:
         tombstone = self._mirror.get(key) if self._is_followed else None
         if tombstone is not None:
             return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
-        found = self._run(LOOK_UP, key)
+        found = self._ask(LOOK_UP, key)
         return None if found is None else Event(key, found[1], int(found[0]))
 
     def revoke(self, key: bytes) -> bool:
-        return bool(self._run(REVOKE, _RETENTION, key))
+        return bool(self._ask(REVOKE, _RETENTION, key))
+
+    def age(self, key: bytes) -> float | None:
+        tombstone = self._mirror.get(key)
+        if tombstone is None or tombstone.made is None:
+            return None
+        found = self._ask(LOOK_UP, key)
+        # From the making to now, on the server's clock, which is read in whole milliseconds. If the end has been moved
+        # since, this is too little.
+        return None if found is None else tombstone.stamp - found[0] - tombstone.made - 1
 
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
         deadline = time.monotonic() + timeout / 1000
         with self._reading:
             if not self._is_followed:
-                self._is_lost = True  # until it is known to answer
+                self._reader = None
                 self._is_followed = True
             while True:
                 key = self._mirror.hand_out(keys)
@@ -160,60 +177,103 @@ class RedisBackend(EventBackend):
         if reader is not None:
             reader.cut()
 
+    @property
+    def _must_ask(self) -> bool:
+        """Whether the mirror is too old to be trusted, and the server is not known to be silent."""
+        return self._answers and time.monotonic() >= self._fresh_until
+
     def _follow(self, wait: int) -> None:
         """Bring the mirror up to date, and if it is, wait for the next change."""
         try:
             if self._reader is None or not self._reader.is_ours:
-                self._reader = OwnConnection(self.client, self._keys[2], _LONGEST_WAIT + _PATIENCE)
-                self._is_lost = True
-            if self._is_lost or time.monotonic() > self._fresh_until + _RETENTION / 2000:
-                self._take_index(self._reader)
+                self._answers = False  # until it does
+                self._reader = OwnConnection(self.client, self._keys[2], (_LONGEST_WAIT + _PATIENCE) / 1000)
+                self._heard_at = -math.inf
+            if time.monotonic() >= self._heard_at + _RETENTION / 1000:
+                # Or nothing has been heard for as long as the log is kept, and the next log may begin anywhere.
+                self._catch_up(self._reader)
                 wait = 0  # what was signaled meanwhile is in the log
-            self._read_log(self._reader, wait)
+            wait = max(1, wait)  # 0 would be for ever
+            asked_at = time.monotonic()
+            heard = self._read_log(self._reader, wait)
+            if heard < _STEP:  # else there may be more
+                # However long the answer was on its way: when the server gave it, there was nothing else.
+                self._fresh_until = asked_at + (_FRESH if heard else _FRESH + wait) / 1000
+            self._answers = True
         except Exception:
             if self._is_followed:
-                self._is_lost = True
+                self._answers = False
                 self._reader = None  # of a cluster, another node may have the log by now
                 raise
-        else:
-            self._is_lost = False
-            self._fresh_until = time.monotonic() + _FRESH / 1000
 
-    def _take_index(self, reader: OwnConnection) -> None:
-        """Take the whole index into the mirror, and go on in the log from where it stood before that."""
+    def _catch_up(self, reader: OwnConnection) -> None:
+        """Take the index into the mirror, and before that what the log has and the index has not.
+
+        That is what was taken back, and when each was signaled. So if this process was not away for long, the log is
+        read from where it was left; and the mirror forgets nothing else then: a server that has lost its data does not
+        take back what this process has heard of.
+        """
+        resumes = time.monotonic() < self._fresh_until + _RETENTION / 2000
+        if resumes:
+            seconds, microseconds = reader.run("TIME")
+            server_now = int(seconds) * 1000 + int(microseconds) // 1000
+            while self._read_log(reader, 1, server_now) == _STEP:
+                pass
         tombstones: dict[bytes, Tombstone] = {}
         last_id: bytes | None = None
         cursor = b"0"
         while last_id is None or cursor != b"0":
-            server_now, newest, cursor, found, values = self._run(PAGE, cursor, _STEP, on=reader.run)
+            server_now, newest, cursor, found, values = self._run(reader.run, PAGE, cursor, _STEP)
             last_id = last_id or newest
             for key, end, value in zip(found[::2], found[1::2], values, strict=True):
-                tombstones[key] = _tombstone(value or b"", int(end), server_now)
-        self._last_id = last_id
-        self._mirror.replace(tombstones)
+                if value is not None or b"." not in end:  # else its value has been evicted
+                    tombstones[key] = _tombstone(value or b"", int(float(end)), server_now)
+        with self._mirroring:
+            if resumes:
+                self._last_id = min(self._last_id, last_id, key=_position)  # another log may have begun meanwhile
+                for key, tombstone in tombstones.items():
+                    self._mirror.add(key, tombstone)
+            else:
+                self._last_id = last_id
+                self._mirror.replace(tombstones)
+        self._heard_at = time.monotonic()
 
-    def _read_log(self, reader: OwnConnection, wait: int) -> None:
-        """Take what has been added to the log into the mirror; if that is nothing, wait for it."""
-        # A wait of 0 would be for ever.
-        reply = reader.run("XREAD", "COUNT", _STEP, "BLOCK", max(1, wait), "STREAMS", self._keys[2], self._last_id)
+    def _read_log(self, reader: OwnConnection, wait: int, server_now: int = 0) -> int:
+        """Take what has been added to the log into the mirror, and return how much that was.
+
+        Parameters:
+          reader: A connection.
+          wait: For how many ms to wait if there is nothing.
+          server_now: The time that it is at least, for what was added long ago.
+        """
+        reply = reader.run("XREAD", "COUNT", _STEP, "BLOCK", wait, "STREAMS", self._keys[2], self._last_id)
         streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or ()]  # RESP 3 and 2
-        for entry_id, fields in chain.from_iterable(streams):
-            self._last_id = entry_id
-            self._apply(dict(zip(fields[::2], fields[1::2], strict=True)))
+        entries = list(chain.from_iterable(streams))
+        for entry_id, fields in entries:
+            with self._mirroring:
+                self._last_id = entry_id
+                self._apply(dict(zip(fields[::2], fields[1::2], strict=True)), server_now)
+        if entries:
+            self._heard_at = time.monotonic()
+        return len(entries)
 
-    def _apply(self, fields: dict[bytes, bytes]) -> None:
+    def _apply(self, fields: dict[bytes, bytes], server_now: int) -> None:
         try:
-            key, value, end, server_now = fields[b"k"], fields[b"v"], int(fields[b"e"]), int(fields[b"n"])
+            key, value, end, made = fields[b"k"], fields[b"v"], int(fields[b"e"]), int(fields[b"n"])
         except (KeyError, ValueError):
             self._logger.warning("An entry in %r is none of ours and is ignored: %.200r.", self._keys[2], fields)
             return
         if end:
-            self._mirror.add(key, _tombstone(value, end, server_now))
+            self._mirror.add(key, _tombstone(value, end, max(made, server_now), made))
         else:
             self._mirror.discard(key)
 
-    def _run(self, script: Script, *words: Any, on: Callable[..., Any] | None = None) -> Any:
-        run = on or partial(self.client.execute_command, **{NEVER_DECODE: True})
+    def _ask(self, script: Script, *words: Any) -> Any:
+        if self._connections is None:  # a cluster's client knows best which node to ask, and when to ask another one
+            return self._run(partial(self.client.execute_command, **{NEVER_DECODE: True}), script, *words)
+        return self._connections.use(lambda connection: self._run(connection.run, script, *words))
+
+    def _run(self, run: Callable[..., Any], script: Script, *words: Any) -> Any:
         words = (len(self._keys), *self._keys, *words)
         try:
             return run("EVALSHA", script.sha, *words)
@@ -221,6 +281,11 @@ class RedisBackend(EventBackend):
             return run("EVAL", script.lua, *words)
 
 
-def _tombstone(value: bytes, end: int, server_now: int) -> Tombstone:
+def _tombstone(value: bytes, end: int, server_now: int, made: int | None = None) -> Tombstone:
     """Make one of what the server says. What is left of its time is counted from now, so the two clocks never meet."""
-    return Tombstone(value, now() + (end - server_now), stamp=end)
+    return Tombstone(value, now() + (end - server_now), stamp=end, made=made)
+
+
+def _position(entry_id: bytes) -> tuple[int, ...]:
+    """Make a log entry's id comparable."""
+    return tuple(map(int, entry_id.split(b"-")))
