@@ -166,18 +166,25 @@ def server_binary() -> str | None:
 
 
 class Server:
-    """A real server that keeps its data over a restart."""
+    """A real server that keeps its data over a restart.
 
-    def __init__(self, binary: str, directory: Path) -> None:
+    Parameters:
+      binary: The program.
+      directory: Where it keeps its data and its log.
+      *options: For the program, as in ``--maxmemory 10mb``.
+    """
+
+    def __init__(self, binary: str, directory: Path, *options: str) -> None:
         self._binary = binary
         self._directory = directory
+        self._options = options
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         words = [self._binary, "--port", str(self.port), "--dir", str(self._directory), "--save", ""]
-        words += ["--appendonly", "yes", "--appendfsync", "always", "--bind", "127.0.0.1"]
+        words += ["--appendonly", "yes", "--appendfsync", "always", "--bind", "127.0.0.1", *self._options]
         log = self._directory / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(words, stdout=output, stderr=output)
@@ -188,6 +195,10 @@ class Server:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def lose_data(self) -> None:
+        """Forget everything that the server has kept, while it is not running."""
+        shutil.rmtree(self._directory / "appendonlydir")
 
     @contextmanager
     def stopped(self) -> Iterator[None]:

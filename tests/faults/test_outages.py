@@ -1,0 +1,118 @@
+"""The server goes, or the network does: messages run on, ``abort()`` says so, and then it is as before."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+from fault_support import NOISE
+from support import result_of, wait_until
+
+from dramatiq_abort import Abortable, AbortMode
+from dramatiq_abort.backends import RedisBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fault_support import Bench, Proxy
+    from support import Server
+
+
+@contextmanager
+def dead(server: Server, *, keeps_data: bool) -> Iterator[None]:
+    server.kill()
+    yield
+    if not keeps_data:
+        server.lose_data()
+    server.start()
+
+
+@pytest.mark.parametrize("keeps_data", [True, False], ids=["with its data", "without its data"])
+def test_the_server_is_killed_and_restarted(bench: Bench, own_server: Server, keeps_data: bool) -> None:
+    """(5, 6) What this worker has heard of, it remembers, even if the server does not."""
+    bench.survives(dead(own_server, keeps_data=keeps_data), keeps_data=keeps_data)
+
+
+def test_the_server_stands_still(bench: Bench, own_server: Server) -> None:
+    """(5, 6) It accepts connections, and says nothing."""
+    bench.survives(own_server.stopped())
+
+
+@pytest.mark.parametrize("how", ["refuse", "drop", "cut", "swallow"])
+def test_the_network_fails(bench: Bench, proxy: Proxy, how: str) -> None:
+    """(5, 6) In each of the ways in which it can."""
+    bench.survives(proxy.failing(how))
+
+
+def test_the_network_is_too_slow(bench: Bench, proxy: Proxy) -> None:
+    """(5, 6) An answer that comes too late is none."""
+    bench.survives(proxy.slow(3.0))
+
+
+def test_a_slow_network_is_no_outage(bench: Bench, proxy: Proxy) -> None:
+    """(6) Messages start at once, and aborts take as long as the answers do."""
+    with proxy.slow(0.3), bench.traffic():
+        running = bench.start_endless()
+        bench.abort(running)
+        assert result_of(running)[0] == "Abort"
+        waiting = bench.quick.message()
+        bench.abort(waiting)
+        assert bench.runs_now(waiting) is None
+
+    assert bench.log() == []
+
+
+def test_the_data_are_flushed(bench: Bench, own_server: Server) -> None:
+    """(5) What the worker has heard of still counts, and so does what comes after."""
+    known, new, running = bench.quick.message(), bench.quick.message(), bench.start_endless()
+    bench.abort(known)
+    with own_server.client() as client, bench.traffic():
+        client.flushall()
+        bench.abort(new)
+        bench.abort(running)
+        assert result_of(running)[0] == "Abort"
+        assert bench.runs_now(known) is None
+        assert bench.runs_now(new) is None
+
+    assert bench.log() == []
+
+
+def test_a_worker_does_not_besiege_a_server(bench: Bench, proxy: Proxy) -> None:
+    """(6) It tries again after a while that grows, is never the same, and never so long that it comes back late."""
+    with proxy.failing("drop"), bench.traffic():
+        wait_until(lambda: len(proxy.attempts) > 10, "the attempts")
+        gaps = [later - earlier for earlier, later in pairwise(proxy.attempts)]
+
+    assert min(gaps) > 0.02
+    assert all(0.2 < gap < 0.5 + NOISE for gap in gaps[4:])
+    assert statistics.stdev(gaps[4:]) > 0.01
+
+
+@pytest.mark.parametrize("is_cancelled_first", [True, False], ids=["before the start", "after the start"])
+def test_a_message_is_cancelled_in_an_outage(
+    bench: Bench, proxy: Proxy, own_server: Server, is_cancelled_first: bool
+) -> None:
+    """(5) It is not skipped, as the worker cannot know; it is stopped afterwards, unless it was running already."""
+    requester = Abortable(backend=RedisBackend.from_url(own_server.url))
+    message, canary = bench.endless.message("running"), bench.start_endless("canary")
+    with proxy.failing("drop"):
+        bench.wait_for("ERROR")
+        if is_cancelled_first:
+            bench.abort(message, AbortMode.CANCEL, requester)
+            time.sleep(0.1)  # what is made within a round trip of the start may count as made after it
+        bench.broker.enqueue(message)
+        wait_until(lambda: "running" in bench.started)
+        if not is_cancelled_first:
+            bench.abort(message, AbortMode.CANCEL, requester)
+        bench.abort(canary, AbortMode.ABORT, requester)
+    if not is_cancelled_first:
+        assert result_of(canary)[0] == "Abort"
+        time.sleep(0.1)  # it was heard of together with the other one
+        assert not bench.is_done(message)
+        bench.abort(message)
+
+    assert result_of(message)[0] == "Abort"
