@@ -11,7 +11,7 @@ from .errors import (
     InvalidRequest,
     UnsupportedByBackend,
 )
-from .middleware import Abortable, abort, abort_requested, shield
+from .middleware import Abortable, abort, abort_requested, restore, shield
 from .request import AbortMode, AbortRequest
 
 __all__ = [
@@ -30,5 +30,6 @@ __all__ = [
     "__version__",
     "abort",
     "abort_requested",
+    "restore",
     "shield",
 ]

@@ -69,7 +69,7 @@ class Deadlines:
         if running.deadline > time.monotonic():
             self._at(running.deadline, partial(self.interrupt, running))
             return
-        if running.is_pursued:
+        if running.is_pursued or running.request is None:  # or it has been taken back
             return
         running.is_pursued = True
         if self._pursue(running) not in {Answer.CLOSED, Answer.UNSUPPORTED}:
@@ -90,7 +90,8 @@ class Deadlines:
             thread.join()
 
     def _pursue(self, running: Running) -> Answer:
-        if running.is_over:
+        if running.is_over or running.request is None:
+            running.is_pursued = False
             return Answer.CLOSED
         answer = running.interrupt()
         if answer is not Answer.CLOSED:

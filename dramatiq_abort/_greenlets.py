@@ -80,13 +80,20 @@ class Scope:
         self._raised = False
         return True
 
+    def withdraw(self) -> bool:
+        """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
+        if self._raised or self._closed:
+            return False
+        self._exception = None
+        return True
+
     def frame(self) -> FrameType | None:
         """Return the innermost frame of the scope's greenlet, or None when it is not open or the caller is in it."""
         return getattr(self._greenlet, "gr_frame", None)
 
     def _throw(self) -> None:
         # In the hub, so that the scope's greenlet is waiting for something.
-        if not (self._closed or self._raised or self._shields):
+        if self._exception is not None and not (self._closed or self._raised or self._shields):
             self._raised = True
             self._greenlet.throw(self._exception)
 

@@ -453,6 +453,18 @@ cdef class Scope:
         self._raised = self._owns_slot = False
         return True
 
+    def withdraw(self):
+        """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
+        cdef PyThreadState *thread
+        if self._raised or self._state == DONE:
+            return False
+        self._exception = None
+        if self._state == OPEN:
+            thread = living(self._thread, self._thread_id)
+            if thread != NULL:
+                self._disarm(thread)
+        return True
+
     def frame(self):
         """Return the innermost frame of the scope's thread, or None when the scope is not open."""
         cdef PyThreadState *thread = living(self._thread, self._thread_id) if self._state == OPEN else NULL

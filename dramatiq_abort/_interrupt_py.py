@@ -209,6 +209,11 @@ class Scope:
             return False
         return gate.becomes(_Gate(is_shut=gate.is_shut))
 
+    def withdraw(self) -> bool:
+        """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
+        self._exception = None if self._gate.last().answer() in {None, Answer.WAITING} else self._exception
+        return self._exception is None
+
     def frame(self) -> FrameType | None:
         """Return the innermost frame of the scope's thread, or None when the scope is not open."""
         if not self._opened or self._gate.last().is_closed:
@@ -240,10 +245,11 @@ class Scope:
     def _open_gate(self) -> None:
         """Let interrupts in, and raise the one that has been waiting."""
         gate = self._set_gate()
-        if self._exception is None or gate.is_spent:
+        exception = self._exception
+        if exception is None or gate.is_spent:
             return
         if gate.becomes(_Gate(is_spent=True)):
-            raise self._exception
+            raise exception
         self._landed()
 
     def _set_gate(self, *, is_shut: bool = False, is_closed: bool = False) -> _Gate:

@@ -88,6 +88,13 @@ class Running:
         self.request, self.deadline = request, deadline
         return True
 
+    def retract(self) -> bool:
+        """Forget the request, if nothing has been raised yet, and say whether there was one."""
+        if self.request is None or not self.scope.withdraw():
+            return False
+        self.request = None
+        return True
+
     def grace_left(self) -> float | None:
         """How many milliseconds the message may go on after a request to abort it; None without one."""
         return None if self.request is None else max(0.0, (self.deadline - time.monotonic()) * 1000)

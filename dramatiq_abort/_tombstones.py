@@ -60,11 +60,12 @@ class Tombstones:
                 heapq.heappush(self._by_expiry, (tombstone.expiry, key))
 
     def discard(self, key: bytes) -> bool:
-        """Remove the one with this key, and say whether it was still live."""
+        """Remove the one with this key, and say whether it was still live. If it was handed out, that is, too."""
         with self._changing:
             live = self.get(key) is not None
-            self._live.pop(key, None)
-            self._not_handed_out.discard(key)
+            if live:
+                del self._live[key]
+                self._not_handed_out ^= {key}
             return live
 
     def replace(self, tombstones: dict[bytes, Tombstone]) -> None:
@@ -83,12 +84,12 @@ class Tombstones:
         return None if tombstone is None or tombstone.expiry <= now() else tombstone
 
     def hand_out(self, keys: Collection[bytes]) -> bytes | None:
-        """Return one of ``keys`` that is known, live and has not been handed out; from now on it has."""
+        """Return one of ``keys`` that is live, or was removed, and has not been handed out so; from now on it has."""
         with self._changing:
             for key in keys if self._not_handed_out else ():
                 if key in self._not_handed_out:
                     self._not_handed_out.discard(key)
-                    if self.get(key) is not None:
+                    if key not in self._live or self.get(key) is not None:
                         return key
             return None
 
@@ -97,6 +98,6 @@ class Tombstones:
         while self._by_expiry and self._by_expiry[0][0] <= time_now:
             _, key = heapq.heappop(self._by_expiry)
             tombstone = self._live.get(key)
-            if tombstone is not None and tombstone.expiry <= time_now:  # and not added again with a later expiry
-                del self._live[key]
+            if tombstone is None or tombstone.expiry <= time_now:  # and not added again with a later expiry
+                self._live.pop(key, None)
                 self._not_handed_out.discard(key)

@@ -108,7 +108,12 @@ class Watcher:
 
     def _pass_on(self, key: bytes) -> None:
         event = self._backend.read(key)
-        request = None if event is None else self._decode(key, event.value)
+        if event is None:
+            for running in self._running.with_key(key):
+                if running.retract():
+                    self._logger.info("Message %s of actor %s goes on.", running.message_id, running.actor_name)
+            return
+        request = self._decode(key, event.value)
         if request is None:
             return
         age = self._backend.age(key) if request.mode is AbortMode.CANCEL else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from .errors import UnsupportedByBackend
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 __all__ = ["Event", "EventBackend"]
+
+#: How many events one step takes: a few milliseconds of a server's time.
+MOST_EVENTS: Final = 250
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class EventBackend(abc.ABC):
         """Wait for the next signaled key of ``keys``.
 
         Each signal is handed out once per backend object. One that was made before the call, and that still lives,
-        counts.
+        counts. When one that has been handed out is taken back, its key is handed out again; ``read`` then returns
+        None.
 
         Parameters:
           keys: Those that are waited for. May grow and shrink meanwhile.
@@ -79,7 +83,7 @@ class EventBackend(abc.ABC):
         """
 
     def signal(self, events: Iterable[Event]) -> None:
-        """Signal many events at once.
+        """Signal many events.
 
         Raises:
           UnsupportedByBackend: When an event has a value and this backend carries none; then none is signaled.

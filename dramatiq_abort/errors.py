@@ -75,7 +75,13 @@ class ConfigurationError(AbortError, MiddlewareError, RuntimeError):
 
 
 class BackendError(AbortError):
-    """The event backend could not be reached or did not answer; its own error is the cause."""
+    """The event backend could not be reached or did not answer; its own error is the cause.
+
+    Of what it was asked for last, it is not known whether it was done: the answer may have been lost.
+    """
+
+    #: How many messages of many have been aborted before that, in the order in which they were given.
+    made = 0
 
 
 class UnsupportedByBackend(AbortError, NotImplementedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from . import interrupt
 from ._actor import in_scope, with_abort
 from ._current import current
 from ._running import Running, RunningMessages
+from ._targets import targets_of
 from ._watcher import Watcher
-from .backend import Event, EventBackend
+from .backend import MOST_EVENTS, Event, EventBackend
 from .errors import Abort, AbortedBeforeStart, AbortError, BackendError, ConfigurationError
 from .request import MAX_TIME, AbortMode, AbortRequest, key_of
 
@@ -28,9 +30,10 @@ if TYPE_CHECKING:
     from dramatiq import Actor, Broker, Worker
     from dramatiq.broker import MessageProxy
 
+    from ._targets import Target, Targets
     from .interrupt import Scope
 
-__all__ = ["Abort", "AbortMode", "Abortable", "abort", "abort_requested", "shield"]
+__all__ = ["Abort", "AbortMode", "Abortable", "abort", "abort_requested", "restore", "shield"]
 
 
 class Abortable(Middleware):
@@ -193,7 +196,7 @@ class Abortable(Middleware):
 
 
 def abort(
-    message_id: str,
+    message_id: Targets,
     middleware: Abortable | None = None,
     abort_ttl: int | None = None,
     mode: AbortMode = AbortMode.ABORT,
@@ -201,16 +204,18 @@ def abort(
     *,
     repeat_every: int | None = None,
 ) -> None:
-    """Abort a message, on whichever worker it waits or runs.
+    """Abort a message, or many, on whichever worker they wait or run.
 
     When this returns, the request has been made, not yet carried out: a message that waits will be skipped, and one
     that runs has ``Abort`` raised in its actor's function. One that has finished is not touched.
 
     Parameters:
-      message_id: As in ``message.message_id``.
+      message_id: As in ``message.message_id``; or the message, a group, a pipeline, or an iterable of those. Many are
+        one round trip for some hundreds.
       middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
       abort_ttl: For how many milliseconds the request takes effect; without it, the middleware's. A message that is
-        delayed for longer, or waits for longer, runs.
+        delayed for longer, or waits for longer, runs. Where a message itself is given, or what has it in it, and it is
+        delayed, its delay comes on top, as this machine's clock has it.
       mode: With ``AbortMode.CANCEL`` a message that is running is left alone.
       abort_timeout: For how many milliseconds a running message may go on, and finish by itself. In that time
         ``abort_requested()`` tells it how many are left.
@@ -218,13 +223,13 @@ def abort(
         and goes on; without it, as the worker's ``Abortable`` says. A second call may say so of an abort under way.
 
     Raises:
-      TypeError: When a parameter is of another type than these.
-      ValueError: When the message id is empty or too long, or a time is negative or too long.
+      TypeError: When a parameter is of another type than these. Nothing has been aborted then.
+      ValueError: When a message id is empty or too long, or a time is negative or too long. The same.
       ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend did not take the request. Its own error is the cause.
+      BackendError: When the event backend did not take the request. Its own error is the cause; ``made`` says how many
+        it did take.
       UnsupportedByBackend: When the event backend can do no more than a plain abort, and this is more.
     """
-    key = key_of(message_id)
     if not isinstance(mode, AbortMode):
         raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
     grace = _milliseconds("abort_timeout", abort_timeout, at_least=0)
@@ -232,15 +237,55 @@ def abort(
         _milliseconds("repeat_every", repeat_every, at_least=1)
     if abort_ttl is not None:
         _milliseconds("abort_ttl", abort_ttl, at_least=1)
+    targets = list(targets_of(message_id))
+    keys = [key_of(target.message_id) for target in targets]
     middleware = _found(middleware)
     ttl = middleware.abort_ttl if abort_ttl is None else abort_ttl
-    request = AbortRequest(mode, grace, ttl, repeat_every)
+    now = time.time() * 1000
+    events = []
+    for target, key in zip(targets, keys, strict=True):
+        delay = 0 if target.eta is None else max(0, int(target.eta - now))
+        request = AbortRequest(mode, grace, min(ttl + delay, MAX_TIME), repeat_every)
+        events.append(Event(key, request.encode(), request.ttl, request.priority))
+    made = 0
     try:
-        middleware.backend.signal([Event(key, request.encode(), ttl, request.priority)])
+        while step := events[made : made + MOST_EVENTS]:
+            middleware.backend.signal(step)
+            made += len(step)
     except AbortError:
         raise
     except Exception as error:
-        raise BackendError(f"message {message_id} was not aborted: {type(error).__name__}: {error}") from error
+        raise _not_aborted(targets, made, error) from error
+
+
+def restore(message_id: str, middleware: Abortable | None = None) -> bool:
+    """Take an abort back, as long as the message has not been stopped.
+
+    A message that waits will run. One that is running goes on, if ``Abort`` has not been raised in it yet: in its grace
+    period, say, or behind a shield. One that was skipped or aborted stays so.
+
+    Parameters:
+      message_id: As in ``message.message_id``.
+      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
+
+    Returns:
+      bool: Whether there was a request to take back.
+
+    Raises:
+      TypeError: When the message id is not a string.
+      ValueError: When it is empty or too long.
+      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
+      BackendError: When the event backend does not answer. Its own error is the cause.
+      UnsupportedByBackend: When the event backend cannot take anything back.
+    """
+    key = key_of(message_id)
+    middleware = _found(middleware)
+    try:
+        return middleware.backend.revoke(key)
+    except AbortError:
+        raise
+    except Exception as error:
+        raise BackendError(f"message {message_id} was not restored: {type(error).__name__}: {error}") from error
 
 
 def abort_requested(message_id: str | None = None, middleware: Abortable | None = None) -> float | None:
@@ -338,6 +383,16 @@ def _has_key(message: MessageProxy) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _not_aborted(targets: list[Target], made: int, error: Exception) -> BackendError:
+    """Say how far an abort has come."""
+    what = f"message {targets[made].message_id} was not aborted"
+    if len(targets) > 1:
+        what = f"{made} of {len(targets)} messages were aborted; {what}, nor were those behind it"
+    stopped = BackendError(f"{what}: {type(error).__name__}: {error}")
+    stopped.made = made
+    return stopped
 
 
 def _milliseconds(name: str, time: int, *, at_least: int) -> int:

@@ -273,6 +273,14 @@ class Model:
         is_raised, scope.is_raised, scope.is_overwritten = scope.is_raised, False, False
         return is_raised
 
+    def withdraw(self, scope: ScopeModel) -> bool:
+        if scope.is_raised:
+            return False
+        scope.exception = None
+        if self.armed is scope:
+            self.armed = None
+        return True
+
     def _follow(self, scope: ScopeModel, exception: type[BaseException]) -> Answer:
         if not self.is_compiled:
             scope.exception = exception  # a shield's end raises it all the same
@@ -470,6 +478,13 @@ class Machine(RuleBasedStateMachine):
         """Let a scope be interrupted once more, from another thread."""
         scope = self._scope(which)
         assert scope.real.rearm() is self._model.rearm(scope)
+
+    @precondition(_scopes)
+    @rule(which=indices)
+    def withdraw(self, which: int) -> None:
+        """Take back what has not been raised yet."""
+        scope = self._scope(which)
+        assert scope.real.withdraw() is self._model.withdraw(scope)
 
     @rule()
     def interrupt_as_somebody_else(self) -> None:

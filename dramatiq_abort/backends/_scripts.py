@@ -6,8 +6,8 @@ Three keys, in one slot of a cluster. All times are the server's, in millisecond
 index      sorted set  the keys of the live tombstones, by the time at which they end; and half a millisecond
                        more for those that say something: without their value they are nothing
 values     hash        what those tombstones say that say something
-log        stream      every change, as it was made: ``k`` the key, ``v`` the value, ``e`` the end of it
-                       (0: taken back), ``n`` the time; kept for as long as a reader may be away
+log        stream      every change, as it was made: ``v``, the value; ``n``, the time; and then each key with its
+                       end (0: taken back). Kept for as long as a reader may be away
 =========  ==========  ============================================================================
 
 A server that runs out of memory may evict any of the three by itself.
@@ -36,46 +36,70 @@ class Script:
         self.sha: Final = hashlib.sha1(self.lua.encode(), usedforsecurity=False).hexdigest()
 
 
-#: retention, then key, value, time to live and priority of each event: ``Event`` has the rules for those whose key has
-#: one. What is over is removed on the way, a bounded number at a time. Returns the time, then of each the value and the
-#: end, as they are now, and the entry's id.
+#: retention, value, priority, then key and time to live of each event: ``Event`` has the rules for those whose key has
+#: one. What is over is removed on the way, a bounded number at a time. Returns the time, the last entry's id, and of
+#: each the end, as it is now, and the value, where it is another one.
 SIGNAL: Final = Script("""
-local retention = tonumber(ARGV[1])
-local over = redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 1000)
+local retention, value, priority = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local over = redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 500)
 if #over > 0 then
     redis.call('ZREM', index, unpack(over))
     redis.call('HDEL', values, unpack(over))
 end
+local keys = {}
+for i = 4, #ARGV, 2 do
+    keys[#keys + 1] = ARGV[i]
+end
+local before = redis.call('ZMSCORE', index, unpack(keys))
 local longest = redis.call('PTTL', index)
-local tombstones = {now}
-for i = 2, #ARGV, 4 do
-    local key, value, ttl = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-    local before = redis.call('ZSCORE', index, key)
-    if before then
-        ttl = math.max(ttl, math.floor(before) - now)
-        local said, priority = redis.call('HGET', values, key), tonumber(ARGV[i + 3])
-        local is_whole = said or before % 1 == 0
-        said = said or ''
-        if is_whole and (priority < 0 or (priority == 0 and value ~= '' and said == '')) then
-            value = said
+local scores, sayings, silent, changes, ends = {}, {}, {}, {}, {}
+local function append(entry)
+    return redis.call('XADD', log, 'MINID', '~', now - retention, '*', unpack(entry))
+end
+local id
+for i, key in ipairs(keys) do
+    local ending, says, expiry = now + ARGV[2 * i + 3], value, tonumber(before[i] or 0)
+    if expiry > now then
+        ending = math.max(ending, math.floor(expiry))
+        local said = redis.call('HGET', values, key)
+        local is_whole = said or expiry % 1 == 0
+        if is_whole and (priority < 0 or (priority == 0 and value ~= '' and not said)) then
+            says = said or ''
         end
     end
-    longest = math.max(longest, ttl)
-    if value ~= '' then
-        redis.call('ZADD', index, now + ttl + 0.5, key)
-        redis.call('HSET', values, key, value)
+    longest = math.max(longest, ending - now)
+    if says ~= '' then
+        scores[#scores + 1] = ending + 0.5
+        sayings[#sayings + 1] = key
+        sayings[#sayings + 1] = says
     else
-        redis.call('ZADD', index, now + ttl, key)
-        redis.call('HDEL', values, key)
+        scores[#scores + 1] = ending
+        silent[#silent + 1] = key
     end
-    local id = redis.call('XADD', log, 'MINID', '~', now - retention, '*',
-        'k', key, 'v', value, 'e', now + ttl, 'n', now)
-    tombstones[#tombstones + 1] = {value, now + ttl, id}
+    scores[#scores + 1] = key
+    if says == value then
+        changes[#changes + 1] = key
+        changes[#changes + 1] = ending
+        ends[i] = ending
+    else
+        id = append({'v', says, 'n', now, key, ending})
+        ends[i] = {ending, says}
+    end
+end
+redis.call('ZADD', index, unpack(scores))
+if #sayings > 0 then
+    redis.call('HSET', values, unpack(sayings))
+end
+if #silent > 0 then
+    redis.call('HDEL', values, unpack(silent))
+end
+if #changes > 0 then
+    id = append({'v', value, 'n', now, unpack(changes)})
 end
 redis.call('PEXPIRE', index, longest)
 redis.call('PEXPIRE', values, longest)
 redis.call('PEXPIRE', log, retention)
-return tombstones
+return {now, id, ends}
 """)
 
 #: key. Returns what is left of its time and its value, or nil.
@@ -91,17 +115,17 @@ end
 return {math.floor(expiry) - now, value or ''}
 """)
 
-#: retention, key. Returns whether there was one.
+#: retention, key. Returns the entry's id, or nil if there was none.
 REVOKE: Final = Script("""
 local expiry = redis.call('ZSCORE', index, ARGV[2])
 if not expiry or tonumber(expiry) <= now then
-    return 0
+    return nil
 end
 redis.call('ZREM', index, ARGV[2])
 redis.call('HDEL', values, ARGV[2])
-redis.call('XADD', log, 'MINID', '~', now - ARGV[1], '*', 'k', ARGV[2], 'v', '', 'e', 0, 'n', now)
+local id = redis.call('XADD', log, 'MINID', '~', now - ARGV[1], '*', 'v', '', 'n', now, ARGV[2], 0)
 redis.call('PEXPIRE', log, ARGV[1])
-return 1
+return id
 """)
 
 #: cursor, count. Returns the time, the log's last id, the next cursor, keys and ends in turn, and the keys' values.

@@ -6,7 +6,8 @@ import math
 import time
 from functools import partial
 from inspect import iscoroutinefunction
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, RedisError
 
 from .._tombstones import Tombstone, Tombstones, now
-from ..backend import Event, EventBackend
+from ..backend import MOST_EVENTS, Event, EventBackend
 from ._connection import Connections, OwnConnection, is_cluster
 from ._scripts import LOOK_UP, PAGE, REVOKE, SIGNAL, Script
 
@@ -40,8 +41,9 @@ _PATIENCE_OF_MESSAGES: Final = 100
 #: How old the mirror may be, in ms, to be trusted: what was signaled longer ago than that is in it.
 _FRESH: Final = 1000
 
-#: How many tombstones one step in Redis reads, and how many events one writes: a few ms of the server's time.
-_STEP: Final = 1000
+#: How many tombstones one step in Redis reads, and how many entries of the log: a few ms of the server's time.
+_PAGE: Final = 500
+_ENTRIES: Final = 100
 
 
 class RedisBackend(EventBackend):
@@ -108,16 +110,11 @@ class RedisBackend(EventBackend):
         self.signal([Event(key, value, ttl)])
 
     def signal(self, events: Iterable[Event]) -> None:
-        remaining = iter(events)
-        while step := list(islice(remaining, _STEP)):
-            words = [word for event in step for word in (event.key, event.value, event.ttl, event.priority)]
-            server_now, *tombstones = self._ask(SIGNAL, _RETENTION, *words)
-            # What this process asks for itself, its mirror knows before its own connection brings it back.
-            with self._mirroring:
-                for event, (value, end, entry_id) in zip(step, tombstones, strict=True):
-                    # But if it did already, it may also have brought what happened since.
-                    if self._is_followed and _position(entry_id) > _position(self._last_id):
-                        self._mirror.add(event.key, _tombstone(value, end, server_now, server_now))
+        for (value, priority), alike in groupby(events, attrgetter("value", "priority")):
+            while step := list(islice(alike, MOST_EVENTS)):
+                words = [word for event in step for word in (event.key, event.ttl)]
+                server_now, entry_id, ends = self._ask(SIGNAL, _RETENTION, value, priority, *words)
+                self._write_through(entry_id, partial(self._add, step, value, ends, server_now))
 
     def poll(self, key: bytes) -> bool:
         if not self._is_followed:
@@ -145,7 +142,10 @@ class RedisBackend(EventBackend):
         return None if found is None else Event(key, found[1], int(found[0]))
 
     def revoke(self, key: bytes) -> bool:
-        return bool(self._ask(REVOKE, _RETENTION, key))
+        entry_id = self._ask(REVOKE, _RETENTION, key)
+        if entry_id is not None:
+            self._write_through(entry_id, lambda: self._mirror.discard(key))
+        return entry_id is not None
 
     def age(self, key: bytes) -> float | None:
         tombstone = self._mirror.get(key)
@@ -196,7 +196,7 @@ class RedisBackend(EventBackend):
             wait = max(1, wait)  # 0 would be for ever
             asked_at = time.monotonic()
             heard = self._read_log(self._reader, wait)
-            if heard < _STEP:  # else there may be more
+            if heard < _ENTRIES:  # else there may be more
                 # However long the answer was on its way: when the server gave it, there was nothing else.
                 self._fresh_until = asked_at + (_FRESH if heard else _FRESH + wait) / 1000
             self._answers = True
@@ -217,13 +217,13 @@ class RedisBackend(EventBackend):
         if resumes:
             seconds, microseconds = reader.run("TIME")
             server_now = int(seconds) * 1000 + int(microseconds) // 1000
-            while self._read_log(reader, 1, server_now) == _STEP:
+            while self._read_log(reader, 1, server_now) == _ENTRIES:
                 pass
         tombstones: dict[bytes, Tombstone] = {}
         last_id: bytes | None = None
         cursor = b"0"
         while last_id is None or cursor != b"0":
-            server_now, newest, cursor, found, values = self._run(reader.run, PAGE, cursor, _STEP)
+            server_now, newest, cursor, found, values = self._run(reader.run, PAGE, cursor, _PAGE)
             last_id = last_id or newest
             for key, end, value in zip(found[::2], found[1::2], values, strict=True):
                 if value is not None or b"." not in end:  # else its value has been evicted
@@ -246,27 +246,43 @@ class RedisBackend(EventBackend):
           wait: For how many ms to wait if there is nothing.
           server_now: The time that it is at least, for what was added long ago.
         """
-        reply = reader.run("XREAD", "COUNT", _STEP, "BLOCK", wait, "STREAMS", self._keys[2], self._last_id)
+        reply = reader.run("XREAD", "COUNT", _ENTRIES, "BLOCK", wait, "STREAMS", self._keys[2], self._last_id)
         streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or ()]  # RESP 3 and 2
         entries = list(chain.from_iterable(streams))
         for entry_id, fields in entries:
             with self._mirroring:
                 self._last_id = entry_id
-                self._apply(dict(zip(fields[::2], fields[1::2], strict=True)), server_now)
+                self._apply(fields, server_now)
         if entries:
             self._heard_at = time.monotonic()
         return len(entries)
 
-    def _apply(self, fields: dict[bytes, bytes], server_now: int) -> None:
+    def _apply(self, fields: list[bytes], server_now: int) -> None:
+        """Take one entry of the log into the mirror: ``_scripts.py`` says what is in it."""
         try:
-            key, value, end, made = fields[b"k"], fields[b"v"], int(fields[b"e"]), int(fields[b"n"])
-        except (KeyError, ValueError):
+            value, made, ends = _read_entry(fields)
+        except ValueError:
             self._logger.warning("An entry in %r is none of ours and is ignored: %.200r.", self._keys[2], fields)
             return
-        if end:
-            self._mirror.add(key, _tombstone(value, end, max(made, server_now), made))
-        else:
-            self._mirror.discard(key)
+        for key, end in ends:
+            if end:
+                self._mirror.add(key, _tombstone(value, end, max(made, server_now), made))
+            else:
+                self._mirror.discard(key)
+
+    def _write_through(self, entry_id: bytes, change: Callable[[], object]) -> None:
+        """Let the mirror know what this process has asked for, before its own connection brings it back.
+
+        If that has brought the entry already, it may also have brought what happened since.
+        """
+        with self._mirroring:
+            if self._is_followed and _position(entry_id) > _position(self._last_id):
+                change()
+
+    def _add(self, events: list[Event], value: bytes, answers: list[Any], server_now: int) -> None:
+        for event, answer in zip(events, answers, strict=True):
+            end, says = answer if isinstance(answer, list) else (answer, value)
+            self._mirror.add(event.key, _tombstone(says, end, server_now, server_now))
 
     def _ask(self, script: Script, *words: Any) -> Any:
         if self._connections is None:  # a cluster's client knows best which node to ask, and when to ask another one
@@ -289,3 +305,15 @@ def _tombstone(value: bytes, end: int, server_now: int, made: int | None = None)
 def _position(entry_id: bytes) -> tuple[int, ...]:
     """Make a log entry's id comparable."""
     return tuple(map(int, entry_id.split(b"-")))
+
+
+def _read_entry(fields: list[bytes]) -> tuple[bytes, int, list[tuple[bytes, int]]]:
+    """Return the value of an entry in the log, when it was made, and the keys with their ends.
+
+    Raises:
+      ValueError: When it is none of ours.
+    """
+    (v, value, n, made), changes = fields[:4], fields[4:]
+    if (v, n) != (b"v", b"n"):
+        raise ValueError(fields)
+    return value, int(made), [(key, int(end)) for key, end in zip(changes[::2], changes[1::2], strict=True)]

@@ -47,7 +47,9 @@ class StubBackend(EventBackend):
 
     def revoke(self, key: bytes) -> bool:
         with self._changed:
-            return self._tombstones.discard(key)
+            revoked = self._tombstones.discard(key)
+            self._changed.notify_all()
+            return revoked
 
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
         key: bytes | None = None
