@@ -73,9 +73,10 @@ where that jump leads to.
 What becomes of it
 ------------------
 
-The slot tells whether the exception is still on its way. Others do not read it before they put theirs there: if that
-has happened to a thread which has stood still since, ours has been overwritten, and is put there again when theirs has
-been raised.
+Others do not read the slot before they put theirs there. So what goes into it is not the exception's class but one that
+stands for it (``token_for``): when CPython raises that, it asks it for an instance, and is given one of the exception's
+own class. So it is known what has come up; and what is not in the slot any more and has not come up has been
+overwritten, and is put there again.
 
 What remains
 ------------
@@ -191,6 +192,7 @@ cdef frozenset returns = RETURNS
 cdef frozenset protected_functions = PROTECTED_FUNCTIONS
 cdef tuple waits = tuple(WAITS.items())
 cdef set protected_modules = _protected
+cdef dict tokens = {}
 
 cdef enum State:
     NEW
@@ -314,6 +316,24 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
     return -1
 
 
+def come_up(token, *args):
+    """Make the instance when a token is raised, in its thread: one of the class for which the token stands."""
+    cdef Scope scope = <Scope>innermost_scope if innermost_scope != NULL else None
+    while scope is not None and not (scope._owns_slot and scope._token is token):
+        scope = scope._outer
+    if scope is not None:
+        scope._owns_slot = False
+    # Up to 3.11, CPython asks a second time, with the instance that it has got.
+    return args[0] if args else token.__base__()
+
+
+cdef object token_for(object exception):
+    """Return the class that stands for an exception class in the slots of threads."""
+    if exception not in tokens:
+        tokens[exception] = type(exception.__name__, (exception,), {"__new__": staticmethod(come_up)})
+    return tokens[exception]
+
+
 cdef object monitoring_tool():
     """Return the id under which ``sys.monitoring`` calls ``raise_at_target``, from the first need on, or None."""
     for tool in (4, 3):  # the others have names: debuggers, coverage, profilers, optimizers
@@ -354,7 +374,9 @@ cdef class Scope:
     cdef int _shields
     #: The class that was asked for, from the first interrupt on.
     cdef object _exception
-    #: What is in the thread's slot, if it is our class, was put there by this scope.
+    #: What has been put into the thread's slot for it.
+    cdef object _token
+    #: That has not come up yet.
     cdef bint _owns_slot
     #: Has been put into the slot, or raised by a shield or by the profile function: a scope does so once.
     cdef bint _raised
@@ -370,9 +392,6 @@ cdef class Scope:
     #: The code of which every instruction is watched, and the offset of the one where the exception is to be raised.
     cdef object _watched
     cdef Py_ssize_t _target
-    #: Where the thread stood when its slot was taken, until it is known that the exception has come up.
-    cdef object _taken_frame
-    cdef Py_ssize_t _taken_offset
 
     def run(self, function, tuple args=(), dict kwargs=None):
         """Call ``function(*args, **kwargs)`` in this scope, and return what it returns.
@@ -420,14 +439,17 @@ cdef class Scope:
         cdef PyThreadState *thread = living(self._thread, self._thread_id)
         if thread == NULL:
             return CLOSED
+        cdef object token = token_for(exception)
         cdef int collector = hold_collector()
         try:
-            if self._raised and not self._was_overwritten(thread):
-                return RAISED
+            if self._raised:
+                if not self._owns_slot or slot_of(thread) == <PyObject *>self._token:
+                    return RAISED
+                self._give_up_slot()  # it has been overwritten
             if self._is_shielded():
                 self._exception = exception
                 return WAITING
-            return self._interrupt(thread, exception)
+            return self._interrupt(thread, exception, token)
         finally:
             release_collector(collector)
 
@@ -448,7 +470,7 @@ cdef class Scope:
         if self._state != OPEN or not self._raised:
             return False
         cdef PyThreadState *thread = living(self._thread, self._thread_id)
-        if thread == NULL or self._owns_slot and slot_of(thread) == <PyObject *>self._exception:
+        if thread == NULL or self._owns_slot and slot_of(thread) == <PyObject *>self._token:
             return False
         self._raised = self._owns_slot = False
         return True
@@ -470,7 +492,7 @@ cdef class Scope:
         cdef PyThreadState *thread = living(self._thread, self._thread_id) if self._state == OPEN else NULL
         return None if thread == NULL else innermost_frame(thread)
 
-    cdef object _interrupt(self, PyThreadState *thread, object exception):
+    cdef object _interrupt(self, PyThreadState *thread, object exception, object token):
         # From the look to the setting nothing may run Python code, or the target moves.
         cdef object base = frame_object(thread, self._base_field)
         cdef object frame = innermost_frame(thread)
@@ -493,7 +515,8 @@ cdef class Scope:
                 return TAKEN
             self._disarm(thread)
             self._exception = exception
-            self._take_slot(thread, frame)
+            self._token = token
+            self._take_slot(thread)
             return RAISED
         if profiling_blocks(thread):
             self._disarm(thread)
@@ -514,20 +537,6 @@ cdef class Scope:
             self._base = None
             return PROTECTED
         return ARMED
-
-    cdef bint _was_overwritten(self, PyThreadState *thread):
-        """Say whether somebody else's exception is where ours was, and the thread has stood still since.
-
-        If so, ours has not been raised.
-        """
-        if not self._owns_slot or slot_of(thread) == <PyObject *>self._exception:
-            return False
-        cdef object frame = innermost_frame(thread)
-        cdef bint stands = frame is self._taken_frame and frame_offset(frame) == self._taken_offset
-        self._owns_slot = False
-        self._taken_frame = None
-        self._raised = not (stands and slot_of(thread) != NULL)
-        return not self._raised
 
     cdef bint _stands_where_it_stood(self, object frame) noexcept:
         """Say whether the thread is where the last interrupt has found it, and remember where it is."""
@@ -585,10 +594,9 @@ cdef class Scope:
     cdef void _close(self) noexcept:
         global innermost_scope
         self._state = DONE  # from here on, nothing comes any more
-        if self._owns_slot and slot_of(self._thread) == <PyObject *>self._exception:
+        if self._owns_slot and slot_of(self._thread) == <PyObject *>self._token:
             self._absorb()
         self._disarm(self._thread)
-        self._taken_frame = None
         self._thread = NULL
         innermost_scope = <PyObject *>self._outer if self._outer is not None else NULL
         if self._outer is not None:
@@ -608,22 +616,24 @@ cdef class Scope:
             PyThreadState_SetAsyncExc(ident_of(self._thread), <PyObject *>PyErr_Occurred())
         PyErr_Clear()
 
-    cdef void _take_slot(self, PyThreadState *thread, object frame) noexcept:
-        # The slot is empty: what the thread's other scopes had put there has been raised. Without this an inner
-        # scope would clear, when it closes, what is now the outer one's.
+    cdef void _take_slot(self, PyThreadState *thread) noexcept:
+        # The slot is empty: what the thread's other scopes had put there has come up, or been overwritten.
         cdef Scope scope = self._outer
         while scope is not None:
-            scope._owns_slot = False
+            scope._give_up_slot()
             scope = scope._outer
         scope = self._inner
         while scope is not None:
-            scope._owns_slot = False
+            scope._give_up_slot()
             scope = scope._inner
         self._owns_slot = True
         self._raised = True
-        self._taken_frame = frame
-        self._taken_offset = frame_offset(frame)
-        PyThreadState_SetAsyncExc(ident_of(thread), <PyObject *>self._exception)
+        PyThreadState_SetAsyncExc(ident_of(thread), <PyObject *>self._token)
+
+    cdef void _give_up_slot(self) noexcept:
+        """Raise what has not come up once more, when that is asked for."""
+        if self._owns_slot:
+            self._raised = self._owns_slot = False
 
     cdef bint _is_shielded(self) noexcept:
         cdef Scope scope = self

@@ -261,7 +261,8 @@ def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
-def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: ModuleType) -> None:
+@pytest.mark.parametrize("asked", ["before theirs comes up", "after it"])
+def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: ModuleType, asked: str) -> None:
     """They do not look before they set theirs; ours is set again when it is free, and both come up (3.3)."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot read the slot")
@@ -280,14 +281,38 @@ def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: Mo
     wait_until_it_waits(target.thread)
     interrupt_where_it_waits(target)
     set_async_exception(target.thread, Foreign)
-    answer = target.scope.interrupt(Stop)
+    if asked == "before theirs comes up":
+        assert target.scope.interrupt(Stop) in {Answer.TAKEN, Answer.ARMED}
     lock.release()
+    wait_until(lambda: seen)
     wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
     target.join()
 
-    assert answer in {Answer.TAKEN, Answer.ARMED}
     assert seen == [Foreign]
     assert isinstance(target.error, Stop)
+
+
+def test_what_comes_up_is_of_the_very_class(core: ModuleType) -> None:
+    """Whatever stands for it in the slot, also while another exception is handled, and when it is caught and raised."""
+    entered = threading.Event()
+
+    def function() -> None:
+        try:
+            int("no number")
+        except ValueError:
+            try:
+                run_forever(entered)
+            except Stop as stop:
+                assert sys.exc_info()[1] is stop
+                raise
+
+    target = Target(core, function)
+    assert entered.wait(PATIENCE)
+    wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+    target.join()
+
+    assert type(target.error) is Stop
+    assert isinstance(target.error.__context__, ValueError)
 
 
 def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:

@@ -160,7 +160,7 @@ class ScopeModel:
     exception: type[BaseException] | None = None
     is_raised: bool = False
     shields: int = 0
-    #: Its exception was in the slot, somebody else's has taken its place, and the target has not moved since.
+    #: Its exception was in the slot, and somebody else's has taken its place.
     is_overwritten: bool = False
 
 
@@ -207,6 +207,9 @@ class Model:
             return Answer.TAKEN
         if self.armed is scope:
             self.armed = None
+        for level in self.levels:
+            if level.scope is not None and level.scope.is_overwritten:  # it may be asked for again
+                level.scope.is_raised = level.scope.is_overwritten = False
         self.slot = exception, scope
         scope.exception = exception
         scope.is_raised = True
@@ -220,9 +223,6 @@ class Model:
     def land(self) -> list[object]:
         """Say what comes up where nothing is in its way."""
         things: list[object] = []
-        for level in self.levels:
-            if level.scope is not None:
-                level.scope.is_overwritten = False
         if self.slot is not None:
             things.append(self.slot[0])
             self.slot = None
