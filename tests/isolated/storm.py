@@ -194,12 +194,14 @@ class Round:
         counts = self._counts()
         counts[THREADS_LOST] = sum(not thread.is_alive() for thread in self.worker.workers)
         counts[WEDGED] = has_work and any(map(is_at_work, self.worker.workers))
-        if counts[WEDGED]:
-            faulthandler.dump_traceback()
-        else:
-            self.worker.stop(timeout=5_000)
         queues = [*self.broker.queues.values(), self.worker.work_queue]
         counts[LOCKED] = sum(is_locked(lock) for lock in LOCKS + [queue.mutex for queue in queues])
+        if has_work:  # to wait for the end of these threads could take for ever
+            faulthandler.dump_traceback()
+            for thread in self.worker.workers:
+                thread.stop()
+        else:
+            self.worker.stop(timeout=5_000)
         return counts
 
     def _abort_what_has_begun(self):
@@ -284,7 +286,7 @@ def is_at_work(thread):
 
 
 def is_locked(lock):
-    if lock.acquire(timeout=1):
+    if lock.acquire(timeout=0.5):
         lock.release()
         return False
     return True
@@ -338,7 +340,7 @@ def main():
         total = Counter()
         storming = threading.Thread(target=storm, args=(way, options.aborts, total), daemon=True)
         storming.start()
-        watch(storming, 6 * way.patience, total)
+        watch(storming, 10 * way.patience, total)
         seconds = time.monotonic() - started
     print(
         f"Python {sys.version.split()[0]}, {way.name}: {total['aborts']} aborts in {seconds:.0f} s, {total['raised']} "
