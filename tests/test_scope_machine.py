@@ -321,6 +321,7 @@ class Model:
 
 
 exceptions = st.sampled_from([Stop, Stop, Stop, Halt])  # mostly one, as in life: that is what can be mixed up
+everybodys = st.sampled_from([Stop, Stop, Stop, Halt, Foreign])
 endings = st.sampled_from([None, COMPLETED, COMPLETED, ValueError])
 indices = st.integers(0, 3)
 
@@ -339,11 +340,11 @@ class Machine(RuleBasedStateMachine):
     def _is_in_c(self) -> bool:
         return bool(self._levels) and self._levels[-1].is_in_c
 
-    def _obeys(self) -> bool:
-        return not self._is_in_c()
-
     def _may_enter(self) -> bool:
-        return self._obeys() and len(self._levels) < 8
+        return len(self._levels) < 8
+
+    def _may_shield(self) -> bool:
+        return bool(self._scopes()) and len(self._shields) < 2
 
     def _has_entered(self) -> bool:
         return bool(self._levels)
@@ -408,8 +409,7 @@ class Machine(RuleBasedStateMachine):
         self._enter(shielded, Level(shields=scope))
         scope.shields += 1
 
-    @precondition(_obeys)
-    @precondition(_scopes)
+    @precondition(_may_shield)
     @rule(which=indices)
     def enter_shield(self, which: int) -> None:
         """Enter a shield that ends at any time, be it after its scope."""
@@ -419,7 +419,6 @@ class Machine(RuleBasedStateMachine):
         scope.shields += 1
         self._shields.append((scope, shield))
 
-    @precondition(_obeys)
     @precondition(lambda self: self._shields)
     @rule(which=indices)
     def leave_shield(self, which: int) -> None:
@@ -434,14 +433,22 @@ class Machine(RuleBasedStateMachine):
         self._enter(Protected(self._target, len(self._levels) + 1).__enter__, Level(is_protected=True))
 
     @precondition(_has_entered)
-    @rule(error=st.sampled_from([None, ValueError, Stop, Halt]))
-    def leave(self, error: type[BaseException] | None) -> None:
-        """Leave what has been entered last, with an exception or without."""
+    @rule(
+        error=st.sampled_from([None, None, ValueError, Stop]),
+        meanwhile=st.lists(st.tuples(indices, everybodys), max_size=4),
+    )
+    def leave(self, error: type[BaseException] | None, meanwhile: list[tuple[int, type[BaseException]]]) -> None:
+        """Leave what has been entered last, with an exception or without, and interrupt it when it is in C by then."""
         level = self._levels[-1]
-        if level.is_in_c:
-            error = None if level.ending is COMPLETED else level.ending
         self._tell(None, partial(self._model.leave, error), error=error)
-        if level.scope is not None and level not in self._levels:
+        if level in self._levels:
+            for which, exception in meanwhile:
+                if exception is Foreign:
+                    self.interrupt_as_somebody_else()
+                else:
+                    self.interrupt(which, exception)
+            self._tell(None, partial(self._model.leave, level.ending if level.ending is not COMPLETED else None))
+        if level.scope is not None:
             assert ask_twice(level.scope.real, Stop) is Answer.CLOSED
 
     @precondition(_scopes)
@@ -451,7 +458,6 @@ class Machine(RuleBasedStateMachine):
         scope = self._scope(which)
         assert ask_twice(scope.real, exception) is self._model.interrupt(scope, exception)
 
-    @precondition(_obeys)
     @precondition(_scopes)
     @rule(which=indices, exception=exceptions)
     def interrupt_itself(self, which: int, exception: type[BaseException]) -> None:
@@ -464,7 +470,6 @@ class Machine(RuleBasedStateMachine):
 
         self._tell(partial(ask_twice, scope.real, exception), expect)
 
-    @precondition(_obeys)
     @precondition(_scopes)
     @rule(which=indices)
     def rearm(self, which: int) -> None:
@@ -499,7 +504,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Leave everything: nothing comes up any more then, and the thread is as it was."""
         while self._levels:
-            self.leave(None)
+            self.leave(None, [])
         self._tell(sys.getprofile, list)
         self._target.tell(None)
         self._target.thread.join(PATIENCE)
