@@ -69,6 +69,7 @@ class OwnConnection:
     def run(self, *words: Any) -> Any:
         """Send a command, connecting if need be, and return the answer as it comes, in bytes."""
         try:
+            self._connection.connect()  # to send would connect, too, but without asking a Sentinel
             self._connection.send_command(*words)
             return self._connection.read_response(disable_decoding=True)
         except NoScriptError:
