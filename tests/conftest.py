@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import subprocess
 import sys
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend as StubResults
-from support import Hooks, Server, server_binary, stub_broker
+from support import PATIENCE, Hooks, Server, server_binary, stub_broker
 
 import dramatiq_abort
 from dramatiq_abort.backends import RedisBackend, StubBackend
@@ -149,6 +152,45 @@ def start_worker(broker: StubBroker) -> Iterator[Callable[..., dramatiq.Worker]]
 @pytest.fixture
 def worker(start_worker: Callable[..., dramatiq.Worker]) -> dramatiq.Worker:
     return start_worker()
+
+
+@pytest.fixture
+def app(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The actors, in this process and with this test's own broker."""
+    monkeypatch.setenv("TEST_REDIS_URL", redis_url)
+    monkeypatch.setenv("TEST_NAMESPACE", namespace)
+    sys.modules.pop("worker_app", None)
+    app = importlib.import_module("worker_app")
+    yield app
+    app.broker.close()
+    app.broker.client.close()
+    dramatiq.set_broker(None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def start_processes(app: ModuleType, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """Starts ``python -m dramatiq`` with two processes, and stops it in the end."""
+    started = []
+
+    def start() -> subprocess.Popen[bytes]:
+        words = [sys.executable, "-m", "dramatiq", "worker_app", "--processes", "2", "--threads", "4"]
+        words += ["--path", str(Path(__file__).parent), "--log-file", str(tmp_path / f"worker-{len(started)}.log")]
+        # Not from the source tree, which has no compiled core and would be in the way of what is installed.
+        process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is not None:  # the test has killed it
+            continue
+        process.terminate()
+        try:
+            assert process.wait(PATIENCE) == 0, (tmp_path / "worker-0.log").read_text()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
 
 
 @pytest.fixture

@@ -83,6 +83,21 @@ def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
     wait_until(lambda: any(running.request for running in abortable._running.with_key(key)), "the request")
 
 
+def told(app: Any, key: str) -> str:
+    """Wait for the next thing that an actor tells."""
+    answers: list[bytes] = []
+    wait_until(lambda: answers.extend(app.broker.client.lpop(key, 1) or []) or answers, f"a word about {key}")
+    return answers[0].decode()
+
+
+def result_type(message: Any) -> Any:
+    """Wait for the result, or for the type of the failure, of a message that another process runs."""
+    try:
+        return message.get_result(block=True, timeout=PATIENCE * 1000)
+    except ResultFailure as failure:
+        return failure.orig_exc_type
+
+
 class Hooks(Middleware):
     """Counts what dramatiq tells a middleware about each message."""
 

@@ -147,6 +147,43 @@ def test_what_is_taken_back_leaves_the_mirror(redis_client: redis.Redis, namespa
         wait_until(lambda: not following.backend.poll(b"a"))
 
 
+def test_what_is_taken_back_is_not_revived(
+    redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has signaled it writes it into the mirror of its own process, but not when that is late."""
+    other = RedisBackend(client=redis_client, namespace=namespace)
+    with Following(RedisBackend(client=redis_client, namespace=namespace)) as following:
+        backend = following.backend
+        ask = backend._ask
+
+        def ask_and_be_late(*words: Any) -> Any:
+            answer = ask(*words)
+            other.revoke(b"a")
+            other.notify(b"b", LONG)
+            wait_until(lambda: backend._mirror.get(b"b"))
+            return answer
+
+        monkeypatch.setattr(backend, "_ask", ask_and_be_late)
+        backend.notify(b"a", LONG)
+
+        assert not backend.poll(b"a")
+
+
+def test_a_log_that_begins_anew_is_heard(
+    redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the server's clock has been set back, after the old log was gone."""
+    monkeypatch.setattr("dramatiq_abort.backends.redis._RETENTION", 2_000)
+    log = f"{{{namespace}}}:log"
+    with Following(RedisBackend(client=redis_client, namespace=namespace), b"a") as following:
+        redis_client.xadd(log, {"k": "b", "v": "", "e": "1", "n": "1"}, id="99999999999999-0")
+        wait_until(lambda: following.backend._last_id == b"99999999999999-0")
+        redis_client.delete(log)
+        wait_until(lambda: following.backend._last_id == b"0-0")
+        RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
+        wait_until(lambda: following.heard == [b"a"])
+
+
 def test_everything_goes_with_its_time_to_live(redis_client: redis.Redis, namespace: str) -> None:
     """Without a worker: Redis itself forgets; and the log is gone when no reader can need it any more."""
     backend = RedisBackend(client=redis_client, namespace=namespace)

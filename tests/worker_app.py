@@ -6,13 +6,19 @@ import os
 import time
 
 import dramatiq
-from dramatiq.brokers.redis import RedisBroker
+from dramatiq.brokers.redis import MAINTENANCE_SCALE, RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend as RedisResults
 
 from dramatiq_abort import Abort, Abortable, abort_requested, interrupt, shield
 
-broker = RedisBroker(url=os.environ["TEST_REDIS_URL"], namespace=os.environ["TEST_NAMESPACE"])
+# What a dead worker had is delivered again after this time-out, to whoever asks for messages next.
+broker = RedisBroker(
+    url=os.environ["TEST_REDIS_URL"],
+    namespace=os.environ["TEST_NAMESPACE"],
+    heartbeat_timeout=int(os.environ.get("TEST_HEARTBEAT_TIMEOUT", "60000")),
+    maintenance_chance=MAINTENANCE_SCALE,
+)
 broker.add_middleware(Results(backend=RedisResults(client=broker.client), store_results=True))
 broker.add_middleware(Abortable())
 dramatiq.set_broker(broker)

@@ -53,6 +53,22 @@ def test_the_network_is_too_slow(bench: Bench, proxy: Proxy) -> None:
     bench.survives(proxy.slow(3.0))
 
 
+def test_what_is_taken_back_in_an_outage_is_not_known_afterwards(
+    bench: Bench, proxy: Proxy, own_server: Server
+) -> None:
+    """(5) Though what the server has lost is."""
+    key, other = b"abort:a", RedisBackend.from_url(own_server.url)
+    other.notify(key, 60_000)
+    wait_until(lambda: bench.backend.poll(key))
+    with proxy.failing("drop"):
+        bench.wait_for("ERROR")
+        other.revoke(key)
+        assert bench.backend.poll(key)
+    bench.wait_for("ERROR", "INFO")
+
+    assert not bench.backend.poll(key)
+
+
 def test_a_slow_network_is_no_outage(bench: Bench, proxy: Proxy) -> None:
     """(6) Messages start at once, and aborts take as long as the answers do."""
     with proxy.slow(0.3), bench.traffic():

@@ -1,0 +1,101 @@
+"""The server has no memory left: requests are refused or evicted, messages run on, and workers remember."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from support import result_of, wait_until
+
+from dramatiq_abort import Event
+from dramatiq_abort.backends import RedisBackend
+
+if TYPE_CHECKING:
+    from fault_support import Bench
+    from support import Server
+
+LONG = 60_000
+
+#: Those that every server has.
+POLICIES = [
+    "noeviction",
+    "allkeys-lru",
+    "allkeys-lfu",
+    "allkeys-random",
+    "volatile-lru",
+    "volatile-lfu",
+    "volatile-random",
+    "volatile-ttl",
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_there_is_no_memory_at_all(bench: Bench, own_server: Server, policy: str) -> None:
+    """(5, 6) New requests are refused in the client, old ones are evicted; workers that know those go on knowing them.
+
+    No policy but one spares them, for their keys have a time to live.
+    """
+    known, running = bench.quick.message(), bench.start_endless()
+    bench.abort(known)
+    wait_until(lambda: bench.backend.poll(f"abort:{known.message_id}".encode()), "the worker to hear of it")
+    with own_server.client() as client, bench.traffic():
+        client.config_set("maxmemory-policy", policy)
+        client.config_set("maxmemory", 1)
+        with pytest.raises(redis.ResponseError, match="maxmemory"):
+            client.set("something", "else")
+        wait_until(lambda: bool(client.keys()) is (policy == "noeviction"), "the eviction")
+        bench.fails_to_abort(running)
+        assert bench.runs_now(known) is None
+        client.config_set("maxmemory", 0)
+        bench.abort(running)
+        assert result_of(running)[0] == "Abort"
+
+    late = RedisBackend.from_url(own_server.url)
+    assert late.poll(f"abort:{known.message_id}".encode()) is (policy == "noeviction")
+    assert bench.log() == []
+
+
+def test_other_keys_push_ours_out(bench: Bench, own_server: Server) -> None:
+    """(5) Each request takes effect on the workers that are there, whatever is evicted meanwhile."""
+    with own_server.client() as client, bench.traffic():
+        client.config_set("maxmemory-policy", "allkeys-random")
+        client.config_set("maxmemory", "10mb")
+        for number in range(20):
+            running = bench.start_endless(str(number))
+            bench.abort(running)
+            for part in range(20):
+                client.set(f"{number}-{part}", b"x" * 100_000)
+            assert result_of(running)[0] == "Abort"
+        assert client.info("stats")["evicted_keys"] > 0
+
+    assert bench.log() == []
+
+
+def test_a_request_whose_value_was_evicted_is_none(redis_client: redis.Redis, namespace: str) -> None:
+    """(6) It said less than an abort at once, perhaps, so it must not become one; a new one is heard as it is."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    backend.signal([Event(b"plain", b"", LONG), Event(b"cancel", b"value", LONG, -1), Event(b"new", b"value", LONG)])
+    redis_client.delete(f"{{{namespace}}}:values")
+    backend.signal([Event(b"new", b"new value", LONG, -1)])
+
+    late = RedisBackend(client=redis_client, namespace=namespace)
+    assert {late.wait_many([b"plain", b"cancel", b"new"], 1) for _ in range(3)} == {b"plain", b"new", None}
+    for reader in (backend, late):
+        assert reader.read(b"cancel") is None
+        event = reader.read(b"new")
+        assert event is not None
+        assert event.value == b"new value"
+
+
+def test_a_value_whose_request_was_evicted_is_none(redis_client: redis.Redis, namespace: str) -> None:
+    """(5) The next request with that key says what it says."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    backend.signal([Event(b"a", b"value", LONG, -1)])
+    redis_client.delete(f"{{{namespace}}}:index")
+    assert not backend.poll(b"a")
+    backend.notify(b"a", LONG)
+
+    event = backend.read(b"a")
+    assert event is not None
+    assert event.value == b""
