@@ -24,11 +24,12 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test storm sanitize lint types install clean
+.PHONY: help demo test faults storm sanitize lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
 	@echo "make test     run the whole suite (ARGS='-k shield': a part of it)"
+	@echo "make faults   only what concerns servers and networks that fail, and workers that are killed"
 	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
 	@echo "make lint     check the style of everything"
@@ -44,6 +45,9 @@ demo: $(installed)
 # Plain pytest: `python -m pytest` would put the source tree, which has no compiled core, before what is installed.
 test: $(installed)
 	@$(bin)/pytest $(ARGS)
+
+faults: $(installed)
+	@$(bin)/pytest $(ARGS) tests/faults
 
 # The naive way is there to show that the counters count; that it ends with an error is as it should be.
 storm: $(installed)
