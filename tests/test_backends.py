@@ -7,14 +7,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import wait_until, wait_until_it_waits
+from ways import PROGRAMS, kinds
 
-from dramatiq_abort import Event, EventBackend, UnsupportedByBackend
-from dramatiq_abort.backends import StubBackend
+from dramatiq_abort import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dramatiq_abort import EventBackend
+
 LONG = 60_000
+
+
+first, others = [*PROGRAMS][:1], [*PROGRAMS][1:]
+# Every way to the first server program in which other words go to and fro, and the plain way to the others.
+ways = ["plain", "resp2", "resp3", "decode", "limited", "cluster", "sentinel"]
+pytestmark = pytest.mark.parametrize(
+    "make_backend", ["stub", *kinds(first, ways), *kinds(others, ["plain"])], indirect=True
+)
 
 
 def test_a_signal_can_be_polled_by_all(make_backend: Callable[[], EventBackend]) -> None:
@@ -182,43 +192,3 @@ def test_a_signal_can_be_taken_back(make_backend: Callable[[], EventBackend]) ->
     event = backend.read(b"a")
     assert event is not None
     assert event.value == b""
-
-
-class ThreeMethods(EventBackend):
-    """The least that a backend can be."""
-
-    def __init__(self) -> None:
-        self.inner = StubBackend()
-
-    def notify(self, key: bytes, ttl: int) -> None:
-        self.inner.notify(key, ttl)
-
-    def poll(self, key: bytes) -> bool:
-        return self.inner.poll(key)
-
-    def wait_many(self, keys: object, timeout: int) -> bytes | None:
-        assert isinstance(keys, list)
-        assert keys
-        return self.inner.wait_many(keys, timeout)
-
-
-def test_three_methods_are_enough_for_plain_events() -> None:
-    """The others are made of them."""
-    backend = ThreeMethods()
-
-    backend.signal([Event(b"a", ttl=LONG), Event(b"b", ttl=LONG)])
-
-    assert backend.read(b"a") == Event(b"a")
-    assert backend.read(b"c") is None
-
-
-def test_what_three_methods_cannot_do_is_said() -> None:
-    """Before anything is done."""
-    backend = ThreeMethods()
-
-    with pytest.raises(UnsupportedByBackend, match="ThreeMethods carries no values"):
-        backend.signal([Event(b"a", ttl=LONG), Event(b"b", b"value", LONG)])
-    with pytest.raises(UnsupportedByBackend, match="ThreeMethods cannot take a request back"):
-        backend.revoke(b"a")
-
-    assert not backend.poll(b"a")

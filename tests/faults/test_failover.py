@@ -10,7 +10,7 @@ import pytest
 import redis
 from fault_support import TIMEOUT
 from redis.sentinel import Sentinel
-from support import Server, free_port, server_binary, wait_until
+from support import Server, free_port, server_binaries, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +23,7 @@ class Sentinels:
     """A primary, its replica, a Sentinel that watches them, and one that is dead."""
 
     def __init__(self, primary: Server, directory: Path) -> None:
-        binary = server_binary()
-        assert binary is not None
+        binary = server_binaries()[0]
         self.primary = primary
         with primary.client() as client:
             client.config_set("repl-diskless-sync-delay", 0)  # one replica is all there will be

@@ -1,0 +1,105 @@
+"""The whole life of an abort over every way to every Redis that is here."""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+import redis
+from support import PATIENCE, result_of, run_forever, wait_until
+from ways import PROGRAMS, WAYS, documented_rules, kinds, make_user
+
+from dramatiq_abort import Abortable, Event, abort
+from dramatiq_abort.backends import RedisBackend
+from dramatiq_abort.request import key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dramatiq.brokers.stub import StubBroker
+    from support import Server
+    from ways import Way
+
+LONG = 60_000
+
+
+@pytest.fixture
+def callers(way: Way, namespace: str) -> Iterator[Abortable]:
+    """What those have who call ``abort()``: their own client of the same kind."""
+    with closing(way.connect()) as client:
+        yield Abortable(backend=RedisBackend(client=client, namespace=namespace))
+
+
+@pytest.fixture
+def abortable(way: Way, namespace: str) -> Iterator[Abortable]:
+    """What the worker has."""
+    with closing(way.connect()) as client:
+        yield Abortable(backend=RedisBackend(client=client, namespace=namespace))
+
+
+@pytest.mark.parametrize("way", kinds([*PROGRAMS], [*WAYS]), indirect=True)
+def test_the_whole_life_of_an_abort(
+    way: Way, abortable: Abortable, callers: Abortable, broker: StubBroker, worker: dramatiq.Worker
+) -> None:
+    """A message that waits, one that runs, and one that runs while all connections are cut."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task(*, for_ever: bool) -> str:
+        if for_ever:
+            run_forever(started)
+        return "done"
+
+    def aborted() -> Any:
+        started.clear()
+        message = task.send(for_ever=True)
+        assert started.wait(PATIENCE)
+        abort(message.message_id, callers)
+        return result_of(message)[0]
+
+    waiting, other = task.message(for_ever=False), task.message(for_ever=False)
+    abort(waiting.message_id, callers)
+    wait_until(lambda: abortable.backend.poll(key_of(waiting.message_id)), "the request in the worker's mirror")
+    broker.enqueue(waiting)
+    broker.enqueue(other)
+    assert (result_of(waiting), result_of(other)) == (None, "done")
+    assert aborted() == "Abort"
+    way.cut()
+    assert aborted() == "Abort"
+
+
+@pytest.mark.parametrize("way", kinds([*PROGRAMS], ["plain"]), indirect=True)
+def test_a_user_needs_all_rights_that_are_documented(way: Way, namespace: str) -> None:
+    """And no others."""
+    [server] = way.servers
+    rules = documented_rules(namespace)
+    assert len(rules) > 10
+
+    def allowed(rules: list[str]) -> bool:
+        make_user(server, namespace, rules)
+        try:
+            use_everything(server, username=namespace, password="secret")  # noqa: S106 - of no worth
+        except redis.ResponseError as error:
+            assert re.search("permission|ACL failure|can't run", str(error)), error
+            return False
+        return True
+
+    def use_everything(server: Server, **user: str) -> None:
+        with server.client() as client:
+            client.script_flush()
+            client.delete(*client.keys(f"*{namespace}*") or ["none"])
+        with server.client(**user) as client:
+            backend = RedisBackend(client=client, namespace=namespace)
+            backend.signal([Event(b"over", b"value", 1)])
+            wait_until(lambda: not backend.poll(b"over"))
+            backend.signal([Event(b"a", b"value", LONG)])
+            backend.signal([Event(b"a", b"", LONG)])
+            assert RedisBackend(client=client, namespace=namespace).wait_many([b"a"], 1) == b"a"
+            assert backend.revoke(b"a")
+
+    assert allowed(rules)
+    assert [rule for rule in rules if allowed([other for other in rules if other != rule])] == []
