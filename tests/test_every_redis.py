@@ -13,7 +13,7 @@ import redis
 from support import PATIENCE, result_of, run_forever, wait_until
 from ways import PROGRAMS, WAYS, documented_rules, kinds, make_user
 
-from dramatiq_abort import Abortable, Event, abort
+from dramatiq_abort import Abortable, BackendError, Event, abort
 from dramatiq_abort.backends import RedisBackend
 from dramatiq_abort.request import key_of
 
@@ -54,11 +54,18 @@ def test_the_whole_life_of_an_abort(
             run_forever(started)
         return "done"
 
+    def asked(message_id: str) -> bool:
+        try:
+            abort(message_id, callers)
+        except BackendError:  # of a client that does not try again on a new connection
+            return False
+        return True
+
     def aborted() -> Any:
         started.clear()
         message = task.send(for_ever=True)
         assert started.wait(PATIENCE)
-        abort(message.message_id, callers)
+        wait_until(lambda: asked(message.message_id), "the request")
         return result_of(message)[0]
 
     waiting, other = task.message(for_ever=False), task.message(for_ever=False)

@@ -18,7 +18,7 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 from redis.sentinel import Sentinel
-from support import Server, free_port, server_binaries, wait_until
+from support import Server, answers, free_port, server_binaries, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +128,8 @@ class Installation:
             process = subprocess.Popen([self._binary, str(sentinel), "--sentinel"], stdout=log, stderr=log)
         self._stack.callback(process.wait)
         self._stack.callback(process.kill)
+        with redis.Redis(port=port) as client:
+            wait_until(partial(answers, client), "the sentinel")
         return port
 
 
