@@ -220,14 +220,14 @@ def test_a_shorter_request_does_not_end_a_longer_one(redis_client: redis.Redis, 
     assert event.ttl > LONG / 2
 
 
-def test_the_clients_patience_is_not_ours(server: Server, namespace: str) -> None:
+def test_the_clients_patience_is_not_ours(server: Server, redis_client: redis.Redis, namespace: str) -> None:
     """A worker may wait for longer than its client would, and knows it."""
     with (
-        server.client(socket_timeout=0.02) as client,
+        server.client(socket_timeout=0.1) as client,
         Following(RedisBackend(client=client, namespace=namespace), b"a") as following,
     ):
-        time.sleep(0.1)
-        RedisBackend(client=client, namespace=namespace).notify(b"a", LONG)
+        time.sleep(0.3)
+        RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
         wait_until(lambda: following.heard == [b"a"])
 
     assert following.errors == []
