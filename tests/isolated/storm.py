@@ -252,12 +252,15 @@ class Round:
             stored = type(exception).__name__
             callbacks = [stored]
         is_abort = isinstance(exception, Abort)
+        # One that came before the beginning is raised instead of the call.
+        is_outside = is_abort and (id_ not in self.asked or (self.runs[index] and not came_up_inside(exception)))
+        if is_outside or not (is_abort or exception is None):
+            traceback.print_exception(type(exception), exception, exception.__traceback__)
         return {
             CALLBACKS: self.callbacks.get(id_, []) != callbacks,
             STORED: stored_result_of(message) != stored,
             ELSE: exception is not None and not is_abort,
-            # One that came before the beginning is raised instead of the call.
-            OUTSIDE: is_abort and (id_ not in self.asked or (self.runs[index] and not came_up_inside(exception))),
+            OUTSIDE: is_outside,
         }
 
 
