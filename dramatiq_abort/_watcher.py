@@ -133,8 +133,8 @@ class Watcher:
             was_down, self._is_down = self._is_down, True
         if not was_down:
             self._logger.error(
-                "The event backend does not answer: %s: %s. Messages are processed as usual; aborts take effect when "
-                "it is back.",
+                "The event backend does not answer. Messages are processed as usual; aborts take effect when it is "
+                "back. %s: %s",
                 type(error).__name__,
                 error,
             )

@@ -17,7 +17,7 @@ from redis.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Connections", "OwnConnection", "is_cluster"]
+__all__ = ["Connections", "OwnConnection", "find_anew", "is_cluster"]
 
 #: For how long a client without a time-out of its own waits for an answer, in seconds.
 _TIMEOUT: Final = 5.0
@@ -32,6 +32,12 @@ _MENDABLE: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError)
 def is_cluster(client: Any) -> bool:
     """Say whether this is a client for a cluster."""
     return hasattr(client, "get_node_from_key")
+
+
+def find_anew(client: Any) -> None:
+    """Let a cluster's client ask which node has which keys: by itself it does so when a command of its own fails."""
+    if is_cluster(client):
+        client.nodes_manager.initialize()
 
 
 class OwnConnection:

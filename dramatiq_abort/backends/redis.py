@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from .._tombstones import Tombstone, Tombstones, now
 from ..backend import MOST_EVENTS, Event, EventBackend
-from ._connection import Connections, OwnConnection, is_cluster
+from ._connection import Connections, OwnConnection, find_anew, is_cluster
 from ._scripts import LOOK_UP, PAGE, REVOKE, SIGNAL, Script
 
 if TYPE_CHECKING:
@@ -187,6 +187,7 @@ class RedisBackend(EventBackend):
         try:
             if self._reader is None or not self._reader.is_ours:
                 self._answers = False  # until it does
+                find_anew(self.client)
                 self._reader = OwnConnection(self.client, self._keys[2], (_LONGEST_WAIT + _PATIENCE) / 1000)
                 self._heard_at = -math.inf
             if time.monotonic() >= self._heard_at + _RETENTION / 1000:
@@ -203,7 +204,7 @@ class RedisBackend(EventBackend):
         except Exception:
             if self._is_followed:
                 self._answers = False
-                self._reader = None  # of a cluster, another node may have the log by now
+                self._reader = None
                 raise
 
     def _catch_up(self, reader: OwnConnection) -> None:
