@@ -447,17 +447,19 @@ class Machine(RuleBasedStateMachine):
                 if exception is Foreign:
                     self.interrupt_as_somebody_else()
                 else:
-                    self.interrupt(which, exception)
+                    self.interrupt(which, exception, is_overwritten=False)
             self._tell(None, partial(self._model.leave, level.ending if level.ending is not COMPLETED else None))
         if level.scope is not None:
             assert ask_twice(level.scope.real, Stop) is Answer.CLOSED
 
     @precondition(_scopes)
-    @rule(which=indices, exception=exceptions)
-    def interrupt(self, which: int, exception: type[BaseException]) -> None:
-        """Interrupt a scope from another thread."""
+    @rule(which=indices, exception=exceptions, is_overwritten=st.booleans())
+    def interrupt(self, which: int, exception: type[BaseException], is_overwritten: bool) -> None:
+        """Interrupt a scope from another thread, maybe as somebody else does the same."""
         scope = self._scope(which)
         assert ask_twice(scope.real, exception) is self._model.interrupt(scope, exception)
+        if is_overwritten:
+            self.interrupt_as_somebody_else()
 
     @precondition(_scopes)
     @rule(which=indices, exception=exceptions)
