@@ -13,9 +13,11 @@ together make up for it:
 - **One at a time.** There is never more than one exception of a scope on its way: a second could not be told from it.
 
 It looks before it raises, as the compiled core does (see there): it walks the target's frames and raises nothing while
-protected code is on the stack. But it cannot stop the target while it looks, nor follow it: between the look and the
-raising lie a few microseconds in which the target, if it gets the GIL, can go on into protected code; and where it may
-not raise, the answer is ``PROTECTED``, and the caller must ask again.
+protected code is on the stack. From the look to the raising it takes many bytecodes, and the target must not get its
+turn in between. So both are done at the beginning of a turn: CPython lets a thread that has just got the GIL keep it
+for a switch interval, which must not be too short meanwhile. What remains is that the machine takes the processor from
+this thread for as long as that; and that, from 3.13 on, a target that goes on does not look at its slot at once. Nor
+can this core follow the target: where it may not raise, the answer is ``PROTECTED``, and the caller must ask again.
 
 On 3.12 a late exception can come up before the one that the function has raised is safe, and takes its place.
 
@@ -51,6 +53,13 @@ _R = TypeVar("_R")
 
 #: Whether this interpreter can raise an exception in another thread.
 SUPPORTED: Final = platform.python_implementation() == "CPython"
+
+
+#: The shortest switch interval, in seconds, in which there is time enough for a look and what follows from it.
+_SHORTEST_TURN: Final = 0.005
+
+#: For the one who is about to interrupt: the switch interval is that of all threads.
+_interrupting: Final = threading.Lock()
 
 
 class _Gate(dict[None, "_Gate"]):
@@ -174,12 +183,24 @@ class Scope:
             return answer
         if not SUPPORTED:
             return Answer.UNSUPPORTED
+        with _interrupting:
+            interval = sys.getswitchinterval()
+            try:
+                sys.setswitchinterval(max(interval, _SHORTEST_TURN))
+                time.sleep(0)  # a turn ends here, and another begins
+                answer = self._interrupt(gate, exception)
+            finally:
+                sys.setswitchinterval(interval)
+        return self.interrupt(exception) if answer is None else answer
+
+    def _interrupt(self, gate: _Gate, exception: type[BaseException]) -> Answer | None:
+        """Raise the exception where that may be; None if the gate has changed."""
         if not self._is_at_safe_point():
             return Answer.PROTECTED
         spent = _Gate(is_spent=True)
         spent.is_on_its_way = True  # the closing and the shields wait for it
         if not gate.becomes(spent):
-            return self.interrupt(exception)
+            return None
         try:
             found = ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._thread_id),
