@@ -42,7 +42,7 @@ class Proxy:
     refuse   nobody listens, and what was connected is cut
     drop     each connection is accepted, and cut
     cut      of each answer only the first half arrives, and then the connection is cut
-    swallow  what is sent does not arrive, and nobody is told; that connection stays like that
+    swallow  what is sent does not arrive, and nobody is told; what was connected stays like that
     ======== ================================================================================
     """
 
@@ -50,6 +50,7 @@ class Proxy:
         self._server = port
         self._failure = ""
         self._delay = 0.0
+        self._swallowed = 0
         self._connections: set[socket.socket] = set()
         #: When somebody connected, in seconds on the monotonic clock.
         self.attempts: list[float] = []
@@ -71,6 +72,7 @@ class Proxy:
         try:
             yield
         finally:
+            self._swallowed += how == "swallow"
             self._failure = ""
             if how == "refuse":
                 self._listener = self._listen(self.port)
@@ -107,12 +109,12 @@ class Proxy:
                     threading.Thread(target=self._pass_on, args=(source, sink, source is server), daemon=True).start()
 
     def _pass_on(self, source: socket.socket, sink: socket.socket, is_answer: bool) -> None:
-        is_lost = False
+        is_lost, swallowed = False, self._swallowed
         with suppress(OSError):  # the connection's end
             while words := source.recv(65536):
                 if self._delay and is_answer:
                     time.sleep(self._delay)
-                is_lost = is_lost or self._failure == "swallow"
+                is_lost = is_lost or self._swallowed != swallowed or self._failure == "swallow"
                 if is_lost:
                     continue
                 if self._failure == "cut" and is_answer:
