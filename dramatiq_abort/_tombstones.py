@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import time
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
@@ -39,9 +40,16 @@ class Tombstone(NamedTuple):
 
 
 class Tombstones:
-    """Events by key, each until its time is over, each handed out once. Any thread may call anything."""
+    """Events by key, each until its time is over, each handed out once. Any thread may call anything.
 
-    def __init__(self) -> None:
+    Parameters:
+      most: How many there may be; without it, any number. When there are more, those go that came first.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        self._most = most
+        #: Whether none had to go, since they were last replaced.
+        self.is_whole = True
         self._changing = Lock()  # not for get(), which every message calls
         self._live: dict[bytes, Tombstone] = {}
         self._by_expiry: list[tuple[float, bytes]] = []
@@ -58,6 +66,7 @@ class Tombstones:
                 self._live[key] = tombstone
                 self._not_handed_out.add(key)
                 heapq.heappush(self._by_expiry, (tombstone.expiry, key))
+                self._keep_bounds_locked()
 
     def discard(self, key: bytes) -> bool:
         """Remove the one with this key, and say whether it was still live. If it was handed out, that is, too."""
@@ -77,6 +86,8 @@ class Tombstones:
             self._by_expiry = [(tombstone.expiry, key) for key, tombstone in tombstones.items()]
             heapq.heapify(self._by_expiry)
             self._live = tombstones
+            self.is_whole = True
+            self._keep_bounds_locked()
 
     def get(self, key: bytes) -> Tombstone | None:
         """Return the one with this key, or None if there is none any more."""
@@ -101,3 +112,13 @@ class Tombstones:
             if tombstone is None or tombstone.expiry <= time_now:  # and not added again with a later expiry
                 self._live.pop(key, None)
                 self._not_handed_out.discard(key)
+
+    def _keep_bounds_locked(self) -> None:
+        while len(self._live) > self._most:
+            self.is_whole = False
+            key = next(iter(self._live))
+            del self._live[key]
+            self._not_handed_out.discard(key)
+        if len(self._by_expiry) > 2 * len(self._live) + 1000:  # of keys that are gone, or came again and again
+            self._by_expiry = [(tombstone.expiry, key) for key, tombstone in self._live.items()]
+            heapq.heapify(self._by_expiry)

@@ -6,6 +6,7 @@ import random
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final
 
+from ._complaints import Complaints
 from ._deadlines import Deadlines
 from ._unraisable import UnraisableAborts
 from .errors import InvalidRequest
@@ -42,6 +43,7 @@ class Watcher:
         self._backend = backend
         self._running = running
         self._logger = logger
+        self._complaints = Complaints(logger)
         self._deadlines = Deadlines(logger, report_after)
         self._unraisable = UnraisableAborts(self._deadlines.interrupt_again)
         self._stopping = Event()
@@ -125,7 +127,7 @@ class Watcher:
         try:
             return AbortRequest.decode(value)
         except InvalidRequest as error:
-            self._logger.warning("What was signaled with key %.200r is ignored: %s.", key, error)
+            self._complaints.warning("What was signaled with key %.200r is ignored: %s.", key, error)
             return None
 
     def _report_down(self, error: Exception) -> None:

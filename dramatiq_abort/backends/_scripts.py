@@ -10,7 +10,8 @@ log        stream      every change, as it was made: ``v``, the value; ``n``, th
                        end (0: taken back). Kept for as long as a reader may be away
 =========  ==========  ============================================================================
 
-A server that runs out of memory may evict any of the three by itself.
+A server that runs out of memory may evict any of the three by itself. What others have put in their place is removed,
+since it would be in the way for ever; what they have put into them is left to the readers to ignore.
 """
 
 from __future__ import annotations
@@ -18,13 +19,48 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-__all__ = ["LOOK_UP", "PAGE", "REVOKE", "SIGNAL", "Script"]
+from ..request import MAX_TIME
+
+__all__ = ["LATEST", "LOOK_UP", "PAGE", "REVOKE", "SIGNAL", "Script"]
 
 
-_NOW: Final = """
+#: No server's clock gets as far, in ms: an entry of the log with a later id is none of ours.
+LATEST: Final = 10**15
+
+_BEGIN: Final = f"""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local index, values, log = KEYS[1], KEYS[2], KEYS[3]
+local max_ttl, latest = {MAX_TIME}, {LATEST}
+local function is(key, kind)
+    local found = redis.call('TYPE', key).ok
+    return found == kind or found == 'none'
+end
+if not (is(index, 'zset') and is(values, 'hash')) then
+    redis.call('DEL', index, values)
+end
+if not is(log, 'stream') then
+    redis.call('DEL', log)
+end
+local function begin_again()  -- the log, without what is too late; but those who read it need not begin again
+    local entries = redis.call('XREVRANGE', log, latest, '-', 'COUNT', 1000)
+    redis.call('DEL', log)
+    for i = #entries, 1, -1 do
+        if #entries[i][2] < 4000 then
+            redis.call('XADD', log, entries[i][1], unpack(entries[i][2]))
+        end
+    end
+end
+local function append(retention, ...)
+    local id = redis.pcall('XADD', log, 'MINID', '~', now - retention, '*', ...)
+    if type(id) == 'table' then
+        if string.find(id.err, ' ID') then  -- there is no later one
+            begin_again()
+        end
+        id = redis.call('XADD', log, '*', ...)
+    end
+    return id
+end
 """
 
 
@@ -32,7 +68,7 @@ class Script:
     """A script and the name by which the server keeps it."""
 
     def __init__(self, lua: str) -> None:
-        self.lua: Final = _NOW + lua
+        self.lua: Final = _BEGIN + lua
         self.sha: Final = hashlib.sha1(self.lua.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -53,14 +89,11 @@ end
 local before = redis.call('ZMSCORE', index, unpack(keys))
 local longest = redis.call('PTTL', index)
 local scores, sayings, silent, changes, ends = {}, {}, {}, {}, {}
-local function append(entry)
-    return redis.call('XADD', log, 'MINID', '~', now - retention, '*', unpack(entry))
-end
 local id
 for i, key in ipairs(keys) do
     local ending, says, expiry = now + ARGV[2 * i + 3], value, tonumber(before[i] or 0)
     if expiry > now then
-        ending = math.max(ending, math.floor(expiry))
+        ending = math.max(ending, math.min(math.floor(expiry), now + max_ttl))
         local said = redis.call('HGET', values, key)
         local is_whole = said or expiry % 1 == 0
         if is_whole and (priority < 0 or (priority == 0 and value ~= '' and not said)) then
@@ -82,7 +115,7 @@ for i, key in ipairs(keys) do
         changes[#changes + 1] = ending
         ends[i] = ending
     else
-        id = append({'v', says, 'n', now, key, ending})
+        id = append(retention, 'v', says, 'n', now, key, ending)
         ends[i] = {ending, says}
     end
 end
@@ -94,8 +127,9 @@ if #silent > 0 then
     redis.call('HDEL', values, unpack(silent))
 end
 if #changes > 0 then
-    id = append({'v', value, 'n', now, unpack(changes)})
+    id = append(retention, 'v', value, 'n', now, unpack(changes))
 end
+longest = math.min(longest, max_ttl)
 redis.call('PEXPIRE', index, longest)
 redis.call('PEXPIRE', values, longest)
 redis.call('PEXPIRE', log, retention)
@@ -112,7 +146,7 @@ local value = redis.call('HGET', values, ARGV[1])
 if not value and expiry % 1 ~= 0 then
     return nil
 end
-return {math.floor(expiry) - now, value or ''}
+return {math.min(math.floor(expiry) - now, max_ttl), value or ''}
 """)
 
 #: retention, key. Returns the entry's id, or nil if there was none.
@@ -123,7 +157,7 @@ if not expiry or tonumber(expiry) <= now then
 end
 redis.call('ZREM', index, ARGV[2])
 redis.call('HDEL', values, ARGV[2])
-local id = redis.call('XADD', log, 'MINID', '~', now - ARGV[1], '*', 'v', '', 'n', now, ARGV[2], 0)
+local id = append(ARGV[1], 'v', '', 'n', now, ARGV[2], 0)
 redis.call('PEXPIRE', log, ARGV[1])
 return id
 """)
@@ -131,6 +165,10 @@ return id
 #: cursor, count. Returns the time, the log's last id, the next cursor, keys and ends in turn, and the keys' values.
 PAGE: Final = Script("""
 local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
+if last[1] and tonumber(string.match(last[1][1], '%d+')) > latest then
+    begin_again()
+    last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)
+end
 local page = redis.call('ZSCAN', index, ARGV[1], 'COUNT', ARGV[2])
 local said = {}
 if #page[2] > 0 then

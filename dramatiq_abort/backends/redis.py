@@ -16,10 +16,12 @@ from dramatiq.logging import get_logger
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, RedisError
 
+from .._complaints import Complaints
 from .._tombstones import Tombstone, Tombstones, now
 from ..backend import MOST_EVENTS, Event, EventBackend
+from ..request import MAX_MESSAGE_ID, MAX_TIME, MAX_VALUE
 from ._connection import Connections, OwnConnection, find_anew, is_cluster
-from ._scripts import LOOK_UP, PAGE, REVOKE, SIGNAL, Script
+from ._scripts import LATEST, LOOK_UP, PAGE, REVOKE, SIGNAL, Script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -44,6 +46,9 @@ _FRESH: Final = 1000
 #: How many tombstones one step in Redis reads, and how many entries of the log: a few ms of the server's time.
 _PAGE: Final = 500
 _ENTRIES: Final = 100
+
+#: How many tombstones the mirror holds. If there are more, each message asks for its own.
+_MOST: Final = 200_000
 
 
 class RedisBackend(EventBackend):
@@ -75,7 +80,8 @@ class RedisBackend(EventBackend):
         self.client: Final = client
         # The braces put the keys into one slot of a cluster.
         self._keys: Final = tuple(f"{{{namespace}}}:{name}" for name in ("index", "values", "log"))
-        self._mirror: Final = Tombstones()
+        self._complaints: Final = Complaints(self._logger)
+        self._mirror: Final = Tombstones(_MOST)
         self._reading: Final = Lock()
         self._reader: OwnConnection | None = None
         # Up to where the log is in the mirror, and who changes either of them.
@@ -179,8 +185,8 @@ class RedisBackend(EventBackend):
 
     @property
     def _must_ask(self) -> bool:
-        """Whether the mirror is too old to be trusted, and the server is not known to be silent."""
-        return self._answers and time.monotonic() >= self._fresh_until
+        """Whether the mirror cannot be trusted, and the server is not known to be silent."""
+        return self._answers and (time.monotonic() >= self._fresh_until or not self._mirror.is_whole)
 
     def _follow(self, wait: int) -> None:
         """Bring the mirror up to date, and if it is, wait for the next change."""
@@ -223,12 +229,19 @@ class RedisBackend(EventBackend):
         tombstones: dict[bytes, Tombstone] = {}
         last_id: bytes | None = None
         cursor = b"0"
-        while last_id is None or cursor != b"0":
+        while last_id is None or (cursor != b"0" and len(tombstones) <= _MOST):
             server_now, newest, cursor, found, values = self._run(reader.run, PAGE, cursor, _PAGE)
             last_id = last_id or newest
             for key, end, value in zip(found[::2], found[1::2], values, strict=True):
-                if value is not None or b"." not in end:  # else its value has been evicted
-                    tombstones[key] = _tombstone(value or b"", int(float(end)), server_now)
+                if value is None and b"." in end:  # the value has been evicted
+                    continue
+                try:
+                    ending = int(float(end))
+                    _check(key, value or b"", ending, server_now)
+                except (ValueError, OverflowError):
+                    self._complain_of(key, end)
+                else:
+                    tombstones[key] = _tombstone(value or b"", ending, server_now)
         with self._mirroring:
             if resumes:
                 self._last_id = min(self._last_id, last_id, key=_position)  # another log may have begun meanwhile
@@ -250,12 +263,16 @@ class RedisBackend(EventBackend):
         reply = reader.run("XREAD", "COUNT", _ENTRIES, "BLOCK", wait, "STREAMS", self._keys[2], self._last_id)
         streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or ()]  # RESP 3 and 2
         entries = list(chain.from_iterable(streams))
+        if entries:
+            self._heard_at = time.monotonic()
         for entry_id, fields in entries:
+            if _position(entry_id) > (LATEST,):
+                self._complain_of(entry_id, fields)
+                self._heard_at = -math.inf  # to catch up removes it
+                break
             with self._mirroring:
                 self._last_id = entry_id
                 self._apply(fields, server_now)
-        if entries:
-            self._heard_at = time.monotonic()
         return len(entries)
 
     def _apply(self, fields: list[bytes], server_now: int) -> None:
@@ -263,7 +280,7 @@ class RedisBackend(EventBackend):
         try:
             value, made, ends = _read_entry(fields)
         except ValueError:
-            self._logger.warning("An entry in %r is none of ours and is ignored: %.200r.", self._keys[2], fields)
+            self._complain_of(self._last_id, fields)
             return
         for key, end in ends:
             if end:
@@ -285,6 +302,9 @@ class RedisBackend(EventBackend):
             end, says = answer if isinstance(answer, list) else (answer, value)
             self._mirror.add(event.key, _tombstone(says, end, server_now, server_now))
 
+    def _complain_of(self, name: bytes, what: object) -> None:
+        self._complaints.warning("In Redis, %.200r: %.200r is none of ours and is ignored.", name, what)
+
     def _ask(self, script: Script, *words: Any) -> Any:
         if self._connections is None:  # a cluster's client knows best which node to ask, and when to ask another one
             return self._run(partial(self.client.execute_command, **{NEVER_DECODE: True}), script, *words)
@@ -303,6 +323,16 @@ def _tombstone(value: bytes, end: int, server_now: int, made: int | None = None)
     return Tombstone(value, now() + (end - server_now), stamp=end, made=made)
 
 
+def _check(key: bytes, value: bytes, end: int, server_now: int) -> None:
+    """Look at what may come from anybody.
+
+    Raises:
+      ValueError: When it is longer, or is over at another time, than whatever ``abort()`` signals.
+    """
+    if len(key) > MAX_MESSAGE_ID or len(value) > MAX_VALUE or abs(end - server_now) > MAX_TIME:
+        raise ValueError(key)
+
+
 def _position(entry_id: bytes) -> tuple[int, ...]:
     """Make a log entry's id comparable."""
     return tuple(map(int, entry_id.split(b"-")))
@@ -317,4 +347,10 @@ def _read_entry(fields: list[bytes]) -> tuple[bytes, int, list[tuple[bytes, int]
     (v, value, n, made), changes = fields[:4], fields[4:]
     if (v, n) != (b"v", b"n"):
         raise ValueError(fields)
-    return value, int(made), [(key, int(end)) for key, end in zip(changes[::2], changes[1::2], strict=True)]
+    made_at = int(made)
+    ends = [(key, int(end)) for key, end in zip(changes[::2], changes[1::2], strict=True)]
+    for key, end in ends:
+        _check(key, value, end or made_at, made_at)
+    if abs(made_at) > LATEST:
+        raise ValueError(fields)
+    return value, made_at, ends
