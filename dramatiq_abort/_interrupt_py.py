@@ -244,7 +244,7 @@ class Scope:
     def _is_at_safe_point(self) -> bool:
         """Say whether nothing that the thread is doing, up to this scope's own frame, must be left alone."""
         if self._thread_id == threading.get_ident():
-            frame: FrameType | None = sys._getframe(2)  # whoever calls interrupt()
+            frame: FrameType | None = sys._getframe(3)  # whoever calls interrupt()
         else:
             frame = sys._current_frames().get(self._thread_id)
         if frame is None or frame.f_code is Scope.run.__code__:
