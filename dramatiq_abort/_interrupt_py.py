@@ -31,6 +31,7 @@ only what waits for a shield or for the opening is raised, and everything else i
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 import threading
@@ -59,7 +60,17 @@ SUPPORTED: Final = platform.python_implementation() == "CPython"
 _SHORTEST_TURN: Final = 0.005
 
 #: For the one who is about to interrupt: the switch interval is that of all threads.
-_interrupting: Final = threading.Lock()
+_interrupting = threading.Lock()
+
+
+def _forget_the_others() -> None:
+    """After a fork, the thread that is interrupting may be gone."""
+    global _interrupting  # noqa: PLW0603
+    _interrupting = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_the_others)
 
 
 class _Gate(dict[None, "_Gate"]):

@@ -92,7 +92,7 @@ class EventBackend(abc.ABC):
         if any(event.value for event in events):
             raise UnsupportedByBackend(
                 f"{type(self).__name__} carries no values, so it cannot do more than a plain abort(): no mode but "
-                "ABORT and no abort_timeout. Implement its signal() and read() for that."
+                "ABORT, no abort_timeout and no repeat_every. Implement its signal() and read() for that."
             )
         for event in events:
             if event.ttl is None:
