@@ -24,11 +24,12 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test faults storm sanitize lint types install clean
+.PHONY: help demo test test-all faults storm sanitize lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
 	@echo "make test     run the whole suite (ARGS='-k shield': a part of it)"
+	@echo "make test-all the same with every CPython and PyPy on this machine, and with the oldest dependencies"
 	@echo "make faults   only what concerns servers and networks that fail, and workers that are killed"
 	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
@@ -46,6 +47,9 @@ demo: $(installed)
 test: $(installed)
 	@$(bin)/pytest $(ARGS)
 
+test-all: $(installed)
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" .ci/suite
+
 faults: $(installed)
 	@$(bin)/pytest $(ARGS) tests/faults
 
@@ -56,12 +60,12 @@ storm: $(installed)
 
 # ASan sees what malloc hands out, so Python must not hand it on in pieces; and pytest must leave alone what ASan writes.
 # Leaks are not its business here: the interpreter keeps much to its end, and what we might leak hangs in the lists of
-# its collector. A test counts them instead (test_a_storm_leaks_nothing).
+# its collector. tests/test_memory.py counts instead.
 sanitize: watched := env LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=$(sanitized) DRAMATIQ_ABORT_EXTENSION=1
 sanitize: $(sanitized)
 	@$(watched) $(bin)/pytest --capture=sys -k cython $(ARGS) \
-		tests/test_scope.py tests/test_shield.py tests/test_safe_points.py tests/test_tracing.py tests/guarantees
+		tests/test_scope*.py tests/test_shield.py tests/test_safe_points.py tests/test_tracing.py tests/guarantees
 	@$(watched) $(bin)/python tests/isolated/storm.py $(or $(ABORTS),5000)
 
 lint: $(linters)

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import PATIENCE, wait_until
-
-from dramatiq_abort.interrupt import SUPPORTED
+from support import PATIENCE, needs_interrupts, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-aborts_what_runs = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot interrupt a thread")
 
 
 @pytest.fixture
@@ -94,7 +90,7 @@ def test_quickstart_is_in_the_readme() -> None:
     assert (EXAMPLES / "quickstart.py").read_text(encoding="utf-8") == marked("quickstart")
 
 
-@aborts_what_runs
+@needs_interrupts
 def test_quickstart_prints_what_the_readme_says(start: Start) -> None:
     """The quickstart ends by itself, and prints what the README says that it prints."""
     quickstart = start(EXAMPLES / "quickstart.py")
@@ -113,7 +109,7 @@ def test_the_other_programs_of_the_readme_run(start: Start) -> None:
     assert program.returncode == 0, errors
 
 
-@aborts_what_runs
+@needs_interrupts
 def test_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
     """The demo shows its four ways, and leaves no process and no key in a server that is not its own."""
     demo = start(EXAMPLES / "demo.py", DEMO_REDIS_URL=redis_url)
@@ -132,7 +128,7 @@ def test_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
     assert list(redis_client.scan_iter("*dramatiq-abort-demo*")) == []
 
 
-@aborts_what_runs
+@needs_interrupts
 def test_interrupted_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
     """A demo that is interrupted half way leaves no process and no key, either."""
     demo = start(EXAMPLES / "demo.py", DEMO_REDIS_URL=redis_url)

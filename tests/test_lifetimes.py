@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, ask_twice, run_forever, wait_until, wait_until_it_waits
+from support import PATIENCE, ask_twice, needs_interrupts, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
-from dramatiq_abort.interrupt import SUPPORTED, Answer
+from dramatiq_abort.interrupt import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
 pytestmark = [
-    pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot interrupt a thread"),
+    needs_interrupts,
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),  # with threads, on purpose
 ]
 

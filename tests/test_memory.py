@@ -9,15 +9,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, ask_twice, in_c
+from support import PATIENCE, ask_twice, in_c, needs_interrupts
 
-from dramatiq_abort.interrupt import SUPPORTED, Answer
+from dramatiq_abort.interrupt import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-pytestmark = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot interrupt a thread")
+pytestmark = needs_interrupts
 
 #: Of each kind: more than 100,000 in all.
 ABORTS = 12_000

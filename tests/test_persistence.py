@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import Middleware, SkipMessage
-from support import PATIENCE, result_of, run_forever, wait_until
+from support import PATIENCE, needs_interrupts, result_of, run_forever, wait_until
 
 from dramatiq_abort import Abort, Abortable, abort, shield
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("core")
 
 
+@needs_interrupts
 @pytest.mark.parametrize("says_so", ["middleware", "abort", "second abort"])
 def test_an_abort_is_repeated_if_that_is_wanted(worker: dramatiq.Worker, abortable: Abortable, says_so: str) -> None:
     """A function that catches Abort and goes on is interrupted again and again."""

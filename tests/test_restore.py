@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of, wait_until
+from support import PATIENCE, result_of, run_forever, wait_until
 
 from dramatiq_abort import AbortMode, BackendError, abort, abort_requested, restore, shield
 from dramatiq_abort.backends import StubBackend
@@ -114,7 +114,7 @@ def test_a_message_that_is_aborted_once_more_is_aborted(worker: dramatiq.Worker)
         started.set()
         wait_until(lambda: abort_requested() is not None)
         seen.set()
-        wait_until(lambda: False, "an abort")
+        run_forever()
 
     message = task.send()
     assert started.wait(PATIENCE)
@@ -133,7 +133,7 @@ def test_an_aborted_message_is_not_brought_back(worker: dramatiq.Worker) -> None
     @dramatiq.actor
     def task() -> None:
         started.set()
-        wait_until(lambda: False, "an abort")
+        run_forever()
 
     message = task.send()
     assert started.wait(PATIENCE)

@@ -11,7 +11,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, run_forever, set_async_exception, wait_until, wait_until_it_waits
+from support import PATIENCE, needs_interrupts, run_forever, set_async_exception, wait_until, wait_until_it_waits
 
 from dramatiq_abort.interrupt import Answer
 
@@ -91,6 +91,7 @@ def test_a_scope_runs_once(core: ModuleType) -> None:
         scope.run(int)
 
 
+@needs_interrupts
 def test_an_interrupt_is_raised_in_the_function(core: ModuleType) -> None:
     """It comes up inside of the function, which can catch it, and answers RAISED however often it is asked."""
     started = threading.Event()
@@ -149,6 +150,7 @@ def test_only_exception_classes_interrupt(core: ModuleType, wrong: object) -> No
     assert scope.run(int) == 0
 
 
+@needs_interrupts
 def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
     """An exception that is on its way when the function returns is cleared (3.2)."""
     lock = threading.Lock()
@@ -165,6 +167,7 @@ def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
     assert target.late is None
 
 
+@needs_interrupts
 def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
     """An exception that is on its way when the function raises is cleared, too (3.2)."""
     if core.__name__.endswith("_py") and sys.version_info[:2] == (3, 12):
@@ -179,6 +182,7 @@ def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
     assert target.late is None
 
 
+@needs_interrupts
 def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
     """Interrupts at about the moment of the return come up inside or not at all, and no result is lost (3.1, 3.2)."""
     wanted = 200
@@ -220,6 +224,7 @@ def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
     assert counts["wrong"] == 0
 
 
+@needs_interrupts
 def test_somebody_elses_exception_stays(core: ModuleType) -> None:
     """One that is on its way when the scope closes comes up behind it (3.3)."""
     lock = threading.Lock()
@@ -234,6 +239,7 @@ def test_somebody_elses_exception_stays(core: ModuleType) -> None:
     assert isinstance(target.late or target.error, Foreign)
 
 
+@needs_interrupts
 def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
     """The slot is taken: the answer says so, and a second try succeeds when it is free (3.3)."""
     if core.__name__.endswith("_py"):
@@ -261,6 +267,7 @@ def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
+@needs_interrupts
 @pytest.mark.parametrize("asked", ["before theirs comes up", "after it"])
 def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: ModuleType, asked: str) -> None:
     """They do not look before they set theirs; ours is set again when it is free, and both come up (3.3)."""
@@ -292,6 +299,7 @@ def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: Mo
     assert isinstance(target.error, Stop)
 
 
+@needs_interrupts
 def test_what_comes_up_is_of_the_very_class(core: ModuleType) -> None:
     """Whatever stands for it in the slot, also while another exception is handled, and when it is caught and raised."""
     entered = threading.Event()
@@ -315,6 +323,7 @@ def test_what_comes_up_is_of_the_very_class(core: ModuleType) -> None:
     assert isinstance(target.error.__context__, ValueError)
 
 
+@needs_interrupts
 def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
     """After rearm(), and not before: a function that catches the exception is left to itself (3.4)."""
     caught: list[BaseException] = []
@@ -351,6 +360,7 @@ def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
     assert not target.scope.rearm()
 
 
+@needs_interrupts
 def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
     """What comes once more comes behind the shield, too (3.1)."""
     entered, go_on, caught = threading.Event(), threading.Lock(), list[BaseException]()
@@ -399,6 +409,7 @@ def test_a_scope_tells_where_its_thread_is(core: ModuleType) -> None:
     assert target.scope.frame() is None
 
 
+@needs_interrupts
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
     """A thread can be gone without closing its scope: here in the child of a fork."""
@@ -418,6 +429,7 @@ def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
+@needs_interrupts
 def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
     """Up to 3.12 an interpreter whose slot was emptied goes on looking; on 3.11 a profiled thread then hangs (3.1)."""
     lock = threading.Lock()
@@ -439,6 +451,7 @@ def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
     assert events[:2] == ["call", "return"]
 
 
+@needs_interrupts
 def test_a_thread_that_starts_another_is_interrupted_itself(core: ModuleType) -> None:
     """Up to 3.11 a new thread bears its starter's ident until it runs, and an exception by ident could hit it (3.1)."""
     if core.__name__.endswith("_py"):

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from support import PATIENCE, ask_twice, in_c, set_async_exception
+from support import PATIENCE, ask_twice, in_c, needs_interrupts, set_async_exception
 
-from dramatiq_abort.interrupt import SUPPORTED, Answer
+from dramatiq_abort.interrupt import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Ending = type[BaseException | list[object]] | None
 
-pytestmark = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot interrupt a thread")
+pytestmark = needs_interrupts
 
 
 class Stop(BaseException):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, run_forever, wait_until, wait_until_it_waits
+from support import PATIENCE, needs_interrupts, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
 from dramatiq_abort.interrupt import Answer
@@ -82,6 +82,7 @@ def test_only_the_outermost_shields_end_raises(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
+@needs_interrupts
 def test_a_shield_without_an_interrupt_does_nothing(core: ModuleType) -> None:
     """And an interrupt behind it is raised as ever."""
     scope = core.Scope()
@@ -139,6 +140,7 @@ def test_a_return_through_the_shield_is_aborted(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
+@needs_interrupts
 def test_an_exception_on_its_way_comes_up_before_the_shield_or_behind_it(core: ModuleType) -> None:
     """It does not slip in with the thread that was in C code when the interrupt came."""
     lock = threading.Lock()
@@ -166,6 +168,7 @@ def test_an_exception_on_its_way_comes_up_before_the_shield_or_behind_it(core: M
     assert not lock.locked()
 
 
+@needs_interrupts
 def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
     """In another thread it does nothing, and outside of a scope neither."""
     inside_other = []
@@ -201,6 +204,7 @@ def test_a_shield_is_entered_once(core: ModuleType) -> None:
     scope.run(function)
 
 
+@needs_interrupts
 def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) -> None:
     """The exception that has been waiting goes to the scope's thread."""
     closed = []
@@ -319,6 +323,7 @@ def test_a_shield_that_is_entered_while_an_interrupt_waits_raises_nothing(core: 
     assert order == [Answer.WAITING, "inside", "between"]
 
 
+@needs_interrupts
 def test_a_shield_in_the_clean_up_raises_nothing(core: ModuleType) -> None:
     """What has come up already does not come up again: it is on its way out."""
     scope = core.Scope()

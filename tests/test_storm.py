@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from support import needs_interrupts
+
 if TYPE_CHECKING:
     from types import ModuleType
+
+pytestmark = needs_interrupts
 
 STORM = Path(__file__).parent / "isolated" / "storm.py"
 

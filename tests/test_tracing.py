@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, run_forever, wait_until_it_waits
+from support import PATIENCE, needs_interrupts, run_forever, wait_until_it_waits
 from test_safe_points import interrupt_until_it_lands
 from test_scope import Stop, Target
 
@@ -18,6 +18,8 @@ from dramatiq_abort.interrupt import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, ModuleType
+
+pytestmark = needs_interrupts
 
 
 class Observer:

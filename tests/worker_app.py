@@ -9,6 +9,7 @@ import dramatiq
 from dramatiq.brokers.redis import MAINTENANCE_SCALE, RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend as RedisResults
+from support import run_forever
 
 from dramatiq_abort import Abort, Abortable, abort_requested, interrupt, shield
 
@@ -34,8 +35,7 @@ def run(key: str) -> None:
     """Run until aborted, and tell when that was."""
     try:
         tell(key, interrupt.IMPLEMENTATION)
-        while True:
-            time.sleep(0.001)
+        run_forever()
     except Abort:
         now = time.time()
         tell(key, repr(now))

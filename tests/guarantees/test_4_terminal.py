@@ -117,7 +117,7 @@ def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: 
 
     message = task.send_with_options(throws=(KeyError,))
     assert started.wait(PATIENCE)
-    abort(message.message_id, abort_ttl=1)
+    abort(message.message_id, abort_ttl=500)  # which is over when a retry would come
     assert result_of(message)[0] == "Abort"
     worker.join()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import AsyncIO
-from support import PATIENCE, result_of, wait_until
+from support import PATIENCE, needs_interrupts, result_of, wait_until
 
 from dramatiq_abort import abort
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("core")
 
 
+@needs_interrupts
 def test_a_coroutine_that_has_begun_is_cancelled(broker: StubBroker, start_worker: Any) -> None:
     """(2, 9) An async actor is aborted on dramatiq's own way, at any moment, and never runs on without its message."""
     broker.add_middleware(AsyncIO())

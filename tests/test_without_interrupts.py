@@ -1,0 +1,132 @@
+"""What is left where no exception can be raised in another thread: on PyPy, or on what is told to be like it."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from support import PATIENCE, result_of, wait_until
+
+from dramatiq_abort import AbortMode, _interrupt_py, abort, abort_requested, interrupt, shield
+from dramatiq_abort.request import key_of
+
+if TYPE_CHECKING:
+    from dramatiq.brokers.stub import StubBroker
+
+    from dramatiq_abort import Abortable
+
+
+@pytest.fixture(autouse=True)
+def without_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_interrupt_py, "SUPPORTED", False)
+    monkeypatch.setattr(interrupt, "SUPPORTED", False)
+    monkeypatch.setattr(interrupt, "Scope", _interrupt_py.Scope)
+
+
+def wait_until_heard(abortable: Abortable, message: Any) -> None:
+    """Return when the worker that runs the message has tried to interrupt it."""
+    key = key_of(message.message_id)
+    wait_until(lambda: any(running.scope._exception for running in abortable._running.with_key(key)))
+
+
+def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, however much is aborted then."""
+    worker = start_worker()
+
+    @dramatiq.actor
+    def task() -> None: ...
+
+    for _ in range(3):
+        message = task.send()
+        abort(message.message_id)
+    worker.join()
+
+    (warning,) = [record for record in caplog.records if record.name.startswith("dramatiq_abort")]
+    assert warning.levelname == "WARNING"
+    assert "cannot interrupt a thread" in warning.message
+    assert "abort_requested()" in warning.message
+
+
+@pytest.mark.parametrize("mode", AbortMode)
+def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, mode: AbortMode) -> None:
+    """Its function is not called."""
+    calls: list[int] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        calls.append(1)
+
+    message = task.send()
+    abort(message.message_id, mode=mode)
+    start_worker()
+
+    assert result_of(message) is None
+    assert calls == []
+
+
+def test_a_running_message_can_ask(worker: dramatiq.Worker) -> None:
+    """And end by itself: it has completed."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> str:
+        started.set()
+        while (left := abort_requested()) is None:
+            pass
+        return f"{left} ms left"
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message) == "0.0 ms left"
+
+
+def test_a_running_message_that_does_not_ask_completes(worker: dramatiq.Worker, abortable: Abortable) -> None:
+    """It is not touched, and its result counts."""
+    started, go_on = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def task() -> str:
+        started.set()
+        assert go_on.wait(PATIENCE)
+        return "done"
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_heard(abortable, message)
+    go_on.set()
+
+    assert result_of(message) == "done"
+
+
+@pytest.mark.parametrize("where", ["before", "inside"])
+def test_an_abort_is_raised_at_the_end_of_a_shield(worker: dramatiq.Worker, abortable: Abortable, where: str) -> None:
+    """Whether it came inside of the shield or before."""
+    started, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def reach(place: str) -> None:
+        order.append(place)
+        if place == where:
+            started.set()
+            assert go_on.wait(PATIENCE)
+
+    @dramatiq.actor
+    def task() -> None:
+        reach("before")
+        with shield():
+            reach("inside")
+        reach("behind")
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_heard(abortable, message)
+    go_on.set()
+
+    assert result_of(message)[0] == "Abort"
+    assert order == ["before", "inside"]
