@@ -341,10 +341,10 @@ class Machine(RuleBasedStateMachine):
         return bool(self._levels) and self._levels[-1].is_in_c
 
     def _may_enter(self) -> bool:
-        return len(self._levels) < 8
+        return len(self._levels) < 6
 
     def _may_shield(self) -> bool:
-        return bool(self._scopes()) and len(self._shields) < 2
+        return bool(self._scopes()) and not self._shields
 
     def _has_entered(self) -> bool:
         return bool(self._levels)
@@ -397,11 +397,14 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(_may_enter)
     @precondition(_scopes)
-    @rule(which=indices)
-    def shield(self, which: int) -> None:
-        """Enter a shield: of any scope, not only of the innermost."""
-        scope = self._scope(which)
+    @rule(which=st.none() | indices)
+    def enter(self, which: int | None) -> None:
+        """Enter the shield of a scope, not only of the innermost, or call a function in which nothing may be raised."""
         depth = len(self._levels) + 1
+        if which is None:
+            self._enter(Protected(self._target, depth).__enter__, Level(is_protected=True))
+            return
+        scope = self._scope(which)
 
         def shielded() -> object:
             with scope.real.shield():
@@ -426,12 +429,6 @@ class Machine(RuleBasedStateMachine):
         """Leave any of these."""
         scope, shield = self._shields.pop(which % len(self._shields))
         self._tell(partial(shield.__exit__, None, None, None), partial(self._model.unshield, scope))
-
-    @precondition(_may_enter)
-    @rule()
-    def protect(self) -> None:
-        """Call a function in which nothing may be raised."""
-        self._enter(Protected(self._target, len(self._levels) + 1).__enter__, Level(is_protected=True))
 
     @precondition(_has_entered)
     @rule(
@@ -474,25 +471,16 @@ class Machine(RuleBasedStateMachine):
         self._tell(partial(ask_twice, scope.real, exception), expect)
 
     @precondition(_scopes)
-    @rule(which=indices)
-    def rearm(self, which: int) -> None:
-        """Let a scope be interrupted once more, from the thread that is in it."""
+    @rule(which=indices, way=st.sampled_from(["rearm", "rearm it itself", "withdraw"]))
+    def take_back(self, which: int, way: str) -> None:
+        """Let a scope be interrupted once more, from another thread or its own, or take back what has not come up."""
         scope = self._scope(which)
-        self._tell(scope.real.rearm, lambda: [self._model.rearm(scope)])
-
-    @precondition(_scopes)
-    @rule(which=indices)
-    def rearm_from_outside(self, which: int) -> None:
-        """Let a scope be interrupted once more, from another thread."""
-        scope = self._scope(which)
-        assert scope.real.rearm() is self._model.rearm(scope)
-
-    @precondition(_scopes)
-    @rule(which=indices)
-    def withdraw(self, which: int) -> None:
-        """Take back what has not been raised yet."""
-        scope = self._scope(which)
-        assert scope.real.withdraw() is self._model.withdraw(scope)
+        if way == "rearm":
+            assert scope.real.rearm() is self._model.rearm(scope)
+        elif way == "withdraw":
+            assert scope.real.withdraw() is self._model.withdraw(scope)
+        else:
+            self._tell(scope.real.rearm, lambda: [self._model.rearm(scope)])
 
     @rule()
     def interrupt_as_somebody_else(self) -> None:
@@ -505,9 +493,9 @@ class Machine(RuleBasedStateMachine):
         return scopes[which % len(scopes)]
 
     def teardown(self) -> None:
-        """Leave everything: nothing comes up any more then, and the thread is as it was."""
+        """Leave everything, not in peace: nothing comes up any more then, and the thread is as it was."""
         while self._levels:
-            self.leave(None, [])
+            self.leave(None, [(len(self._levels) % 2, Stop)])
         self._tell(sys.getprofile, list)
         self._target.tell(None)
         self._target.thread.join(PATIENCE)
