@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from support import wait_until
 from dramatiq_abort import Event
 from dramatiq_abort.backends import RedisBackend
 from dramatiq_abort.backends._connection import OwnConnection
+from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from support import Server
@@ -342,3 +344,16 @@ def test_a_bad_url_is_refused(wrong: str) -> None:
     """At once, by redis-py."""
     with pytest.raises(ValueError, match=r"scheme|port|Port"):
         RedisBackend.from_url(wrong)
+
+
+def test_a_request_takes_a_bounded_memory(own_server: Server, namespace: str) -> None:
+    """At most 300 bytes of the server's for a plain abort, the log's share included."""
+    count = 10_000
+    with own_server.client() as client:
+        backend = RedisBackend(client=client, namespace=namespace)
+        backend.notify(b"the first one makes the keys", LONG)
+        before = client.info("memory")["used_memory"]
+        backend.signal(Event(key_of(str(uuid.uuid4())), ttl=LONG) for _ in range(count))
+        each = (client.info("memory")["used_memory"] - before) / count
+
+    assert 0 < each <= 300
