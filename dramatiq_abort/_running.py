@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from .errors import Abort
@@ -116,30 +115,35 @@ class Running:
 class RunningMessages(Collection[bytes]):
     """The table of them, and a collection of their keys that may be read while it changes."""
 
+    # Every message comes and goes here, in many threads, and none waits for a lock: each operation on a dictionary is
+    # one step, and nobody else removes the key of a message.
+
     def __init__(self) -> None:
-        # A message can be there twice, when the broker has delivered it again.
-        self._by_key: dict[bytes, tuple[Running, ...]] = {}
-        self._changing = Lock()
+        self._by_key: dict[bytes, Running] = {}
+        #: Those of the same key as another, which the broker has delivered again.
+        self._again: dict[Running, None] = {}
 
     def add(self, running: Running) -> None:
-        with self._changing:
-            self._by_key[running.key] = (*self._by_key.get(running.key, ()), running)
+        if self._by_key.setdefault(running.key, running) is not running:
+            self._again[running] = None
 
     def discard(self, running: Running) -> None:
         running.is_over = True
-        with self._changing:
-            others = tuple(other for other in self._by_key.pop(running.key, ()) if other is not running)
-            if others:
-                self._by_key[running.key] = others
+        if self._by_key.get(running.key) is running:
+            del self._by_key[running.key]
+        else:
+            self._again.pop(running, None)
 
     def with_key(self, key: bytes) -> tuple[Running, ...]:
-        return self._by_key.get(key, ())
+        first = self._by_key.get(key)
+        again = tuple(running for running in list(self._again) if running.key == key)
+        return again if first is None else (first, *again)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._by_key
+        return key in self._by_key or any(running.key == key for running in list(self._again))
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(list(self._by_key))
+        return iter([*self._by_key, *(running.key for running in list(self._again))])
 
     def __len__(self) -> int:
-        return len(self._by_key)
+        return len(self._by_key) + len(self._again)

@@ -137,11 +137,20 @@ class Abortable(Middleware):
             self._watcher = None
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        if not self._is_abortable(broker, message) or not _has_key(message):
+        # Each message goes through here, so what is wanted of the proxy, which looks it up anew, is asked for once.
+        options, actor_name = message.options, message.actor_name
+        wanted = options.get("abortable")
+        if wanted is None:
+            wanted = broker.get_actor(actor_name).options.get("abortable")
+        if not (self.abortable if wanted is None else wanted):
             return
-        if throws := message.options.get("throws"):  # goes before the actor's
-            message.options["throws"] = with_abort(throws)
-        running = Running(message.message_id, message.actor_name, self._new_scope(), self.repeat_every)
+        scope = self._new_scope()
+        try:
+            running = Running(message.message_id, actor_name, scope, self.repeat_every)
+        except (TypeError, ValueError):  # abort() would not take its id: what somebody else has enqueued may have any
+            return
+        if throws := options.get("throws"):  # goes before the actor's
+            options["throws"] = with_abort(throws)
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         self._running.add(running)
         current.set(running)
@@ -187,12 +196,6 @@ class Abortable(Middleware):
             return running.grace_left()
         event = self.backend.read(key)
         return None if event is None else float(AbortRequest.decode(event.value).grace_left(event.ttl))
-
-    def _is_abortable(self, broker: Broker, message: MessageProxy) -> bool:
-        wanted = message.options.get("abortable")
-        if wanted is None:
-            wanted = broker.get_actor(message.actor_name).options.get("abortable")
-        return bool(self.abortable if wanted is None else wanted)
 
 
 def abort(
@@ -374,15 +377,6 @@ def _backend_of(broker: Broker) -> EventBackend:
         f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
         "Abortable(backend=RedisBackend.from_url('redis://...'))"
     )
-
-
-def _has_key(message: MessageProxy) -> bool:
-    """Whether ``abort()`` would take the message's id: what somebody else has enqueued may have any."""
-    try:
-        key_of(message.message_id)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def _not_aborted(targets: list[Target], made: int, error: Exception) -> BackendError:
