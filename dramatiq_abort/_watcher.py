@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Watcher"]
 
 #: For how long to wait for one event, in ms: after that a stopped watcher looks up.
-_WAIT: Final = 500
+_WAIT: Final = 550
 
 #: The same for a backend that must be told all keys anew to hear of those that have been added.
 _SHORT_WAIT: Final = 50

@@ -190,7 +190,7 @@ def test_a_log_that_begins_anew_is_heard(
 def test_everything_goes_with_its_time_to_live(redis_client: redis.Redis, namespace: str) -> None:
     """Without a worker: Redis itself forgets; and the log is gone when no reader can need it any more."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
-    backend.signal([Event(b"a", b"value", 30), Event(b"b", ttl=20)])
+    backend.signal([Event(b"a", b"value", 300), Event(b"b", ttl=200)])
     assert redis_client.exists(*(f"{{{namespace}}}:{name}" for name in ("index", "values", "log"))) == 3
     assert 0 < redis_client.pttl(f"{{{namespace}}}:log") <= 60_000
 

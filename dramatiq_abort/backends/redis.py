@@ -31,8 +31,8 @@ __all__ = ["RedisBackend"]
 #: For how long the log is kept, in ms. A reader that was away for longer than half of it goes by the index alone.
 _RETENTION: Final = 60_000
 
-#: The longest wait for one answer, in ms: an idle worker sends two commands a second.
-_LONGEST_WAIT: Final = 500
+#: The longest wait for one answer, in ms: an idle worker sends less than two commands a second, all in all.
+_LONGEST_WAIT: Final = 550
 
 #: How much longer than the server waits for an entry, in ms, before it counts as dead.
 _PATIENCE: Final = 750
@@ -172,9 +172,9 @@ class RedisBackend(EventBackend):
                 key = self._mirror.hand_out(keys)
                 if key is not None:
                     return key
-                left = int((deadline - time.monotonic()) * 1000)
+                left = math.ceil((deadline - time.monotonic()) * 1000)  # the server does not wait for less than that
                 self._follow(min(left, _LONGEST_WAIT))
-                if left <= 0 or not self._is_followed:
+                if time.monotonic() >= deadline or not self._is_followed:
                     return self._mirror.hand_out(keys)
 
     def wake(self) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import result_of
+from support import PATIENCE, result_of
 
 from dramatiq_abort import abort
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import redis
 
     from dramatiq_abort import Abortable
@@ -35,3 +39,41 @@ def test_messages_cost_no_command(abortable: Abortable, worker: dramatiq.Worker,
     assert [result_of(message) for message in [task.send(number) for number in range(100)]] == list(range(100))
 
     assert set(commands() - before) <= {"cmdstat_xread", "cmdstat_info"}
+
+
+@pytest.mark.parametrize("make_backend", ["redis"], indirect=True)
+def test_waiting_costs_two_commands_a_second(
+    abortable: Abortable, start_worker: Callable[..., dramatiq.Worker], redis_client: redis.Redis
+) -> None:
+    """(7) Of a size that does not depend on how many messages run."""
+    started, stop = threading.Semaphore(0), threading.Event()
+    seconds = 1.5
+
+    @dramatiq.actor
+    def task() -> None:
+        started.release()
+        assert stop.wait(PATIENCE)
+
+    def run(tasks: int) -> None:
+        for _ in range(tasks):
+            task.send()
+        for _ in range(tasks):
+            assert started.acquire(timeout=PATIENCE)
+
+    def traffic() -> tuple[int, int]:
+        before: dict[str, Any] = redis_client.info("stats")  # type: ignore[assignment]
+        time.sleep(seconds)
+        after: dict[str, Any] = redis_client.info("stats")  # type: ignore[assignment]
+        commands = after["total_commands_processed"] - before["total_commands_processed"] - 1  # ours
+        return commands, after["total_net_input_bytes"] - before["total_net_input_bytes"]
+
+    start_worker(worker_threads=64)
+    run(1)
+    abort(task.message().message_id)  # which the watcher hears of, so that it is connected, and has something to keep
+    commands, size = traffic()
+    run(63)
+    commands_of_many, size_of_many = traffic()
+    stop.set()
+
+    assert max(commands, commands_of_many) <= 2 * seconds
+    assert size_of_many <= size * 2  # there may be one more in it
