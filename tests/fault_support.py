@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TIMEOUT = 1.0
 
 #: What a busy machine may add to anything, in seconds.
-NOISE = 1.0
+NOISE = 3.0
 
 #: How soon after the server a worker must be back, in seconds.
 RECOVERY = 2.0

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from support import needs_interrupts
 
 if TYPE_CHECKING:
@@ -46,8 +47,13 @@ def test_a_storm_leaves_no_trace(core: ModuleType) -> None:
 
 
 def test_the_naive_way_shows_what_the_counters_count() -> None:
-    """Each of them can be something else than 0."""
-    status, counters, output = storm("800", "--naive")
-
-    assert {name for name, count in counters.items() if not count} <= RARE, output
-    assert status == 1
+    """Each of them can be something else than 0; in another storm, where one has wedged before it began."""
+    zeros: set[str] | None = None
+    for _ in range(3):
+        status, counters, output = storm("800", "--naive")
+        assert status == 1
+        zero = {name for name, count in counters.items() if not count}
+        zeros = zero if zeros is None else zeros & zero
+        if zeros <= RARE:
+            return
+    pytest.fail(output)
