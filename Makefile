@@ -24,7 +24,7 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all faults storm sanitize lint types install clean
+.PHONY: help demo test test-all faults storm sanitize bench lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
@@ -33,6 +33,8 @@ help:
 	@echo "make faults   only what concerns servers and networks that fail, and workers that are killed"
 	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
+	@echo "make bench    measure what it costs, how long an abort takes, and how many workers one Redis can tell of it"
+	@echo "              (OTHER=/path/to/python: compare with the dramatiq-abort of that environment)"
 	@echo "make lint     check the style of everything"
 	@echo "make types    check the types, and that the compiled core's stub tells the truth"
 	@echo "make install  only make $(VENV), with the package and the tests' tools in it"
@@ -67,6 +69,11 @@ sanitize: $(sanitized)
 	@$(watched) $(bin)/pytest --capture=sys -k cython $(ARGS) \
 		tests/test_scope*.py tests/test_shield.py tests/test_safe_points.py tests/test_tracing.py tests/guarantees
 	@$(watched) $(bin)/python tests/isolated/storm.py $(or $(ABORTS),5000)
+
+bench: $(installed)
+	@$(bin)/python benchmarks/abort_latency.py $(or $(ABORTS),100)
+	@$(bin)/python benchmarks/cost.py $(OTHER)
+	@$(bin)/python benchmarks/scale.py
 
 lint: $(linters)
 	$(bin)/ruff check --quiet --output-format=concise

@@ -1,9 +1,9 @@
 """How long an abort takes, from the call of ``abort()`` to the exception in another process, over Redis.
 
 ``python benchmarks/abort_latency.py [ABORTS]`` starts a server (or uses the one of BENCHMARK_REDIS_URL) and a real
-worker, aborts tasks that sleep in steps of one millisecond, and prints the milliseconds; in the same run, for
-comparison, how late the exception is at the end of a grace period, and the milliseconds of a bare message through the
-server: XADD in one thread to XREAD in another.
+worker, aborts tasks that sleep in steps of one millisecond and tasks that compute, and prints the milliseconds; in the
+same run and in turns with them, for comparison, how late the exception is at the end of a grace period, and the
+milliseconds of a bare message through the server: XADD in one process to XREAD in another.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,22 +34,37 @@ if "BENCHMARK_REDIS_URL" in os.environ:
     dramatiq.set_broker(RedisBroker(url=os.environ["BENCHMARK_REDIS_URL"], namespace=NAMESPACE))
     dramatiq.get_broker().add_middleware(Abortable())
 
+    def waiting() -> None:
+        while True:
+            time.sleep(0.001)
+
+    def computing() -> None:
+        number = 0
+        while True:
+            number += 1
+
     @dramatiq.actor
-    def sleep_in_steps(key: str) -> None:
+    def task(key: str, work: str) -> None:
         client = dramatiq.get_broker().client  # type: ignore[attr-defined]
         client.rpush(key, interrupt.IMPLEMENTATION)
         try:
-            while True:
-                time.sleep(0.001)
+            {"waiting": waiting, "computing": computing}[work]()
         except Abort:
             now = time.time()
             client.rpush(key, repr(now))
             raise
 
+    @dramatiq.actor
+    def listen(key: str) -> None:
+        client = dramatiq.get_broker().client  # type: ignore[attr-defined]
+        client.rpush(key, "ready")
+        client.xread({f"{key}-log": "0"}, block=4_000)
+        client.rpush(key, repr(time.time()))
+
 
 @contextmanager
 def worker() -> Iterator[None]:
-    words = [sys.executable, "-m", "dramatiq", "abort_latency", "--processes", "1", "--threads", "2"]
+    words = [sys.executable, "-m", "dramatiq", "abort_latency", "--processes", "1", "--threads", "4"]
     # From here and not from the source tree, which has no compiled core and would be in the way of what is installed.
     process = subprocess.Popen(words, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
     try:
@@ -59,51 +74,33 @@ def worker() -> Iterator[None]:
         process.wait()
 
 
-def measure_aborts(client: redis.Redis, count: int, grace: int = 0) -> tuple[str, list[float]]:
-    """The core in use, and how late each exception was: after the call, or after the end of the grace period."""
-    times = []
-    core = ""
-    for number in range(count):
-        key = f"{NAMESPACE}-{number}"
-        message = sleep_in_steps.send(key)
-        core = client.blpop([key], 30)[1].decode()  # type: ignore[index]
-        time.sleep(0.01)
-        called = time.time()
-        abort(message.message_id, abort_timeout=grace)
-        times.append((float(client.blpop([key], 30)[1]) - called) * 1000 - grace)  # type: ignore[index]
-    return core, times
+def measure_abort(client: redis.Redis, work: str, grace: int = 0) -> float:
+    """How late the exception was, in ms: after the call, or after the end of the grace period."""
+    key = f"{NAMESPACE}-{uuid.uuid4()}"
+    message = task.send(key, work)
+    client.blpop([key], 4)
+    time.sleep(0.05)
+    called = time.time()
+    abort(message.message_id, abort_timeout=grace)
+    return (float(client.blpop([key], 4)[1]) - called) * 1000 - grace  # type: ignore[index]
 
 
-def measure_pings(client: redis.Redis, count: int) -> list[float]:
-    key, times, ready, heard = f"{NAMESPACE}-ping", [], threading.Semaphore(0), threading.Semaphore(0)
-
-    def read() -> None:
-        last = "$"
-        for _ in range(count):
-            ready.release()
-            for _, entries in client.xread({key: last}, block=0):  # type: ignore[union-attr]
-                last = entries[-1][0]
-            times.append(time.perf_counter())
-            heard.release()
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    for number in range(count):
-        ready.acquire()
-        time.sleep(0.01)
-        called = time.perf_counter()
-        client.xadd(key, {"n": number})
-        heard.acquire()
-        times[-1] = (times[-1] - called) * 1000
-    thread.join()
-    client.delete(key)
-    return times
+def measure_ping(client: redis.Redis) -> float:
+    """How late a bare message was, in ms."""
+    key = f"{NAMESPACE}-{uuid.uuid4()}"
+    listen.send(key)
+    client.blpop([key], 4)
+    time.sleep(0.05)
+    called = time.time()
+    client.xadd(f"{key}-log", {"n": 1})
+    client.expire(f"{key}-log", 30)
+    return (float(client.blpop([key], 4)[1]) - called) * 1000  # type: ignore[index]
 
 
-def line(name: str, times: list[float]) -> str:
-    ordered = sorted(times)
-    p95 = ordered[int(len(ordered) * 0.95)]
-    return f"{name:<40} {statistics.median(ordered):8.2f} {p95:8.2f} {ordered[-1]:8.2f}"
+def line(name: str, times: list[float], targets: str = "") -> str:
+    quantiles = statistics.quantiles(times, n=100, method="inclusive")
+    numbers = (statistics.median(times), quantiles[94], quantiles[98], max(times))
+    return f"{name:<44}{''.join(f'{number:9.2f}' for number in numbers)}   {targets}"
 
 
 def main() -> None:
@@ -115,13 +112,20 @@ def main() -> None:
             environment = os.environ | {"BENCHMARK_REDIS_URL": server.connection_url}
             sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode)
     client = dramatiq.get_broker().client  # type: ignore[attr-defined]
+    pings, waits, computes, graces = [], [], [], []
     with worker():
-        core, aborts = measure_aborts(client, count)
-        _, late = measure_aborts(client, count, grace=50)
-    print(f"{f'{count} each, in milliseconds':<40} {'median':>8} {'95 %':>8} {'worst':>8}")
-    print(line(f"abort() to except Abort ({core} core)", aborts))
-    print(line("end of grace period to except Abort", late))
-    print(line("XADD to XREAD", measure_pings(client, count)))
+        for _ in range(count):
+            pings.append(measure_ping(client))
+            waits.append(measure_abort(client, "waiting"))
+            computes.append(measure_abort(client, "computing"))
+            graces.append(measure_abort(client, "waiting", grace=50))
+    name = f"{count} each, in ms, {interrupt.IMPLEMENTATION} core"
+    print(f"{name:<44}{'median':>9}{'95 %':>9}{'99 %':>9}{'worst':>9}   target")
+    ping = statistics.median(pings)
+    print(line("XADD to XREAD", pings))
+    print(line("abort() to Abort: sleeps in steps of 1 ms", waits, f"median <= {4 * ping:.2f} + 1, 99 % <= 5"))
+    print(line("abort() to Abort: computes", computes, "median <= 10, 95 % <= 25"))
+    print(line("end of grace period to Abort", graces))
 
 
 if __name__ == "__main__":

