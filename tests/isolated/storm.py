@@ -237,8 +237,11 @@ class Round:
         for race in self.races.values():
             if race.deadline < math.inf:  # both have been sent
                 counts["races"] += 1
-                counts[OTHERS] += race.other not in race.seen
-                counts[ABORTS] += Abort not in race.seen
+                lost = {Abort, race.other} - race.seen
+                counts[OTHERS] += race.other in lost
+                counts[ABORTS] += Abort in lost
+                if lost:
+                    print(f"{race.wait.__name__}, with {race.other.__name__}: lost {lost}", file=sys.stderr)
         return counts
 
     def _counts_of(self, index, message):
