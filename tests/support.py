@@ -86,9 +86,12 @@ def result_of(message: Message[Any]) -> Any:
 
 
 def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
-    """Return when the worker has heard of the request to abort a message that it runs."""
+    """Return when the worker has heard of the request to abort a message that it runs, and has done what it can."""
     key = key_of(message.message_id)
+    watcher = abortable._watcher
+    assert watcher is not None
     wait_until(lambda: any(running.request for running in abortable._running.with_key(key)), "the request")
+    wait_until(lambda: watcher._unread is None, "its passing on")
 
 
 def told(app: Any, key: str) -> str:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of, wait_until
+from support import PATIENCE, result_of, wait_until_requested
 
 from dramatiq_abort import AbortMode, _interrupt_py, abort, abort_requested, interrupt, shield
-from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -23,12 +22,6 @@ def without_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_interrupt_py, "SUPPORTED", False)
     monkeypatch.setattr(interrupt, "SUPPORTED", False)
     monkeypatch.setattr(interrupt, "Scope", _interrupt_py.Scope)
-
-
-def wait_until_heard(abortable: Abortable, message: Any) -> None:
-    """Return when the worker that runs the message has tried to interrupt it."""
-    key = key_of(message.message_id)
-    wait_until(lambda: any(running.scope._exception for running in abortable._running.with_key(key)))
 
 
 def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -97,7 +90,7 @@ def test_a_running_message_that_does_not_ask_completes(worker: dramatiq.Worker, 
     message = task.send()
     assert started.wait(PATIENCE)
     abort(message.message_id)
-    wait_until_heard(abortable, message)
+    wait_until_requested(abortable, message)
     go_on.set()
 
     assert result_of(message) == "done"
@@ -125,7 +118,7 @@ def test_an_abort_is_raised_at_the_end_of_a_shield(worker: dramatiq.Worker, abor
     message = task.send()
     assert started.wait(PATIENCE)
     abort(message.message_id)
-    wait_until_heard(abortable, message)
+    wait_until_requested(abortable, message)
     go_on.set()
 
     assert result_of(message)[0] == "Abort"
