@@ -73,6 +73,7 @@ sanitize: $(sanitized)
 bench: $(installed)
 	@$(bin)/python benchmarks/abort_latency.py $(or $(ABORTS),100)
 	@$(bin)/python benchmarks/cost.py $(OTHER)
+	@$(bin)/python benchmarks/bulk.py
 	@$(bin)/python benchmarks/scale.py
 
 lint: $(linters)
