@@ -153,8 +153,7 @@ def run_many(url: str) -> None:
 
     worker = dramatiq.Worker(broker, worker_threads=TASKS)
     worker.start()
-    sys.stdin.read()
-    worker.stop()
+    worker.join()
 
 
 def measure_many(variant: str, url: str) -> dict[str, float]:
@@ -167,7 +166,8 @@ def measure_many(variant: str, url: str) -> dict[str, float]:
 
     messages = [task.send() for _ in range(TASKS)]
     words = [sys.executable, __file__, "--run-many", url]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL):
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+    try:
         while int(client.get("running") or 0) < TASKS:  # type: ignore[arg-type]
             time.sleep(0.05)
         time.sleep(0.5)
@@ -175,7 +175,10 @@ def measure_many(variant: str, url: str) -> dict[str, float]:
         for message in messages:
             dramatiq_abort.abort(message.message_id)
         called = time.time()
-        _, stopped = client.blpop(["stopped"], 30)  # type: ignore[misc]
+        _, stopped = client.blpop(["stopped"], 30) or (b"", "nan")  # type: ignore[misc]
+    finally:
+        process.kill()
+        process.wait()
     return {"calls": (called - begin) * 1000, "stop": (float(stopped) - called) * 1000}
 
 
