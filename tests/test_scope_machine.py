@@ -516,7 +516,7 @@ def test_the_scopes_do_what_the_model_says(core: ModuleType, no_collector: None)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         partial(Machine, core),
         settings=settings(
-            max_examples=int(chosen or 250),
+            max_examples=int(chosen or 120),
             stateful_step_count=60,
             derandomize=chosen is None,
             database=None,
