@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from dramatiq import Message, group, pipeline
 from dramatiq.broker import MessageProxy
@@ -14,8 +14,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Target", "Targets", "targets_of"]
 
+
+class Group(Protocol):
+    """What is known of the type of dramatiq's ``group``, which has no annotations."""
+
+    children: list[Any]
+
+
 #: A message id, a message, a group, a pipeline, or an iterable of those.
-Targets: TypeAlias = "str | Message[Any] | MessageProxy | group | pipeline | Iterable[Targets]"
+Targets: TypeAlias = "str | Message[Any] | MessageProxy | Group | pipeline | Iterable[Targets]"
 
 
 class Target(NamedTuple):

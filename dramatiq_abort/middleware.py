@@ -84,8 +84,12 @@ class Abortable(Middleware):
         self.abortable = abortable
         self.abort_ttl: int = _milliseconds("abort_ttl", abort_ttl, at_least=1)
         self.fail_skipped = fail_skipped
-        self.repeat_every = None if repeat_every is None else _milliseconds("repeat_every", repeat_every, at_least=1)
-        self.report_after = None if report_after is None else _milliseconds("report_after", report_after, at_least=1)
+        self.repeat_every: int | None = (
+            None if repeat_every is None else _milliseconds("repeat_every", repeat_every, at_least=1)
+        )
+        self.report_after: int | None = (
+            None if report_after is None else _milliseconds("report_after", report_after, at_least=1)
+        )
         self._backend = backend
         self._running = RunningMessages()
         self._new_scope = _scopes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
+import dramatiq
 import redis
 from typing_extensions import assert_type
 
@@ -16,6 +17,7 @@ from dramatiq_abort import (
     __version__,
     abort,
     abort_requested,
+    restore,
     shield,
 )
 from dramatiq_abort.backends import RedisBackend, StubBackend
@@ -59,6 +61,11 @@ assert_type(abort("id"), None)
 assert_type(abort("id", middleware, 1_000, AbortMode.CANCEL, 500), None)
 abort("id", middleware=middleware, abort_ttl=1_000, mode=AbortMode.ABORT, abort_timeout=500)
 abort("id", mode="abort")  # type: ignore[arg-type]  # a mode is no string
+message: dramatiq.Message[int] = dramatiq.Message("queue", "actor", (), {}, {})
+abort(message, repeat_every=1_000)
+abort([message, "id", dramatiq.group([message]), [dramatiq.pipeline([message])]])
+abort(b"id")  # type: ignore[arg-type]  # neither is an id
+assert_type(restore("id", middleware), bool)
 assert_type(abort_requested(), float | None)
 assert_type(abort_requested("id", middleware), float | None)
 assert_type(shield(), AbstractContextManager[None])
