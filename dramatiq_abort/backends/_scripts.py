@@ -149,17 +149,17 @@ end
 return {math.min(math.floor(expiry) - now, max_ttl), value or ''}
 """)
 
-#: retention, key. Returns the entry's id, or nil if there was none.
+#: retention, key. Returns whether there was one.
 REVOKE: Final = Script("""
 local expiry = redis.call('ZSCORE', index, ARGV[2])
 if not expiry or tonumber(expiry) <= now then
-    return nil
+    return 0
 end
 redis.call('ZREM', index, ARGV[2])
 redis.call('HDEL', values, ARGV[2])
-local id = append(ARGV[1], 'v', '', 'n', now, ARGV[2], 0)
+append(ARGV[1], 'v', '', 'n', now, ARGV[2], 0)
 redis.call('PEXPIRE', log, ARGV[1])
-return id
+return 1
 """)
 
 #: cursor, count. Returns the time, the log's last id, the next cursor, keys and ends in turn, and the keys' values.

@@ -120,7 +120,11 @@ class RedisBackend(EventBackend):
             while step := list(islice(alike, MOST_EVENTS)):
                 words = [word for event in step for word in (event.key, event.ttl)]
                 server_now, entry_id, ends = self._ask(SIGNAL, _RETENTION, value, priority, *words)
-                self._write_through(entry_id, partial(self._add, step, value, ends, server_now))
+                # What this process asks for itself, its mirror knows before its own connection brings it back. But if
+                # that did already, it may also have brought what happened since.
+                with self._mirroring:
+                    if self._is_followed and _position(entry_id) > _position(self._last_id):
+                        self._add(step, value, ends, server_now)
 
     def poll(self, key: bytes) -> bool:
         if not self._is_followed:
@@ -148,10 +152,8 @@ class RedisBackend(EventBackend):
         return None if found is None else Event(key, found[1], int(found[0]))
 
     def revoke(self, key: bytes) -> bool:
-        entry_id = self._ask(REVOKE, _RETENTION, key)
-        if entry_id is not None:
-            self._write_through(entry_id, lambda: self._mirror.discard(key))
-        return entry_id is not None
+        # The mirror hears of it from the log alone, or the entry that was signaled before could come in behind this.
+        return bool(self._ask(REVOKE, _RETENTION, key))
 
     def age(self, key: bytes) -> float | None:
         tombstone = self._mirror.get(key)
@@ -287,15 +289,6 @@ class RedisBackend(EventBackend):
                 self._mirror.add(key, _tombstone(value, end, max(made, server_now), made))
             else:
                 self._mirror.discard(key)
-
-    def _write_through(self, entry_id: bytes, change: Callable[[], object]) -> None:
-        """Let the mirror know what this process has asked for, before its own connection brings it back.
-
-        If that has brought the entry already, it may also have brought what happened since.
-        """
-        with self._mirroring:
-            if self._is_followed and _position(entry_id) > _position(self._last_id):
-                change()
 
     def _add(self, events: list[Event], value: bytes, answers: list[Any], server_now: int) -> None:
         for event, answer in zip(events, answers, strict=True):
