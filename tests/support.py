@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import signal
 import socket
@@ -249,3 +250,16 @@ class Server:
 
     def client(self, **parameters: object) -> redis.Redis:
         return redis.Redis(port=self.port, **parameters)  # type: ignore[arg-type]
+
+
+def storm(*words: str) -> tuple[int, dict[str, int], str]:
+    """Run a storm; return its exit status, the counters that are promised to be 0, and all that was printed."""
+    finished = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "isolated" / "storm.py"), *words],
+        capture_output=True,
+        text=True,
+        timeout=170,  # after which it would have said that it has wedged
+        check=False,
+    )
+    counters = re.findall(r"^  (\S.+?) +(\d+)$", finished.stdout, re.MULTILINE)
+    return finished.returncode, {name: int(count) for name, count in counters}, finished.stdout + finished.stderr

@@ -82,7 +82,7 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "cython": Way("the compiled core", Abortable, patience=10, race_patience=5),
+    "cython": Way("the compiled core", Abortable, patience=30, race_patience=20),
     # It cannot read the slot that all exceptions from outside share.
     "python": Way(
         "the pure-Python core", Abortable, patience=10, race_patience=1, not_promised=frozenset({OTHERS, ABORTS})
@@ -346,7 +346,7 @@ def main():
         total = Counter()
         storming = threading.Thread(target=storm, args=(way, options.aborts, total), daemon=True)
         storming.start()
-        watch(storming, 10 * way.patience, total)
+        watch(storming, 5 * way.patience, total)
         seconds = time.monotonic() - started
     print(
         f"Python {sys.version.split()[0]}, {way.name}: {total['aborts']} aborts in {seconds:.0f} s, {total['raised']} "
