@@ -1,11 +1,14 @@
 """Abort dramatiq messages, waiting or running, from any process."""
 
+from ._cooperation import checkpoint, sleep
+from ._subprocess import run
 from ._version import __version__
 from .backend import Event, EventBackend
 from .errors import (
     Abort,
     AbortedBeforeStart,
     AbortError,
+    AsyncAbort,
     BackendError,
     ConfigurationError,
     InvalidRequest,
@@ -21,6 +24,7 @@ __all__ = [
     "AbortRequest",
     "Abortable",
     "AbortedBeforeStart",
+    "AsyncAbort",
     "BackendError",
     "ConfigurationError",
     "Event",
@@ -30,6 +34,9 @@ __all__ = [
     "__version__",
     "abort",
     "abort_requested",
+    "checkpoint",
     "restore",
+    "run",
     "shield",
+    "sleep",
 ]

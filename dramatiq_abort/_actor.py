@@ -5,18 +5,44 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from dramatiq.asyncio import async_to_sync
+
+from . import interrupt
 from ._current import current
-from .errors import Abort
+from .errors import Abort, AsyncAbort
 
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-__all__ = ["in_scope", "with_abort"]
+    from ._running import Running
+
+__all__ = ["in_scope", "is_async", "with_abort"]
+
+
+async def _run(
+    running: Running, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Any, Abort | None]:
+    """Run a coroutine function in its scope; what aborts it would be a bare CancelledError in any other thread."""
+    try:
+        return await running.scope.run(fn, args, kwargs), None
+    except Abort as aborted:
+        aborted.write_down(running.message_id)
+        return None, aborted
+
+
+#: Runs it on dramatiq's event loop, as dramatiq does.
+_run_in_loop = async_to_sync(_run)
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Say whether this is what dramatiq makes of a coroutine function (dramatiq/actor.py)."""
+    return getattr(fn, "__code__", None) is _run_in_loop.__code__
 
 
 def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) -> Callable[..., Any]:
     """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call."""
+    awaited = fn.__wrapped__ if is_async(fn) else None  # type: ignore[attr-defined]
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -24,6 +50,8 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
         if running is None or not running.begins(actor_name):
             return fn(*args, **kwargs)
         try:
+            if awaited is not None:
+                return _wait_for(running, awaited, args, kwargs)
             return running.scope.run(fn, args, kwargs)
         except Abort as aborted:
             aborted.write_down(running.message_id)
@@ -38,6 +66,16 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
             raise terminal from error
 
     return call
+
+
+def _wait_for(running: Running, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    running.waiting = interrupt.Scope()
+    result, aborted = running.waiting.run(_run_in_loop, (running, fn, args, kwargs))
+    if isinstance(aborted, AsyncAbort):
+        raise Abort(*aborted.args) from aborted
+    if aborted is not None:
+        raise aborted
+    return result
 
 
 def with_abort(throws: Any) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from .interrupt import Answer
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
+    from types import FrameType
 
     from ._running import Running
 
@@ -93,26 +94,35 @@ class Deadlines:
         if running.is_over or running.request is None:
             running.is_pursued = False
             return Answer.CLOSED
+        running.ring()
         answer = running.interrupt()
         if answer is not Answer.CLOSED:
             now = time.monotonic()
             late = now - running.deadline
             if self._report_after is not None and late * 1000 >= self._report_after and not running.is_reported:
                 self._report(running, late, _REASONS[answer])
+            if running.leave():
+                self._logger.warning(
+                    "Message %s of actor %s still cleans up %.1f s after its abort: it is cancelled once more, and if "
+                    "that does not end it within a second, its worker thread goes on without it.",
+                    running.message_id,
+                    running.actor_name,
+                    late,
+                )
             shortest, longest = _ASK_AGAIN[answer]
             self._at(now + min(max(shortest, late / 10), longest), partial(self._pursue, running))
         return answer
 
     def _report(self, running: Running, late: float, reason: str) -> None:
         running.is_reported = True
-        frame = running.scope.frame()
+        frames = running.scope.frames()
         self._logger.warning(
             "Message %s of actor %s should have stopped %.1f s ago: %s.\n%s",
             running.message_id,
             running.actor_name,
             late,
             reason,
-            "Its function has not been called." if frame is None else "".join(traceback.format_stack(frame)).rstrip(),
+            _text_of(frames) if frames else "Its function has not been called.",
         )
 
     def _at(self, when: float, act: Callable[[], object]) -> None:
@@ -143,3 +153,8 @@ class Deadlines:
                 self._changed.wait(left)
             self._thread = None
             return None
+
+
+def _text_of(frames: list[FrameType]) -> str:
+    stack = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
+    return "".join(stack.format()).rstrip()

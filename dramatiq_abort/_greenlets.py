@@ -14,10 +14,11 @@ import gevent
 from gevent import getcurrent
 
 from ._answer import Answer
+from ._frames import frames_from
+from ._shield import AnyShield
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from types import FrameType
 
 __all__ = ["Scope"]
@@ -69,7 +70,7 @@ class Scope:
         self._hub.loop.run_callback_threadsafe(self._throw)
         return Answer.RAISED
 
-    def shield(self) -> AbstractContextManager[None]:
+    def shield(self) -> AnyShield:
         """Return a context manager inside of which interrupts of this scope wait."""
         return Shield(self)
 
@@ -87,9 +88,13 @@ class Scope:
         self._exception = None
         return True
 
-    def frame(self) -> FrameType | None:
-        """Return the innermost frame of the scope's greenlet, or None when it is not open or the caller is in it."""
-        return getattr(self._greenlet, "gr_frame", None)
+    def is_here(self) -> bool:
+        """Say whether the caller is in this scope, in its greenlet."""
+        return self._greenlet is getcurrent()
+
+    def frames(self) -> list[FrameType]:
+        """Return the frames of the scope's greenlet, innermost last; none when it is not open, or here."""
+        return frames_from(getattr(self._greenlet, "gr_frame", None))
 
     def _throw(self) -> None:
         # In the hub, so that the scope's greenlet is waiting for something.
@@ -103,7 +108,7 @@ class Scope:
             raise self._exception
 
 
-class Shield:
+class Shield(AnyShield):
     """Inside of it, interrupts of a scope wait."""
 
     __slots__ = ("_entered", "_scope")
@@ -115,7 +120,7 @@ class Shield:
     def __enter__(self) -> None:
         if self._entered:
             raise RuntimeError("this shield has been entered: call shield() for each with statement")
-        if self._scope._greenlet is getcurrent():
+        if self._scope.is_here():
             self._scope._raise_what_waits()
             self._scope._shields += 1
             self._entered = True
@@ -126,7 +131,7 @@ class Shield:
         self._entered = False
         scope = self._scope
         scope._shields -= 1
-        if scope._greenlet is getcurrent():
+        if scope.is_here():
             scope._raise_what_waits()
         elif scope._exception is not None:
             scope.interrupt(scope._exception)

@@ -113,6 +113,8 @@ import opcode
 import sys
 
 from dramatiq_abort._answer import Answer
+from dramatiq_abort._blocking_calls import signal_number
+from dramatiq_abort._frames import frames_from
 from dramatiq_abort._safe_points import (
     CACHE,
     CALLS,
@@ -126,6 +128,7 @@ from dramatiq_abort._safe_points import (
     landing,
     target_of_jump,
 )
+from dramatiq_abort._shield import NOTHING
 
 __all__ = ["SUPPORTED", "Scope"]
 
@@ -144,6 +147,7 @@ cdef extern from "_thread_state.h":
     PyThreadState *PyThreadState_Get() noexcept
     PyObject *slot_of(PyThreadState *) noexcept
     unsigned long ident_of(PyThreadState *) noexcept
+    void send_signal(PyThreadState *, int) noexcept
     uint64_t PyThreadState_GetID(PyThreadState *) noexcept
     int PyThreadState_SetAsyncExc(unsigned long, PyObject *) noexcept
     void *frame_field(PyThreadState *) noexcept
@@ -431,6 +435,9 @@ cdef class Scope:
         """
         if not isinstance(exception, type) or not issubclass(exception, BaseException):
             raise TypeError(f"an exception class is needed to interrupt a scope, not {exception!r}")
+        # Both run Python code, and from the first look at the state on nothing may: the target would get a turn.
+        cdef object token = token_for(exception)
+        cdef int number = signal_number()
         if self._state == DONE:
             return CLOSED
         if self._state == NEW:
@@ -439,17 +446,22 @@ cdef class Scope:
         cdef PyThreadState *thread = living(self._thread, self._thread_id)
         if thread == NULL:
             return CLOSED
-        cdef object token = token_for(exception)
         cdef int collector = hold_collector()
         try:
             if self._raised:
-                if not self._owns_slot or slot_of(thread) == <PyObject *>self._token:
+                if not self._owns_slot:
+                    return RAISED
+                if slot_of(thread) == <PyObject *>self._token:
+                    send_signal(thread, number)  # the last one came before the call
                     return RAISED
                 self._give_up_slot()  # it has been overwritten
             if self._is_shielded():
                 self._exception = exception
                 return WAITING
-            return self._interrupt(thread, exception, token)
+            answer = self._interrupt(thread, exception, token)
+            if answer is RAISED:
+                send_signal(thread, number)
+            return answer
         finally:
             release_collector(collector)
 
@@ -487,10 +499,14 @@ cdef class Scope:
                 self._disarm(thread)
         return True
 
-    def frame(self):
-        """Return the innermost frame of the scope's thread, or None when the scope is not open."""
+    def is_here(self):
+        """Say whether the caller is in this scope, on its thread."""
+        return self._state == OPEN and self._thread == PyThreadState_Get()
+
+    def frames(self):
+        """Return the frames of the scope's thread, innermost last; none when the scope is not open."""
         cdef PyThreadState *thread = living(self._thread, self._thread_id) if self._state == OPEN else NULL
-        return None if thread == NULL else innermost_frame(thread)
+        return frames_from(None if thread == NULL else innermost_frame(thread))
 
     cdef object _interrupt(self, PyThreadState *thread, object exception, object token):
         # From the look to the setting nothing may run Python code, or the target moves.
@@ -690,3 +706,11 @@ cdef class Shield:
         due._disarm(scope._thread)
         due._raised = True
         raise due._exception
+
+    def __aenter__(self):
+        self.__enter__()
+        return NOTHING
+
+    def __aexit__(self, *exc_info):
+        self.__exit__(*exc_info)
+        return NOTHING

@@ -33,19 +33,23 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 import sys
 import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._answer import Answer
+from ._blocking_calls import signal_number
+from ._frames import frames_from
 from ._safe_points import PROTECTED_FUNCTIONS, WAITS, delivers, is_protected
+from ._shield import AnyShield
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from types import FrameType, TracebackType
 
 __all__ = ["SUPPORTED", "Scope"]
@@ -190,6 +194,8 @@ class Scope:
             self._exception = exception
             gate = self._gate.last()
         answer = gate.answer()
+        if answer is Answer.RAISED:
+            self._send_signal()
         if answer is not None:
             return answer
         if not SUPPORTED:
@@ -219,9 +225,19 @@ class Scope:
             )
         finally:
             spent.is_on_its_way = False
-        return Answer.RAISED if found else Answer.CLOSED
+        if not found:
+            return Answer.CLOSED
+        self._send_signal()
+        return Answer.RAISED
 
-    def shield(self) -> AbstractContextManager[None]:
+    def _send_signal(self) -> None:
+        """Make a call that the thread may be waiting in look at its slot."""
+        number = signal_number()
+        if number and self._opened and not self._gate.last().is_closed:
+            with suppress(ProcessLookupError):
+                signal.pthread_kill(self._thread_id, number)
+
+    def shield(self) -> AnyShield:
         """Return a context manager inside of which interrupts of this scope wait.
 
         Shields nest. What has been waiting is raised on the way out of the outermost one, with the exception that is
@@ -246,11 +262,15 @@ class Scope:
         self._exception = None if self._gate.last().answer() in {None, Answer.WAITING} else self._exception
         return self._exception is None
 
-    def frame(self) -> FrameType | None:
-        """Return the innermost frame of the scope's thread, or None when the scope is not open."""
+    def is_here(self) -> bool:
+        """Say whether the caller is in this scope, on its thread."""
+        return self._opened and not self._gate.last().is_closed and self._thread_id == threading.get_ident()
+
+    def frames(self) -> list[FrameType]:
+        """Return the frames of the scope's thread, innermost last; none when the scope is not open."""
         if not self._opened or self._gate.last().is_closed:
-            return None
-        return sys._current_frames().get(self._thread_id)
+            return []
+        return frames_from(sys._current_frames().get(self._thread_id))
 
     def _is_at_safe_point(self) -> bool:
         """Say whether nothing that the thread is doing, up to this scope's own frame, must be left alone."""
@@ -303,7 +323,7 @@ class Scope:
         return gate
 
 
-class Shield:
+class Shield(AnyShield):
     """Inside of it, interrupts of a scope wait."""
 
     __slots__ = ("_entered", "_scope")
@@ -316,7 +336,7 @@ class Shield:
         scope = self._scope
         if self._entered:
             raise RuntimeError("this shield has been entered: call shield() for each with statement")
-        if not scope._opened or scope._gate.last().is_closed or scope._thread_id != threading.get_ident():
+        if not scope.is_here():
             return
         if not scope._shields:
             scope._set_gate(is_shut=True)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import Abort
 from .interrupt import Answer
 from .request import AbortMode, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from .interrupt import Scope
+    from . import _coroutines, _greenlets, interrupt
     from .request import AbortRequest
+
+    AnyScope: TypeAlias = interrupt.Scope | _greenlets.Scope | _coroutines.Scope
 
 __all__ = ["Running", "RunningMessages"]
 
@@ -24,9 +27,13 @@ class Running:
 
     __slots__ = (
         "_begun",
+        "_bells",
         "_raised_at",
         "actor_name",
+        "cleanup_timeout",
         "deadline",
+        "exception",
+        "is_left",
         "is_over",
         "is_pursued",
         "is_reported",
@@ -36,13 +43,25 @@ class Running:
         "request",
         "scope",
         "started",
+        "waiting",
     )
 
-    def __init__(self, message_id: str, actor_name: str, scope: Scope, repeat: int | None = None) -> None:
+    def __init__(
+        self,
+        message_id: str,
+        actor_name: str,
+        scope: AnyScope,
+        *,
+        exception: type[Abort] = Abort,
+        repeat: int | None = None,
+        cleanup_timeout: int | None = None,
+    ) -> None:
         self.message_id = message_id
         self.actor_name = actor_name
         self.key = key_of(message_id)
         self.scope = scope
+        #: What is raised in the scope.
+        self.exception = exception
         #: When its worker thread took it, in seconds on the monotonic clock.
         self.started = time.monotonic()
         #: The request to abort it, from the moment when this process hears of it.
@@ -55,10 +74,17 @@ class Running:
         self.is_pursued = False
         #: Whether the log has it that it does not stop.
         self.is_reported = False
+        #: Where its worker thread waits for it, if it is a coroutine.
+        self.waiting: interrupt.Scope | None = None
+        #: How many milliseconds after the exception the worker thread goes on without it; None: never.
+        self.cleanup_timeout = cleanup_timeout
+        #: Whether its worker thread has been told to.
+        self.is_left = False
         #: Whether its worker thread is done with it.
         self.is_over = False
         self._raised_at: float | None = None
         self._begun = False
+        self._bells: list[Callable[[], object]] = []
 
     def begins(self, actor_name: str) -> bool:
         """Say whether a call of this actor's function is the message's own: the first one, and its actor's.
@@ -106,10 +132,46 @@ class Running:
         now = time.monotonic()
         if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
             self._raised_at = None if self.scope.rearm() else now
-        answer = self.scope.interrupt(Abort)
+        answer = self.scope.interrupt(self.exception)
         if answer is Answer.RAISED and self._raised_at is None:
             self._raised_at = now
         return answer
+
+    def check(self) -> None:
+        """Raise ``Abort`` here if it is due, and as long as that has not been done.
+
+        In its own scope by the rules of shields; in a thread or task that the function has started, each time.
+        """
+        if self.grace_left() != 0:
+            return
+        if not self.scope.is_here():
+            raise self.exception
+        with self.scope.shield():
+            self.interrupt()
+
+    def ring(self) -> None:
+        """Wake those who wait until the message is to stop."""
+        for ring in list(self._bells):
+            ring()
+
+    @contextmanager
+    def bell(self, ring: Callable[[], object]) -> Iterator[None]:
+        """Have this called, in another thread, when the message is to stop, and each time when that is tried again."""
+        self._bells.append(ring)
+        try:
+            yield
+        finally:
+            self._bells.remove(ring)
+
+    def leave(self) -> bool:
+        """Let the worker thread go on, if the coroutine that it waits for has had its time, and say whether it had."""
+        if self.waiting is None or self.cleanup_timeout is None or self._raised_at is None or self.is_left:
+            return False
+        if time.monotonic() < self._raised_at + self.cleanup_timeout / 1000:
+            return False
+        self.is_left = True
+        self.waiting.interrupt(Abort)
+        return True
 
 
 class RunningMessages(Collection[bytes]):

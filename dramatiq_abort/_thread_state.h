@@ -7,6 +7,10 @@
 
 #include <Python.h>
 #include <frameobject.h>
+#if !defined(_WIN32)
+#include <pthread.h>
+#include <signal.h>
+#endif
 
 #if defined(_MSC_VER)
 #define THREAD_LOCAL __declspec(thread)
@@ -34,6 +38,17 @@ static inline void *frame_field(PyThreadState *thread) { return (void *)FRAME_FI
 static inline Py_tracefunc profiler_of(PyThreadState *thread) { return thread->c_profilefunc; }
 /* Whether the thread is inside of its profile or trace function, which CPython drops if it raises anything. */
 static inline int is_tracing(PyThreadState *thread) { return thread->tracing != 0; }
+
+/* Make a call that the thread may be waiting in look at its slot: see _blocking_calls.py. 0: there is no such signal. */
+static inline void send_signal(PyThreadState *thread, int number) {
+#if defined(_WIN32)
+    (void)thread, (void)number;
+#else
+    if (number != 0) {
+        pthread_kill((pthread_t)ident_of(thread), number);
+    }
+#endif
+}
 
 static inline PyObject *object_or_none(void *object) {
     if (object == NULL) {

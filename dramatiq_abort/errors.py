@@ -5,6 +5,7 @@
     BaseException
     └── dramatiq.middleware.Interrupt
         └── Abort                      raised in an actor that is aborted
+            └── AsyncAbort             (and asyncio.CancelledError) the same in a coroutine
     Exception
     ├── dramatiq.middleware.SkipMessage
     │   └── AbortedBeforeStart         a message that was aborted while it waited
@@ -17,15 +18,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING, Any
+
 from dramatiq.errors import DramatiqError
 from dramatiq.middleware import Interrupt, MiddlewareError, SkipMessage
 
 from ._current import current
 
+if TYPE_CHECKING:
+    import subprocess
+
 __all__ = [
     "Abort",
     "AbortError",
     "AbortedBeforeStart",
+    "AsyncAbort",
     "BackendError",
     "ConfigurationError",
     "InvalidRequest",
@@ -44,6 +52,9 @@ class Abort(Interrupt):
     # makes the instance, from the class. So there is no __init__: the message is looked up until it is written down.
     _message_id: str | None = None
 
+    #: What became of the program that ``run()`` had started, if that is where it came up.
+    process: subprocess.CompletedProcess[Any] | None = None
+
     @property
     def message_id(self) -> str | None:
         """The message that was aborted, or None where no message is being processed."""
@@ -60,6 +71,14 @@ class Abort(Interrupt):
         if self.args or self.message_id is None:
             return super().__str__()
         return f"message {self.message_id} was aborted"
+
+
+class AsyncAbort(Abort, asyncio.CancelledError):
+    """Raised in a coroutine where it awaits: an ``Abort`` that is a cancellation, too.
+
+    ``except Abort`` and ``except asyncio.CancelledError`` both catch it, and asyncio does about it what it does about
+    any cancellation. Outside of the coroutine it is a plain ``Abort``.
+    """
 
 
 class AbortedBeforeStart(SkipMessage):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import get_broker
@@ -12,16 +12,18 @@ from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 from dramatiq.threading import is_gevent_active
 
+from . import _blocking_calls as blocking_calls
 from . import _safe_points as safe_points
 from . import interrupt
-from ._actor import in_scope, with_abort
+from ._actor import in_scope, is_async, with_abort
+from ._coroutines import Scope as CoroutineScope
 from ._current import current
 from ._running import Running, RunningMessages
 from ._targets import targets_of
 from ._watcher import Watcher
 from .backend import MOST_EVENTS, Event, EventBackend
-from .errors import Abort, AbortedBeforeStart, AbortError, BackendError, ConfigurationError
-from .request import MAX_TIME, AbortMode, AbortRequest, key_of
+from .errors import Abort, AbortedBeforeStart, AbortError, AsyncAbort, BackendError, ConfigurationError
+from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds
 
 if TYPE_CHECKING:
     import logging
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
     from dramatiq import Actor, Broker, Worker
     from dramatiq.broker import MessageProxy
 
+    from ._running import AnyScope
+    from ._shield import AnyShield
     from ._targets import Target, Targets
-    from .interrupt import Scope
 
 __all__ = ["Abort", "AbortMode", "Abortable", "abort", "abort_requested", "restore", "shield"]
 
@@ -53,6 +56,11 @@ class Abortable(Middleware):
         connection pool, say, or a driver. ``_safe_points.py`` has those of the standard library.
       repeat_every: After how many milliseconds ``Abort`` is raised again, and so on, in a function that has caught it
         and goes on. Without it, once: a function may take its time to clean up.
+      cleanup_timeout: How many milliseconds a coroutine may take to clean up after its abort. Then it is cancelled once
+        more, and its worker thread goes on without it a second later. None: as long as it takes. For async actors only:
+        any other function is what the worker thread itself is doing.
+      interrupt_blocking_calls: Whether an abort interrupts ``time.sleep``, a socket, and their like, from CPython 3.15
+        on; see ``_blocking_calls.py`` for how, and which.
       report_after: How many milliseconds after its abort a message that is still running is reported in the log, once,
         with its stack. None: never.
 
@@ -71,6 +79,8 @@ class Abortable(Middleware):
         fail_skipped: bool = False,
         protect: Iterable[str] = (),
         repeat_every: int | None = None,
+        cleanup_timeout: int | None = None,
+        interrupt_blocking_calls: bool = True,
         report_after: int | None = 10_000,
     ) -> None:
         if backend is not None and not isinstance(backend, EventBackend):
@@ -82,19 +92,19 @@ class Abortable(Middleware):
             safe_points.protect(module)
         self.logger: logging.Logger = get_logger(__name__, type(self))
         self.abortable = abortable
-        self.abort_ttl: int = _milliseconds("abort_ttl", abort_ttl, at_least=1)
+        self.abort_ttl: int = milliseconds("abort_ttl", abort_ttl, at_least=1)
         self.fail_skipped = fail_skipped
-        self.repeat_every: int | None = (
-            None if repeat_every is None else _milliseconds("repeat_every", repeat_every, at_least=1)
-        )
-        self.report_after: int | None = (
-            None if report_after is None else _milliseconds("report_after", report_after, at_least=1)
-        )
+        self.repeat_every: int | None = _milliseconds_or_none("repeat_every", repeat_every)
+        self.interrupt_blocking_calls = interrupt_blocking_calls
+        self.cleanup_timeout: int | None = _milliseconds_or_none("cleanup_timeout", cleanup_timeout)
+        self.report_after: int | None = _milliseconds_or_none("report_after", report_after)
         self._backend = backend
         self._running = RunningMessages()
         self._new_scope = _scopes()
+        self._async_actors: set[str] = set()
         self._watcher: Watcher | None = None
         self._workers = 0
+        self._has_signal = False
 
     @property
     def backend(self) -> EventBackend:
@@ -118,6 +128,8 @@ class Abortable(Middleware):
         self.settle(broker)
         if isinstance(actor, str):  # before dramatiq 2.0, for actors that were declared before the middleware was added
             actor = broker.get_actor(actor)
+        if is_async(actor.fn):
+            self._async_actors.add(actor.actor_name)
         actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
         actor.options["throws"] = with_abort(actor.options.get("throws") or ())
 
@@ -133,12 +145,19 @@ class Abortable(Middleware):
         if self._watcher is None:
             self._watcher = Watcher(self.backend, self._running, self.logger, self.report_after)
             self._watcher.start()
+            if self.interrupt_blocking_calls and blocking_calls.SUPPORTED and not is_gevent_active():
+                self._has_signal = blocking_calls.install()
+                if not self._has_signal:
+                    self.logger.info("Blocking calls are not interrupted: this program handles SIGURG itself.")
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._workers -= 1
         if self._watcher is not None and not self._workers:
             self._watcher.stop()
             self._watcher = None
+            if self._has_signal:
+                blocking_calls.remove()
+                self._has_signal = False
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         # Each message goes through here, so what is wanted of the proxy, which looks it up anew, is asked for once.
@@ -148,9 +167,16 @@ class Abortable(Middleware):
             wanted = broker.get_actor(actor_name).options.get("abortable")
         if not (self.abortable if wanted is None else wanted):
             return
-        scope = self._new_scope()
+        awaits = actor_name in self._async_actors
         try:
-            running = Running(message.message_id, actor_name, scope, self.repeat_every)
+            running = Running(
+                message.message_id,
+                actor_name,
+                CoroutineScope() if awaits else self._new_scope(),
+                exception=AsyncAbort if awaits else Abort,
+                repeat=self.repeat_every,
+                cleanup_timeout=self.cleanup_timeout,
+            )
         except (TypeError, ValueError):  # abort() would not take its id: what somebody else has enqueued may have any
             return
         if throws := options.get("throws"):  # goes before the actor's
@@ -239,11 +265,11 @@ def abort(
     """
     if not isinstance(mode, AbortMode):
         raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
-    grace = _milliseconds("abort_timeout", abort_timeout, at_least=0)
+    grace = milliseconds("abort_timeout", abort_timeout, at_least=0)
     if repeat_every is not None:
-        _milliseconds("repeat_every", repeat_every, at_least=1)
+        milliseconds("repeat_every", repeat_every, at_least=1)
     if abort_ttl is not None:
-        _milliseconds("abort_ttl", abort_ttl, at_least=1)
+        milliseconds("abort_ttl", abort_ttl, at_least=1)
     targets = list(targets_of(message_id))
     keys = [key_of(target.message_id) for target in targets]
     middleware = _found(middleware)
@@ -325,7 +351,7 @@ def abort_requested(message_id: str | None = None, middleware: Abortable | None 
         raise BackendError(f"nothing is known of message {message_id}: {type(error).__name__}: {error}") from error
 
 
-def shield() -> AbstractContextManager[None]:
+def shield() -> AnyShield:
     """Protect a part of an actor's function from being aborted half way.
 
     ::
@@ -341,12 +367,12 @@ def shield() -> AbstractContextManager[None]:
     return nullcontext() if running is None else running.scope.shield()
 
 
-def _scopes() -> Callable[[], Scope]:
+def _scopes() -> Callable[[], AnyScope]:
     """The kind of scope that goes with the worker threads: those of gevent are greenlets."""
     if is_gevent_active():
         from ._greenlets import Scope
 
-        return Scope  # type: ignore[return-value] # it has the same methods
+        return Scope
     return interrupt.Scope
 
 
@@ -393,9 +419,5 @@ def _not_aborted(targets: list[Target], made: int, error: Exception) -> BackendE
     return stopped
 
 
-def _milliseconds(name: str, time: int, *, at_least: int) -> int:
-    if type(time) is not int:
-        raise TypeError(f"{name} is an integer, in milliseconds, not {time!r}")
-    if not at_least <= time <= MAX_TIME:
-        raise ValueError(f"{name} is from {at_least} to {MAX_TIME} milliseconds, not {time}")
-    return time
+def _milliseconds_or_none(name: str, time: int | None) -> int | None:
+    return None if time is None else milliseconds(name, time, at_least=1)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .errors import InvalidRequest
 
-__all__ = ["AbortMode", "AbortRequest", "key_of"]
+__all__ = ["AbortMode", "AbortRequest", "key_of", "milliseconds"]
 
 #: A longer value than this is none of ours, in bytes.
 MAX_VALUE: Final = 4096
@@ -122,3 +122,17 @@ def key_of(message_id: str) -> bytes:
     if not message_id or len(key) > MAX_MESSAGE_ID:
         raise ValueError(f"a message id has 1 to {MAX_MESSAGE_ID} bytes, not {len(message_id.encode())}")
     return key
+
+
+def milliseconds(name: str, time: int, *, at_least: int) -> int:
+    """Return a time that is one.
+
+    Raises:
+      TypeError: When it is no integer.
+      ValueError: When it is shorter or longer than a time can be.
+    """
+    if type(time) is not int:
+        raise TypeError(f"{name} is an integer, in milliseconds, not {time!r}")
+    if not at_least <= time <= MAX_TIME:
+        raise ValueError(f"{name} is from {at_least} to {MAX_TIME} milliseconds, not {time}")
+    return time

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 @needs_interrupts
 def test_a_coroutine_that_has_begun_is_cancelled(broker: StubBroker, start_worker: Any) -> None:
-    """(2, 9) An async actor is aborted on dramatiq's own way, at any moment, and never runs on without its message."""
+    """(2, 9) An async actor is aborted at any moment, and never runs on without its message."""
     broker.add_middleware(AsyncIO())
     begun: list[int] = []
     ended: list[str] = []

@@ -29,6 +29,7 @@ import dramatiq
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import (
     AgeLimit,
+    AsyncIO,
     Callbacks,
     Middleware,
     Pipelines,
@@ -40,7 +41,7 @@ from dramatiq.middleware import (
 from dramatiq.results import ResultFailure, ResultMissing, Results
 from dramatiq.results.backends import StubBackend as StubResults
 from naive import NaiveAbortable
-from storm_messages import COMPUTING, KINDS, LOCKS, THREADS, WAYS_TO_WAIT, Race, dropped, log, time_limit
+from storm_messages import COMPUTING, COROUTINES, KINDS, LOCKS, THREADS, WAYS_TO_WAIT, Race, dropped, log, time_limit
 
 from dramatiq_abort import Abort, Abortable, abort, interrupt
 
@@ -132,15 +133,16 @@ class Round:
         self.probe, self.aborter = Probe(), way.middleware()
         self.runs, self.callbacks, self.asked = Counter(), {}, set()
         self.races, self.racing = {}, deque()
-        middleware = [AgeLimit(), time_limit, ShutdownNotifications(), Callbacks(), Pipelines(), self.probe]
+        middleware = [AgeLimit(), time_limit, ShutdownNotifications(), Callbacks(), Pipelines(), AsyncIO(), self.probe]
         middleware += [Retries(min_backoff=1, max_backoff=1), Results(backend=StubResults(), store_results=True)]
         middleware.append(self.aborter)
         rng.shuffle(middleware)
         self.broker = StubBroker(middleware)
         dramatiq.set_broker(self.broker)
-        task, race = self._declare_actors()
+        task, awaiting, race = self._declare_actors()
         self.messages = [
-            self._message(task, index) if index % 25 else self._race_message(race, index) for index in range(MESSAGES)
+            self._race_message(race, index) if index % 25 == 0 else self._message(task, awaiting, index)
+            for index in range(MESSAGES)
         ]
         self.worker = dramatiq.Worker(self.broker, worker_timeout=20, worker_threads=THREADS)
 
@@ -161,6 +163,13 @@ class Round:
             return index
 
         @dramatiq.actor(max_retries=2, on_success="succeeded", on_failure="failed")
+        async def awaiting(index, kind, steps):
+            self.runs[index] += 1
+            self.probe.begun.append(self.messages[index].message_id)
+            await COROUTINES[kind](steps)
+            return index
+
+        @dramatiq.actor(max_retries=2, on_success="succeeded", on_failure="failed")
         def race(index):
             self.runs[index] += 1
             last = self.races[index].run(lambda: self.racing.append(index))
@@ -168,10 +177,13 @@ class Round:
                 raise last
             return index
 
-        return task, race
+        return task, awaiting, race
 
-    def _message(self, task, index):
-        arguments = index, index % len(self.kinds), self.rng.randrange(4_000)
+    def _message(self, task, awaiting, index):
+        kinds = self.kinds
+        if index % 5 == 3 and kinds is not COMPUTING:
+            task, kinds = awaiting, COROUTINES
+        arguments = index, index % len(kinds), self.rng.randrange(4_000)
         return task.message_with_options(args=arguments, is_early=index % 10 == 0)
 
     def _race_message(self, race, index):
@@ -280,7 +292,9 @@ def stored_result_of(message):
 def came_up_inside(exception):
     """Say whether an exception, or the one that it was made of, came up in an actor's function."""
     tracebacks = [error.__traceback__ for error in (exception, exception.__cause__) if error is not None]
-    return any(frame.name in {"task", "race"} for each in tracebacks for frame in traceback.extract_tb(each))
+    return any(
+        frame.name in {"task", "awaiting", "race"} for each in tracebacks for frame in traceback.extract_tb(each)
+    )
 
 
 def is_at_work(thread):

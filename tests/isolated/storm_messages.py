@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import importlib
 import io
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 
 from dramatiq.middleware import TimeLimit, TimeLimitExceeded, raise_thread_exception
 
-from dramatiq_abort import Abort, shield
+from dramatiq_abort import Abort, checkpoint, run, shield, sleep
 
 THREADS = 8  # of the worker
 
@@ -116,6 +117,19 @@ def raise_something_else(steps):
         raise ValueError from None
 
 
+def sleep_in_steps(steps):
+    for _ in range(steps // 500):
+        checkpoint()
+        sleep(1)
+
+
+def run_a_program(steps):
+    if steps % 8:  # it takes as long as many others
+        end_in_a_loop(steps)
+    else:
+        run(["true"], capture_output=True)
+
+
 COMPUTING = [end_in_a_loop, end_in_a_c_call, end_in_a_finally, end_in_a_generator, raise_something_else]
 KINDS = [
     *COMPUTING,
@@ -125,6 +139,58 @@ KINDS = [
     use_events_and_semaphores,
     use_futures,
     import_modules,
+    sleep_in_steps,
+    run_a_program,
+]
+
+
+async def await_in_a_loop(steps):
+    for _ in range(steps // 100):
+        await asyncio.sleep(0)
+
+
+async def await_in_a_finally(steps):
+    try:
+        await await_in_a_loop(steps // 2)
+    finally:
+        await await_in_a_loop(steps // 2)
+
+
+async def await_others(steps):
+    await asyncio.gather(await_in_a_loop(steps), await_in_a_loop(steps // 2))
+
+
+async def await_with_a_limit(steps):
+    await asyncio.wait_for(await_in_a_loop(steps), 60)
+
+
+async def await_locks_and_queues(steps):
+    lock, numbers = asyncio.Lock(), asyncio.Queue()
+    for step in range(steps // 200):
+        async with lock:
+            await numbers.put(step)
+            await numbers.get()
+            await asyncio.sleep(0)
+    assert not lock.locked()
+
+
+async def await_a_thread(steps):
+    await asyncio.to_thread(end_in_a_loop, steps)
+
+
+async def await_shielded(steps):
+    for _ in range(steps // 500):
+        async with shield():
+            await await_in_a_loop(200)
+
+
+async def return_at_once(steps):
+    pass
+
+
+COROUTINES = [
+    *(await_in_a_loop, await_in_a_finally, await_others, await_with_a_limit, await_locks_and_queues, await_a_thread),
+    *(await_shielded, return_at_once),
 ]
 
 

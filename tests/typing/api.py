@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 import dramatiq
 import redis
 from typing_extensions import assert_type
@@ -20,6 +18,7 @@ from dramatiq_abort import (
     restore,
     shield,
 )
+from dramatiq_abort._shield import AnyShield
 from dramatiq_abort.backends import RedisBackend, StubBackend
 from dramatiq_abort.interrupt import IMPLEMENTATION, SUPPORTED, Answer, Scope
 
@@ -68,7 +67,7 @@ abort(b"id")  # type: ignore[arg-type]  # neither is an id
 assert_type(restore("id", middleware), bool)
 assert_type(abort_requested(), float | None)
 assert_type(abort_requested("id", middleware), float | None)
-assert_type(shield(), AbstractContextManager[None])
+assert_type(shield(), AnyShield)
 
 # A shield swallows nothing, so what comes after it is reached only through it.
 try:
@@ -89,7 +88,7 @@ scope = Scope()
 assert_type(scope.run(task, (2,), {"text": "x"}), list[str])
 assert_type(scope.run(dict[str, int]), dict[str, int])
 assert_type(scope.interrupt(Abort), Answer)
-assert_type(scope.shield(), AbstractContextManager[None])
+assert_type(scope.shield(), AnyShield)
 scope.interrupt(Abort())  # type: ignore[arg-type]  # a class, not an instance
 assert_type(IMPLEMENTATION, str)
 assert_type(SUPPORTED, bool)

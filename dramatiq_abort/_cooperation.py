@@ -1,0 +1,71 @@
+"""For functions that look after themselves: places to stop at, and a sleep that ends there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from threading import Event
+
+from ._coroutines import Scope as CoroutineScope
+from ._current import current
+from .request import milliseconds
+
+__all__ = ["checkpoint", "refuse_in_a_loop", "sleep"]
+
+
+def checkpoint() -> None:
+    """Raise ``Abort`` if the message that is being processed here is to stop now.
+
+    Behind a shield, it is raised at the shield's end. It is raised once, here or elsewhere in the function, unless
+    ``repeat_every`` says otherwise; in a thread or a task that the function has started, each time. Outside of a
+    message that can be aborted, this does nothing.
+
+    Raises:
+      Abort: When somebody has asked to abort the message, and its grace period is over.
+    """
+    running = current.get()
+    if running is not None:
+        running.check()
+
+
+def sleep(duration: int) -> None:
+    """Sleep for a time, and wake at once with ``Abort`` when the message that is being processed here is to stop.
+
+    Whatever the interpreter; by the rules of ``checkpoint()``. Outside of a message that can be aborted, this is
+    ``time.sleep``. A coroutine awaits ``asyncio.sleep``, which does the same.
+
+    Parameters:
+      duration: In milliseconds.
+
+    Raises:
+      Abort: As soon as somebody has asked to abort the message, and its grace period is over.
+      TypeError: When the duration is no integer.
+      ValueError: When it is negative or too long.
+      RuntimeError: When it is called in a coroutine, whose event loop it would hold up.
+    """
+    milliseconds("duration", duration, at_least=0)
+    running = current.get()
+    if running is None:
+        time.sleep(duration / 1000)
+        return
+    refuse_in_a_loop("sleep()", "asyncio.sleep()")
+    until = time.monotonic() + duration / 1000
+    woken = Event()
+    with running.bell(woken.set):
+        while (left := until - time.monotonic()) > 0:
+            woken.clear()
+            running.check()
+            woken.wait(left)
+    running.check()
+
+
+def refuse_in_a_loop(what: str, instead: str) -> None:
+    """Raise what ``what`` raises in an async actor's event loop: it would hold up all that run there."""
+    running = current.get()
+    if running is None or not isinstance(running.scope, CoroutineScope):
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:  # in a thread that it has started
+        return
+    raise RuntimeError(f"{what} would hold up the event loop: await {instead}, which an abort ends, too")

@@ -1,0 +1,55 @@
+"""What all shields have in common: they are context managers, synchronous and asynchronous."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator
+    from types import TracebackType
+
+__all__ = ["NOTHING", "AnyShield"]
+
+
+class _Nothing:
+    """Nothing to wait for."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return
+        yield
+
+
+#: What an asynchronous method returns that has done everything when it was called.
+NOTHING = _Nothing()
+
+
+class AnyShield(Protocol):
+    """Inside of it, interrupts of a scope wait."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+
+    def __aenter__(self) -> Awaitable[None]:
+        self.__enter__()
+        return NOTHING
+
+    def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> Awaitable[None]:
+        self.__exit__(exc_type, exc, traceback)
+        return NOTHING

@@ -1,0 +1,250 @@
+"""checkpoint() and sleep(): places where a function stops by itself, on any interpreter."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.middleware import AsyncIO
+from support import PATIENCE, result_of, wait_until_requested
+
+from dramatiq_abort import Abort, Abortable, abort, abort_requested, checkpoint, shield, sleep
+from dramatiq_abort.backends import StubBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dramatiq.brokers.stub import StubBroker
+
+    from dramatiq_abort import EventBackend
+
+pytestmark = pytest.mark.usefixtures("core")
+
+LONG = PATIENCE * 1000
+
+
+class Steps:
+    """What a task and its test tell each other."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.requested = threading.Event()
+        self.seen: list[object] = []
+
+
+@pytest.fixture
+def make_backend() -> Callable[[], EventBackend]:
+    """Once: it makes no difference here where the request comes from."""
+    backend = StubBackend()
+    return lambda: backend
+
+
+@pytest.fixture
+def steps() -> Steps:
+    return Steps()
+
+
+def test_outside_of_a_message_nothing_is_raised() -> None:
+    """A test may call the function by itself; sleep() sleeps."""
+    before = time.monotonic()
+    checkpoint()
+    sleep(10)
+
+    assert time.monotonic() - before >= 0.01
+
+
+def test_without_an_abort_nothing_is_raised(broker: StubBroker, start_worker: Any) -> None:
+    """And the time is slept."""
+
+    @dramatiq.actor
+    def task() -> bool:
+        before = time.monotonic()
+        checkpoint()
+        sleep(10)
+        return time.monotonic() - before >= 0.01
+
+    message = task.send()
+    start_worker()
+
+    assert result_of(message) is True
+
+
+@pytest.mark.parametrize(("duration", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_duration_is_a_number_of_milliseconds(duration: Any, error: type[Exception]) -> None:
+    """Anything else is refused."""
+    with pytest.raises(error, match="duration is"):
+        sleep(duration)
+
+
+def test_a_checkpoint_raises_what_is_due(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
+    """Whatever the interpreter, without a moment in which it could have been raised from outside."""
+
+    @dramatiq.actor
+    def task() -> None:
+        try:
+            with shield():  # so that nobody else raises it
+                steps.started.set()
+                assert steps.requested.wait(PATIENCE)
+                checkpoint()
+                steps.seen.append("behind a shield")
+        except Abort:
+            steps.seen.append("at its end")
+        checkpoint()
+        steps.seen.append("once")
+        raise Abort
+
+    start_worker()
+    message = task.send()
+    assert steps.started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_requested(_abortable(), message)
+    steps.requested.set()
+
+    assert result_of(message) == ("Abort", f"message {message.message_id} was aborted")
+    assert steps.seen == ["behind a shield", "at its end", "once"]
+
+
+def test_a_checkpoint_leaves_the_grace_period_alone(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
+    """It raises at its end, and not before."""
+
+    @dramatiq.actor
+    def task() -> None:
+        steps.started.set()
+        while abort_requested() is None:
+            checkpoint()
+        while (left := abort_requested()) or left is None:
+            steps.seen.append(left)
+            checkpoint()
+        sleep(LONG)
+
+    start_worker()
+    message = task.send()
+    assert steps.started.wait(PATIENCE)
+    abort(message.message_id, abort_timeout=50)
+
+    assert result_of(message)[0] == "Abort"
+    assert steps.seen
+
+
+@pytest.mark.parametrize("grace", [0, 20])
+def test_a_sleep_ends_with_the_abort(broker: StubBroker, start_worker: Any, steps: Steps, grace: int) -> None:
+    """At once, though it would last for long; or when the grace period is over."""
+
+    @dramatiq.actor
+    def task() -> None:
+        steps.started.set()
+        try:
+            sleep(LONG)
+        finally:
+            steps.seen.append(abort_requested())
+
+    start_worker()
+    message = task.send()
+    assert steps.started.wait(PATIENCE)
+    before = time.monotonic()
+    abort(message.message_id, abort_timeout=grace)
+
+    assert result_of(message) == ("Abort", f"message {message.message_id} was aborted")
+    assert grace / 1000 <= time.monotonic() - before < PATIENCE / 2
+    assert steps.seen == [0]
+
+
+def test_a_sleep_behind_a_shield_lasts(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
+    """For its time, and waits meanwhile: it does not ask again and again."""
+    turns: list[float] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        with shield():
+            steps.started.set()
+            assert steps.requested.wait(PATIENCE)
+            before, processor = time.monotonic(), time.thread_time()
+            sleep(100)
+            turns.append(time.monotonic() - before)
+            turns.append(time.thread_time() - processor)
+        steps.seen.append("not reached")
+
+    start_worker()
+    message = task.send()
+    assert steps.started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_requested(_abortable(), message)
+    steps.requested.set()
+
+    assert result_of(message)[0] == "Abort"
+    assert steps.seen == []
+    lasted, computed = turns
+    assert lasted >= 0.1
+    assert computed < 0.05
+
+
+def test_a_thread_of_the_function_stops_by_itself(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
+    """Where it has the function's context: it sleeps until the abort, or asks."""
+
+    def work() -> None:
+        steps.started.set()
+        for _ in range(2):  # each time
+            try:
+                sleep(LONG)
+            except Abort as aborted:
+                steps.seen.append(aborted.message_id)
+
+    @dramatiq.actor
+    def task() -> None:
+        import contextvars
+
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(work,))
+        thread.start()
+        with shield():
+            thread.join()
+
+    start_worker()
+    message = task.send()
+    assert steps.started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert steps.seen == [message.message_id] * 2
+
+
+def test_in_a_coroutine(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
+    """checkpoint() raises there, too, where nothing is awaited; sleep() would hold up the loop, but not in a thread."""
+    broker.add_middleware(AsyncIO())
+
+    def in_a_thread() -> None:
+        steps.started.set()
+        try:
+            sleep(LONG)
+        except Abort as aborted:
+            steps.seen.append(aborted.message_id)
+            steps.requested.set()
+            raise
+
+    @dramatiq.actor
+    async def task() -> None:
+        with pytest.raises(RuntimeError, match=r"await asyncio\.sleep\(\)"):
+            sleep(1)
+        thread = asyncio.get_running_loop().create_task(asyncio.to_thread(in_a_thread))
+        await asyncio.sleep(0)
+        assert steps.requested.wait(PATIENCE)  # the loop stands still
+        try:
+            checkpoint()
+        finally:
+            steps.seen.append("checkpoint")
+            await asyncio.wait([thread])
+
+    start_worker()
+    message = task.send()
+    assert steps.started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message) == ("Abort", f"message {message.message_id} was aborted")
+    assert steps.seen == [message.message_id, "checkpoint"]
+
+
+def _abortable() -> Abortable:
+    return next(each for each in dramatiq.get_broker().middleware if isinstance(each, Abortable))

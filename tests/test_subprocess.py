@@ -1,0 +1,326 @@
+"""run(): subprocess.run for a program that stops, with all that it has started, when its message is aborted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.middleware import AsyncIO
+from support import PATIENCE, result_of, wait_until, wait_until_requested
+
+from dramatiq_abort import Abort, Abortable, abort, run, shield
+from dramatiq_abort.backends import StubBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dramatiq.brokers.stub import StubBroker
+
+    from dramatiq_abort import EventBackend
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs process groups")
+
+#: Leaves a file with its process id in a directory, and sleeps.
+SLEEP = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"
+
+#: What a program does that does not end when it is asked to.
+IGNORE = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+
+#: Does the same beside another that does it.
+PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}, sys.argv[1]]); " + SLEEP
+
+
+@pytest.fixture
+def make_backend() -> Callable[[], EventBackend]:
+    """Once: it makes no difference here where the request comes from."""
+    backend = StubBackend()
+    return lambda: backend
+
+
+@pytest.fixture(params=["pidfd", "thread"])
+def exit_signal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How it hears of the program's end: as on Linux, or as elsewhere."""
+    if request.param == "thread":
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    elif not hasattr(os, "pidfd_open"):
+        pytest.skip("this system has no pidfd")
+
+
+def python(code: str, *words: str) -> list[str]:
+    return [sys.executable, "-c", code, *words]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "zombie" not in _state(pid)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.usefixtures("exit_signal")
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (python("print('out'); import sys; print('err', file=sys.stderr)"), {"capture_output": True}),
+        (python("print('out'); import sys; print('err', file=sys.stderr)"), {"capture_output": True, "text": True}),
+        (python("import sys; sys.stdout.write('a\\r\\nb\\rc')"), {"stdout": subprocess.PIPE, "encoding": "ascii"}),
+        (python("import sys; sys.stdout.buffer.write(b'\\xff')"), {"capture_output": True, "errors": "replace"}),
+        (python("print('x' * 1_000_000)"), {"capture_output": True}),
+        (python("import sys; print(len(sys.stdin.read()))"), {"capture_output": True, "input": b"x" * 1_000_000}),
+        (python("import sys; print(sys.stdin.read())"), {"capture_output": True, "input": "ä", "text": True}),
+        (python("pass"), {"input": b"x" * 1_000_000}),
+        (python("print(input())"), {"stdin": subprocess.DEVNULL, "capture_output": True}),
+        (python("print('x')"), {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}),
+        (python("print('x')"), {"stdout": subprocess.DEVNULL}),
+        (python("import sys; sys.exit(3)"), {}),
+        (python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)"), {}),
+        ("echo $NAME | tr a-z A-Z", {"shell": True, "capture_output": True, "env": {"NAME": "x", "PATH": os.defpath}}),
+        (python("import os; print(os.getcwd())"), {"cwd": "/", "capture_output": True, "text": True}),
+    ],
+)
+def test_it_does_what_subprocess_does(words: Any, options: dict[str, Any]) -> None:
+    """For a program that ends by itself: the same output, status and arguments."""
+    expected = subprocess.run(words, check=False, **options)
+    if isinstance(expected.stderr, str | bytes) and expected.returncode:  # a traceback
+        options = options | {"stderr": subprocess.PIPE, "capture_output": False, "stdout": subprocess.PIPE}
+
+    finished = run(words, **options)
+
+    assert finished.args == expected.args
+    assert finished.returncode == expected.returncode
+    assert finished.stdout == expected.stdout
+    assert finished.stderr == expected.stderr
+
+
+def test_a_status_can_be_checked() -> None:
+    """As there, with what the program has written."""
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run(python("import sys; print('out'); sys.exit(3)"), check=True, capture_output=True)
+
+    assert caught.value.returncode == 3
+    assert caught.value.stdout == b"out\n"
+
+
+@pytest.mark.usefixtures("exit_signal")
+def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
+    """And says what has been written until then."""
+    with pytest.raises(subprocess.TimeoutExpired) as caught:
+        run(python("print('out', flush=True); " + IGNORE + PARENT, str(tmp_path)), timeout=1, capture_output=True)
+
+    assert caught.value.stdout == b"out\n"
+    assert caught.value.timeout == 1
+    assert len(_pids(tmp_path)) == 2
+    wait_until(lambda: not any(is_alive(pid) for pid in _pids(tmp_path)), "the end of all")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"input": b"x", "stdin": subprocess.PIPE}, ValueError),
+        ({"capture_output": True, "stdout": subprocess.PIPE}, ValueError),
+        ({"start_new_session": False}, ValueError),
+        ({"process_group": 0}, ValueError),
+        ({"abort_grace": -1}, ValueError),
+        ({"abort_grace": 0.5}, TypeError),
+        ({"nonsense": 1}, TypeError),
+    ],
+)
+def test_what_does_not_go_together_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
+    """Before anything has been started."""
+    with pytest.raises(error):
+        run(python("pass"), **options)
+
+
+def test_a_program_that_is_not_there() -> None:
+    """As with subprocess, and nothing is left open."""
+    with pytest.raises(FileNotFoundError):
+        run(["/nonexistent"])
+
+
+def test_windows_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what to do."""
+    monkeypatch.setattr(os, "name", "nt")
+
+    with pytest.raises(NotImplementedError, match=r"use subprocess\.run"):
+        run(["x"])
+
+
+class Task:
+    """An actor that runs a program, and what came of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.aborted: list[Abort] = []
+
+        @dramatiq.actor
+        def task(code: str, options: dict[str, Any]) -> None:
+            try:
+                run(python(code, str(self.directory)), **options)
+            except Abort as aborted:
+                self.aborted.append(aborted)
+                raise
+
+        self._actor = task
+
+    def start(self, code: str, *, programs: int = 1, **options: Any) -> dramatiq.Message[Any]:
+        wanted = len(_pids(self.directory)) + programs
+        message = self._actor.send(code, options)
+        wait_until(lambda: len(_pids(self.directory)) == wanted, "the programs")
+        return message
+
+    def is_over(self) -> bool:
+        return not any(is_alive(pid) for pid in _pids(self.directory))
+
+
+def _pids(directory: Path) -> list[int]:
+    return [int(path.name) for path in directory.iterdir()]
+
+
+@pytest.fixture
+def task(tmp_path: Path, worker: dramatiq.Worker) -> Task:
+    return Task(tmp_path)
+
+
+@pytest.mark.usefixtures("core", "exit_signal")
+def test_an_abort_ends_the_program(task: Task) -> None:
+    """It is asked to, and what it has written is there."""
+    message = task.start("print('out', flush=True); " + SLEEP, capture_output=True, text=True)
+    abort(message.message_id)
+
+    assert result_of(message) == ("Abort", f"message {message.message_id} was aborted")
+    (aborted,) = task.aborted
+    assert aborted.process is not None
+    assert aborted.process.returncode == -signal.SIGTERM
+    assert aborted.process.stdout == "out\n"
+    assert task.is_over()
+
+
+@pytest.mark.usefixtures("exit_signal")
+def test_a_program_that_does_not_end_is_killed(task: Task) -> None:
+    """After the grace period, and not before."""
+    message = task.start(IGNORE + SLEEP, abort_grace=100)
+    before = time.monotonic()
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert time.monotonic() - before >= 0.1
+    assert task.aborted[0].process is not None
+    assert task.aborted[0].process.returncode == -signal.SIGKILL
+    assert task.is_over()
+
+
+@pytest.mark.usefixtures("exit_signal")
+@pytest.mark.parametrize("who_ignores_it", ["nobody", "parent", "child", "both"])
+def test_no_grandchild_is_left(task: Task, who_ignores_it: str) -> None:
+    """Whichever of them ends when it is asked to."""
+    code = PARENT
+    if who_ignores_it in {"child", "both"}:  # which inherits it
+        code = IGNORE + code
+    if who_ignores_it in {"nobody", "child"}:
+        code = code.replace("; import os", "; import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL); import os")
+    if who_ignores_it == "parent":
+        code = code.replace("; import os", f"; {IGNORE} import os")
+    message = task.start(code, programs=2, abort_grace=200)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    wait_until(task.is_over, "the end of all")
+
+
+def test_no_zombie_and_no_file_is_left(task: Task) -> None:
+    """Of programs that have been aborted, nor of others."""
+    files = Path("/proc/self/fd")
+    if not files.exists():
+        pytest.skip("this system does not say which files are open")
+    run(python("pass"), capture_output=True)
+    before = len(list(files.iterdir()))
+    for _ in range(3):
+        message = task.start(SLEEP, capture_output=True)
+        abort(message.message_id)
+        assert result_of(message)[0] == "Abort"
+        run(python("pass"), capture_output=True)
+
+    with suppress(ChildProcessError):  # there is no child at all
+        assert os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    assert len(list(files.iterdir())) <= before
+
+
+def test_a_shield_lets_the_program_end_by_itself(
+    broker: StubBroker, abortable: Abortable, worker: dramatiq.Worker, tmp_path: Path
+) -> None:
+    """An abort waits for the shield's end."""
+    go, codes = tmp_path / "go", []
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        with shield():
+            started.set()
+            code = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)"
+            codes.append(run(python(code, str(go))).returncode)
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_requested(abortable, message)
+    go.write_text("")
+
+    assert result_of(message)[0] == "Abort"
+    assert codes == [0]
+
+
+def test_it_does_not_wait_busily(task: Task) -> None:
+    """Neither for the program, nor for one that does not end."""
+    processor = time.process_time()
+    message = task.start(IGNORE + SLEEP, abort_grace=400)
+    abort(message.message_id)
+    assert result_of(message)[0] == "Abort"
+
+    assert time.process_time() - processor < 0.3
+
+
+def test_a_coroutine_runs_it_in_a_thread(broker: StubBroker, start_worker: Any, tmp_path: Path) -> None:
+    """Where an abort ends it, too; in the loop itself it is refused."""
+    broker.add_middleware(AsyncIO())
+    codes: list[int | None] = []
+    ended = threading.Event()
+
+    def in_a_thread() -> None:
+        try:
+            run(python(SLEEP, str(tmp_path)))
+        except Abort as aborted:
+            codes.append(aborted.process and aborted.process.returncode)
+            ended.set()
+
+    @dramatiq.actor
+    async def task() -> None:
+        with pytest.raises(RuntimeError, match="hold up the event loop"):
+            run(["x"])
+        await asyncio.to_thread(in_a_thread)
+
+    start_worker()
+    message = task.send()
+    wait_until(lambda: _pids(tmp_path), "the program")
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert ended.wait(PATIENCE)
+    assert codes == [-signal.SIGTERM]
