@@ -7,6 +7,8 @@ VENV ?= .venv
 DRAMATIQ_ABORT_EXTENSION ?= auto
 # Extra words: WITH for pip install (WITH='dramatiq==1.17.0'), ARGS for pytest (ARGS='-k shield').
 WITH ?=
+# The extras to install: gevent takes minutes where there is no wheel of it.
+EXTRAS ?= redis,gevent
 ARGS ?=
 
 export DRAMATIQ_ABORT_EXTENSION
@@ -24,7 +26,7 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all faults storm sanitize bench lint types install clean
+.PHONY: help demo test test-all faults storm sanitize bench waits measure-waits lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
@@ -35,6 +37,7 @@ help:
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
 	@echo "make bench    measure what it costs, how long an abort takes, and how many workers one Redis can tell of it"
 	@echo "              (OTHER=/path/to/python: compare with the dramatiq-abort of that environment)"
+	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
 	@echo "make lint     check the style of everything"
 	@echo "make types    check the types, and that the compiled core's stub tells the truth"
 	@echo "make install  only make $(VENV), with the package and the tests' tools in it"
@@ -70,6 +73,12 @@ sanitize: $(sanitized)
 		tests/test_scope*.py tests/test_shield.py tests/test_safe_points.py tests/test_tracing.py tests/guarantees
 	@$(watched) $(bin)/python tests/isolated/storm.py $(or $(ABORTS),5000)
 
+waits: $(installed)
+	@TARGET=measure-waits PYTHON="$(PYTHON)" VENV="$(VENV)" .ci/suite | $(bin)/python benchmarks/waits.py --write docs/waits.md
+
+measure-waits: $(installed)
+	@$(bin)/python benchmarks/waits.py
+
 bench: $(installed)
 	@$(bin)/python benchmarks/abort_latency.py $(or $(ABORTS),100)
 	@$(bin)/python benchmarks/cost.py $(OTHER)
@@ -91,7 +100,7 @@ install: $(installed)
 
 $(installed): $(tools) setup.py MANIFEST.in README.md LICENSE $(package)
 	@rm -rf $(leftovers) $(VENV)/.installed-*
-	@$(pip) install --no-build-isolation '.[redis,gevent]' $(WITH)
+	@$(pip) install --no-build-isolation '.[$(EXTRAS)]' $(WITH)
 	@rm -rf $(leftovers)
 	@$(bin)/python -I -c 'from dramatiq_abort.interrupt import IMPLEMENTATION as core; \
 		print("Installed in $(VENV), with the core in", core.capitalize())'
