@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, TypeAlias
 
 from .errors import Abort
@@ -21,70 +22,45 @@ if TYPE_CHECKING:
 
 __all__ = ["Running", "RunningMessages"]
 
+_changing_bells = Lock()
+
 
 class Running:
     """One message that a worker thread has taken, from before its processing until after it."""
 
-    __slots__ = (
-        "_begun",
-        "_bells",
-        "_raised_at",
-        "actor_name",
-        "cleanup_timeout",
-        "deadline",
-        "exception",
-        "is_left",
-        "is_over",
-        "is_pursued",
-        "is_reported",
-        "key",
-        "message_id",
-        "repeat",
-        "request",
-        "scope",
-        "started",
-        "waiting",
-    )
+    # Most messages are never asked to stop: what only those need that are is not set for each.
 
-    def __init__(
-        self,
-        message_id: str,
-        actor_name: str,
-        scope: AnyScope,
-        *,
-        exception: type[Abort] = Abort,
-        repeat: int | None = None,
-        cleanup_timeout: int | None = None,
-    ) -> None:
+    #: What is raised in the scope.
+    exception: type[Abort] = Abort
+    #: After how many milliseconds its function is interrupted again, if it goes on; None: never.
+    repeat: int | None = None
+    #: Where its worker thread waits for it, if it is a coroutine.
+    waiting: interrupt.Scope | None = None
+    #: How many milliseconds after the exception the worker thread goes on without it; None: never.
+    cleanup_timeout: int | None = None
+    #: The request to abort it, from the moment when this process hears of it.
+    request: AbortRequest | None = None
+    #: When the grace period of that request ends, in seconds on the monotonic clock.
+    deadline = 0.0
+    #: Whether somebody sees to it that it is interrupted, from the end of its grace period on.
+    is_pursued = False
+    #: Whether the log has it that it does not stop.
+    is_reported = False
+    #: Whether its worker thread has been told to go on without it.
+    is_left = False
+    #: Whether its worker thread is done with it.
+    is_over = False
+    _raised_at: float | None = None
+    _begun = False
+    _bells: tuple[Callable[[], object], ...] = ()
+
+    def __init__(self, message_id: str, actor_name: str, scope: AnyScope) -> None:
         self.message_id = message_id
         self.actor_name = actor_name
         self.key = key_of(message_id)
         self.scope = scope
-        #: What is raised in the scope.
-        self.exception = exception
         #: When its worker thread took it, in seconds on the monotonic clock.
         self.started = time.monotonic()
-        #: The request to abort it, from the moment when this process hears of it.
-        self.request: AbortRequest | None = None
-        #: When the grace period of that request ends, in seconds on the monotonic clock.
-        self.deadline = 0.0
-        #: After how many milliseconds its function is interrupted again, if it goes on; None: never.
-        self.repeat = repeat
-        #: Whether somebody sees to it that it is interrupted, from the end of its grace period on.
-        self.is_pursued = False
-        #: Whether the log has it that it does not stop.
-        self.is_reported = False
-        #: Where its worker thread waits for it, if it is a coroutine.
-        self.waiting: interrupt.Scope | None = None
-        #: How many milliseconds after the exception the worker thread goes on without it; None: never.
-        self.cleanup_timeout = cleanup_timeout
-        #: Whether its worker thread has been told to.
-        self.is_left = False
-        #: Whether its worker thread is done with it.
-        self.is_over = False
-        self._raised_at: float | None = None
-        self._begun = False
-        self._bells: list[Callable[[], object]] = []
 
     def begins(self, actor_name: str) -> bool:
         """Say whether a call of this actor's function is the message's own: the first one, and its actor's.
@@ -151,17 +127,19 @@ class Running:
 
     def ring(self) -> None:
         """Wake those who wait until the message is to stop."""
-        for ring in list(self._bells):
+        for ring in self._bells:
             ring()
 
     @contextmanager
     def bell(self, ring: Callable[[], object]) -> Iterator[None]:
         """Have this called, in another thread, when the message is to stop, and each time when that is tried again."""
-        self._bells.append(ring)
+        with _changing_bells:
+            self._bells = (*self._bells, ring)
         try:
             yield
         finally:
-            self._bells.remove(ring)
+            with _changing_bells:
+                self._bells = tuple(bell for bell in self._bells if bell is not ring)
 
     def leave(self) -> bool:
         """Let the worker thread go on, if the coroutine that it waits for has had its time, and say whether it had."""

@@ -160,25 +160,24 @@ class Abortable(Middleware):
                 self._has_signal = False
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        # Each message goes through here, so what is wanted of the proxy, which looks it up anew, is asked for once.
-        options, actor_name = message.options, message.actor_name
+        # Each message goes through here, and the proxy looks up what is asked of it anew, in a slow way.
+        plain = getattr(message, "_message", message)
+        options, actor_name = plain.options, plain.actor_name
         wanted = options.get("abortable")
         if wanted is None:
             wanted = broker.get_actor(actor_name).options.get("abortable")
         if not (self.abortable if wanted is None else wanted):
             return
-        awaits = actor_name in self._async_actors
+        is_coroutine = actor_name in self._async_actors
         try:
-            running = Running(
-                message.message_id,
-                actor_name,
-                CoroutineScope() if awaits else self._new_scope(),
-                exception=AsyncAbort if awaits else Abort,
-                repeat=self.repeat_every,
-                cleanup_timeout=self.cleanup_timeout,
-            )
+            running = Running(plain.message_id, actor_name, CoroutineScope() if is_coroutine else self._new_scope())
         except (TypeError, ValueError):  # abort() would not take its id: what somebody else has enqueued may have any
             return
+        if is_coroutine:
+            running.exception = AsyncAbort
+            running.cleanup_timeout = self.cleanup_timeout
+        if self.repeat_every is not None:
+            running.repeat = self.repeat_every
         if throws := options.get("throws"):  # goes before the actor's
             options["throws"] = with_abort(throws)
         # First the table, then the question: a request that is made in between is handed out by the watcher.
