@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Event", "EventBackend"]
 
 #: How many events one step takes: a few milliseconds of a server's time.
-MOST_EVENTS: Final = 250
+MOST_EVENTS: Final = 100
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def abort(
 
     Parameters:
       message_id: As in ``message.message_id``; or the message, a group, a pipeline, or an iterable of those. Many are
-        one round trip for some hundreds.
+        one round trip for a hundred.
       middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
       abort_ttl: For how many milliseconds the request takes effect; without it, the middleware's. A message that is
         delayed for longer, or waits for longer, runs. Where a message itself is given, or what has it in it, and it is

