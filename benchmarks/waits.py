@@ -222,7 +222,7 @@ class Bench:
             passed = self.once(kind)
             if passed is None:
                 return NOT_AT_ALL
-            if passed > 0.6 * LIMIT:
+            if passed > 0.2 * LIMIT:
                 return AT_ITS_END
             times.append(passed * 1000)
         return round(statistics.median(times), 2)

@@ -29,7 +29,7 @@ __all__ = ["Deadlines"]
 _ASK_AGAIN: Final = {
     Answer.RAISED: (0.01, 1.0),
     Answer.WAITING: (0.1, 1.0),
-    Answer.ARMED: (0.02, 1.0),
+    Answer.ARMED: (0.005, 1.0),
     Answer.PROTECTED: (0.001, 0.02),
     Answer.TAKEN: (0.005, 0.1),
     Answer.UNSUPPORTED: (1.0, 1.0),
