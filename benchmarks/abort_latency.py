@@ -1,13 +1,14 @@
 """How long an abort takes, from the call of ``abort()`` to the exception in another process, over Redis.
 
 ``python benchmarks/abort_latency.py [ABORTS]`` starts a server (or uses the one of BENCHMARK_REDIS_URL) and a real
-worker, aborts tasks that sleep in steps of one millisecond and tasks that compute, and prints the milliseconds; in the
+worker, aborts tasks that sleep in steps of 1 ms, tasks that compute and coroutines, and prints the milliseconds; in the
 same run and in turns with them, for comparison, how late the exception is at the end of a grace period, and the
 milliseconds of a bare message through the server: XADD in one process to XREAD in another.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import AsyncIO
 
 from dramatiq_abort import Abort, Abortable, abort, interrupt
 
@@ -32,6 +34,7 @@ NAMESPACE = "dramatiq-abort-benchmark"
 
 if "BENCHMARK_REDIS_URL" in os.environ:
     dramatiq.set_broker(RedisBroker(url=os.environ["BENCHMARK_REDIS_URL"], namespace=NAMESPACE))
+    dramatiq.get_broker().add_middleware(AsyncIO())
     dramatiq.get_broker().add_middleware(Abortable())
 
     def waiting() -> None:
@@ -49,6 +52,17 @@ if "BENCHMARK_REDIS_URL" in os.environ:
         client.rpush(key, interrupt.IMPLEMENTATION)
         try:
             {"waiting": waiting, "computing": computing}[work]()
+        except Abort:
+            now = time.time()
+            client.rpush(key, repr(now))
+            raise
+
+    @dramatiq.actor
+    async def coroutine(key: str) -> None:
+        client = dramatiq.get_broker().client  # type: ignore[attr-defined]
+        client.rpush(key, interrupt.IMPLEMENTATION)
+        try:
+            await asyncio.Event().wait()
         except Abort:
             now = time.time()
             client.rpush(key, repr(now))
@@ -77,7 +91,7 @@ def worker() -> Iterator[None]:
 def measure_abort(client: redis.Redis, work: str, grace: int = 0) -> float:
     """How late the exception was, in ms: after the call, or after the end of the grace period."""
     key = f"{NAMESPACE}-{uuid.uuid4()}"
-    message = task.send(key, work)
+    message = coroutine.send(key) if work == "awaiting" else task.send(key, work)
     client.blpop([key], 4)
     time.sleep(0.05)
     called = time.time()
@@ -112,12 +126,13 @@ def main() -> None:
             environment = os.environ | {"BENCHMARK_REDIS_URL": server.connection_url}
             sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode)
     client = dramatiq.get_broker().client  # type: ignore[attr-defined]
-    pings, waits, computes, graces = [], [], [], []
+    pings, waits, computes, awaits, graces = [], [], [], [], []
     with worker():
         for _ in range(count):
             pings.append(measure_ping(client))
             waits.append(measure_abort(client, "waiting"))
             computes.append(measure_abort(client, "computing"))
+            awaits.append(measure_abort(client, "awaiting"))
             graces.append(measure_abort(client, "waiting", grace=50))
     name = f"{count} each, in ms, {interrupt.IMPLEMENTATION} core"
     print(f"{name:<44}{'median':>9}{'95 %':>9}{'99 %':>9}{'worst':>9}   target")
@@ -125,6 +140,7 @@ def main() -> None:
     print(line("XADD to XREAD", pings))
     print(line("abort() to Abort: sleeps in steps of 1 ms", waits, f"median <= {4 * ping:.2f} + 1, 99 % <= 5"))
     print(line("abort() to Abort: computes", computes, "median <= 10, 95 % <= 25"))
+    print(line("abort() to Abort: coroutine that awaits", awaits, "median <= 1"))
     print(line("end of grace period to Abort", graces))
 
 

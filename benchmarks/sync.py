@@ -47,9 +47,8 @@ def commands(client: Any) -> str:
     """Return how long the scripts took since the last call, in milliseconds of the server's time."""
     taken = sorted(entry["duration"] / 1000 for entry in client.slowlog_get(100_000) if b"EVAL" in entry["command"])
     client.slowlog_reset()
-    return f"{len(taken)} scripts, median {taken[len(taken) // 2]:.2f}, 99 % {taken[-1 - len(taken) // 100]:.2f}, " + (
-        f"worst {taken[-1]:.2f} ms"
-    )
+    median, most = taken[len(taken) // 2], taken[-1 - len(taken) // 100]
+    return f"{len(taken)} scripts, median {median:.2f}, 99 % {most:.2f}, worst {taken[-1]:.2f} ms"
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import select
 import signal
 import socket
@@ -123,6 +124,37 @@ def test_an_abort_interrupts_a_call(block: Any, worker: dramatiq.Worker, pair: A
     abort(message.message_id)
 
     assert result_of(message) == ("Abort", f"message {message.message_id} was aborted")
+
+
+@needs_the_signal
+@pytest.mark.parametrize("kind", ["lock", "event", "queue"])
+def test_locks_are_waited_for_as_before(kind: str, worker: dramatiq.Worker) -> None:
+    """Their calls do not ask: the abort comes up when they return."""
+    started = threading.Event()
+    lasted: list[float] = []
+    lock = threading.Lock()
+    lock.acquire()
+
+    @dramatiq.actor
+    def task() -> None:
+        before = time.monotonic()
+        started.set()
+        try:
+            if kind == "lock":
+                lock.acquire(timeout=0.3)
+            elif kind == "event":
+                threading.Event().wait(0.3)
+            else:
+                queue.Queue[None]().get(timeout=0.3)
+        finally:
+            lasted.append(time.monotonic() - before)
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert lasted[0] >= 0.3
 
 
 @needs_the_signal

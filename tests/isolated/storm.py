@@ -43,7 +43,7 @@ from dramatiq.results.backends import StubBackend as StubResults
 from naive import NaiveAbortable
 from storm_messages import COMPUTING, COROUTINES, KINDS, LOCKS, THREADS, WAYS_TO_WAIT, Race, dropped, log, time_limit
 
-from dramatiq_abort import Abort, Abortable, abort, interrupt
+from dramatiq_abort import Abort, Abortable, _blocking_calls, abort, interrupt
 
 MESSAGES = 800  # of each round
 
@@ -349,6 +349,7 @@ def main():
     threading.excepthook = uncaught.append
     sys.unraisablehook = lambda error: dropped.append((threading.get_ident(), error.exc_type))
     time_limit.after_process_boot(None)
+    _blocking_calls.install()  # the workers are not started by the main thread here
     sys.setswitchinterval(1e-5)
     with tempfile.TemporaryDirectory() as directory:
         for number in range(THREADS):

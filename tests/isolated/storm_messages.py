@@ -11,6 +11,8 @@ import logging
 import math
 import queue
 import random
+import select
+import socket
 import sys
 import threading
 import time
@@ -28,6 +30,7 @@ log.addHandler(handler)
 shared: queue.Queue[int] = queue.Queue()
 event, semaphore, lock = threading.Event(), threading.Semaphore(4), threading.Lock()
 executor = concurrent.futures.ThreadPoolExecutor(2)
+silence, not_closed = socket.socketpair()
 modules, numbers = threading.local(), itertools.count()
 LOCKS = [
     *(lock, shared.mutex, event._cond, semaphore._cond, executor._shutdown_lock),
@@ -123,6 +126,11 @@ def sleep_in_steps(steps):
         sleep(1)
 
 
+def block_in_a_call(steps):
+    time.sleep(steps / 1e6)
+    select.select([silence], [], [], steps / 1e6)
+
+
 def run_a_program(steps):
     if steps % 8:  # it takes as long as many others
         end_in_a_loop(steps)
@@ -140,6 +148,7 @@ KINDS = [
     use_futures,
     import_modules,
     sleep_in_steps,
+    block_in_a_call,
     run_a_program,
 ]
 
