@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 import redis
-from support import PATIENCE, result_of, wait_until_it_waits
+from support import PATIENCE, result_of, run_forever, wait_until_it_waits
 
-from dramatiq_abort import Abortable, abort
+from dramatiq_abort import Abort, Abortable, abort
 from dramatiq_abort import _blocking_calls as blocking_calls
 from dramatiq_abort.backends import StubBackend
 
@@ -146,8 +146,10 @@ def test_locks_are_waited_for_as_before(kind: str, worker: dramatiq.Worker) -> N
                 threading.Event().wait(0.3)
             else:
                 queue.Queue[None]().get(timeout=0.3)
-        finally:
+            run_forever()
+        except Abort:
             lasted.append(time.monotonic() - before)
+            raise
 
     message = task.send()
     assert started.wait(PATIENCE)
@@ -220,8 +222,10 @@ def test_it_can_be_switched_off(broker: StubBroker, abortable: Abortable, start_
         started.set()
         try:
             time.sleep(0.3)
-        finally:
+            run_forever()
+        except Abort:
             lasted.append(time.monotonic() - before)
+            raise
 
     message = task.send()
     assert started.wait(PATIENCE)
