@@ -27,7 +27,7 @@ async def _run(
     try:
         return await running.scope.run(fn, args, kwargs), None
     except Abort as aborted:
-        aborted.write_down(running.message_id)
+        aborted.write_down(running.message_id, running.request)
         return None, aborted
 
 
@@ -54,15 +54,16 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
                 return _wait_for(running, awaited, args, kwargs)
             return running.scope.run(fn, args, kwargs)
         except Abort as aborted:
-            aborted.write_down(running.message_id)
+            aborted.write_down(running.message_id, running.request)
             raise
         except BaseException as error:
-            if running.request is None:
+            if (request := running.request) is None:
                 raise
             # Whatever the function made of it: a message that was to be aborted is not tried again.
             logger.warning("Message %s was being aborted and raised this.", running.message_id, exc_info=True)
-            terminal = Abort(f"message {running.message_id} was aborted, and then raised {type(error).__name__}")
-            terminal.write_down(running.message_id)
+            was_aborted = f"message {running.message_id} was aborted{request.says}"
+            terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
+            terminal.write_down(running.message_id, request)
             raise terminal from error
 
     return call

@@ -74,7 +74,8 @@ class Deadlines:
             return
         running.is_pursued = True
         if self._pursue(running) not in {Answer.CLOSED, Answer.UNSUPPORTED}:
-            self._logger.info("Aborting message %s of actor %s.", running.message_id, running.actor_name)
+            says = running.request.says
+            self._logger.info("Aborting message %s of actor %s%s.", running.message_id, running.actor_name, says)
 
     def interrupt_again(self, running: Running) -> None:
         """Interrupt a message whose exception has been dropped, as soon as it is somewhere else."""

@@ -29,6 +29,8 @@ from ._current import current
 if TYPE_CHECKING:
     import subprocess
 
+    from .request import AbortRequest
+
 __all__ = [
     "Abort",
     "AbortError",
@@ -49,8 +51,9 @@ class Abort(Interrupt):
     """
 
     # Python code at the making of an instance would be a place where the next interrupt can come up; and CPython
-    # makes the instance, from the class. So there is no __init__: the message is looked up until it is written down.
+    # makes the instance, from the class. So there is no __init__: what is known is looked up until it is written down.
     _message_id: str | None = None
+    _request: AbortRequest | None = None
 
     #: What became of the program that ``run()`` had started, if that is where it came up.
     process: subprocess.CompletedProcess[Any] | None = None
@@ -63,14 +66,33 @@ class Abort(Interrupt):
         running = current.get()
         return None if running is None else running.message_id
 
-    def write_down(self, message_id: str) -> None:
+    @property
+    def reason(self) -> str | None:
+        """Why, if ``abort()`` was told."""
+        request = self._asked()
+        return None if request is None else request.reason
+
+    @property
+    def by(self) -> str | None:
+        """Who has asked, if ``abort()`` was told."""
+        request = self._asked()
+        return None if request is None else request.by
+
+    def write_down(self, message_id: str, request: AbortRequest | None) -> None:
         """Keep what is so far looked up: called on the exception's way out of its scope."""
-        self._message_id = message_id
+        self._message_id, self._request = message_id, request
 
     def __str__(self) -> str:
         if self.args or self.message_id is None:
             return super().__str__()
-        return f"message {self.message_id} was aborted"
+        request = self._asked()
+        return f"message {self.message_id} was aborted{'' if request is None else request.says}"
+
+    def _asked(self) -> AbortRequest | None:
+        if self._message_id is not None:
+            return self._request
+        running = current.get()
+        return None if running is None else running.request
 
 
 class AsyncAbort(Abort, asyncio.CancelledError):

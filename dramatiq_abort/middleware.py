@@ -23,7 +23,7 @@ from ._targets import targets_of
 from ._watcher import Watcher
 from .backend import MOST_EVENTS, Event, EventBackend
 from .errors import Abort, AbortedBeforeStart, AbortError, AsyncAbort, BackendError, ConfigurationError
-from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds
+from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds, text
 
 if TYPE_CHECKING:
     import logging
@@ -184,10 +184,11 @@ class Abortable(Middleware):
         self._running.add(running)
         current.set(running)
         watcher = self._watcher
-        if watcher is not None and watcher.request_for(running.key) is not None:
+        request = None if watcher is None else watcher.request_for(running.key)
+        if request is not None:
             if self.fail_skipped:
                 message.fail()
-            raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start")
+            raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start{request.says}")
 
     def after_process_message(
         self,
@@ -235,6 +236,8 @@ def abort(
     abort_timeout: int = 0,
     *,
     repeat_every: int | None = None,
+    reason: str | None = None,
+    by: str | None = None,
 ) -> None:
     """Abort a message, or many, on whichever worker they wait or run.
 
@@ -253,6 +256,9 @@ def abort(
         ``abort_requested()`` tells it how many are left.
       repeat_every: After how many milliseconds ``Abort`` is raised again, and so on, in a function that has caught it
         and goes on; without it, as the worker's ``Abortable`` says. A second call may say so of an abort under way.
+      reason: Why, in up to 256 characters: for the exception, the log, and the failure in the result backend. Of
+        several calls, what the one says that takes effect.
+      by: Who asks, the same.
 
     Raises:
       TypeError: When a parameter is of another type than these. Nothing has been aborted then.
@@ -269,6 +275,8 @@ def abort(
         milliseconds("repeat_every", repeat_every, at_least=1)
     if abort_ttl is not None:
         milliseconds("abort_ttl", abort_ttl, at_least=1)
+    text("reason", reason)
+    text("by", by)
     targets = list(targets_of(message_id))
     keys = [key_of(target.message_id) for target in targets]
     middleware = _found(middleware)
@@ -277,7 +285,7 @@ def abort(
     events = []
     for target, key in zip(targets, keys, strict=True):
         delay = 0 if target.eta is None else max(0, int(target.eta - now))
-        request = AbortRequest(mode, grace, min(ttl + delay, MAX_TIME), repeat_every)
+        request = AbortRequest(mode, grace, min(ttl + delay, MAX_TIME), repeat_every, reason, by)
         events.append(Event(key, request.encode(), request.ttl, request.priority))
     made = 0
     try:

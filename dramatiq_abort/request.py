@@ -9,13 +9,16 @@ from typing import Any, Final
 
 from .errors import InvalidRequest
 
-__all__ = ["AbortMode", "AbortRequest", "key_of", "milliseconds"]
+__all__ = ["AbortMode", "AbortRequest", "key_of", "milliseconds", "text"]
 
 #: A longer value than this is none of ours, in bytes.
 MAX_VALUE: Final = 4096
 
 #: A longer message id than this is refused, in bytes. dramatiq's own have 36.
 MAX_MESSAGE_ID: Final = 512
+
+#: A longer reason, or name of whoever asks, is refused, in characters: both have room in one value, however written.
+MAX_TEXT: Final = 256
 
 #: A longer time than this is refused, in milliseconds: 100 years.
 MAX_TIME: Final = 100 * 365 * 24 * 3600 * 1000
@@ -41,12 +44,22 @@ class AbortRequest:
       ttl: For how many milliseconds the request stays readable, from its making.
       repeat: After how many milliseconds a message that goes on is interrupted again, and so on; None: as its worker's
         ``Abortable`` says.
+      reason: Why, for those who read of it.
+      by: Who asks.
     """
 
     mode: AbortMode = AbortMode.ABORT
     grace: int = 0
     ttl: int | None = None
     repeat: int | None = None
+    reason: str | None = None
+    by: str | None = None
+
+    @property
+    def says(self) -> str:
+        """By whom and why, to be put behind what is said of the message; control characters are written out."""
+        by = "" if self.by is None else f" by {_printable(self.by)}"
+        return by if self.reason is None else f"{by}: {_printable(self.reason)}"
 
     @property
     def priority(self) -> int:
@@ -60,14 +73,17 @@ class AbortRequest:
 
     def encode(self) -> bytes:
         """Write the request in bytes: none at all for a plain abort, else JSON."""
-        if self.mode is AbortMode.ABORT and not self.grace and self.repeat is None:
+        if self == AbortRequest(ttl=self.ttl):
             return b""
         fields: dict[str, Any] = {"mode": self.mode.value}
         if self.grace:
             fields |= {"grace": self.grace, "ttl": self.ttl}
         if self.repeat is not None:
             fields["repeat"] = self.repeat
-        return json.dumps(fields, separators=(",", ":")).encode()
+        for name, text in (("reason", self.reason), ("by", self.by)):
+            if text is not None:
+                fields[name] = text
+        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
     def decode(cls, value: bytes) -> AbortRequest:
@@ -97,7 +113,9 @@ class AbortRequest:
         for name, time in (("grace", grace), ("ttl", ttl), ("repeat", repeat)):
             if time is not None and (type(time) is not int or not 0 <= time <= MAX_TIME):
                 raise InvalidRequest(f"no time in milliseconds for {name}: {time!r:.80}")
-        return cls(mode, grace or 0, ttl, repeat or None)
+        # Nobody's abort is lost for what is only said of it.
+        reason, by = (fields.get(name) if _is_text(fields.get(name)) else None for name in ("reason", "by"))
+        return cls(mode, grace or 0, ttl, repeat or None, reason, by)
 
     def grace_left(self, ttl_left: int | None) -> int:
         """How much of the grace period is left, in ms, when ``ttl_left`` ms of the time to live are left."""
@@ -122,6 +140,30 @@ def key_of(message_id: str) -> bytes:
     if not message_id or len(key) > MAX_MESSAGE_ID:
         raise ValueError(f"a message id has 1 to {MAX_MESSAGE_ID} bytes, not {len(message_id.encode())}")
     return key
+
+
+def text(name: str, said: str | None) -> str | None:
+    """Return a text that is to be said of a request.
+
+    Raises:
+      TypeError: When it is no string.
+      ValueError: When it is empty or too long, or cannot be written as UTF-8.
+    """
+    if said is not None and not isinstance(said, str):
+        raise TypeError(f"{name} is a string, not {said!r:.80}")
+    if said is not None and not _is_text(said):
+        raise ValueError(f"{name} has 1 to {MAX_TEXT} characters, which can be written as UTF-8, not {said!r:.80}")
+    return said
+
+
+def _is_text(said: object) -> bool:
+    return (
+        isinstance(said, str) and 0 < len(said) <= MAX_TEXT and not any("\ud800" <= char <= "\udfff" for char in said)
+    )
+
+
+def _printable(said: str) -> str:
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in said)
 
 
 def milliseconds(name: str, time: int, *, at_least: int) -> int:
