@@ -161,7 +161,7 @@ def start_worker(broker: StubBroker) -> Iterator[Callable[..., dramatiq.Worker]]
     workers = []
 
     def start(**options: Any) -> dramatiq.Worker:
-        worker = dramatiq.Worker(broker, **{"worker_timeout": 50, "worker_threads": 4} | options)
+        worker = dramatiq.Worker(broker, **{"worker_timeout": 10, "worker_threads": 4} | options)
         worker.start()
         workers.append(worker)
         return worker
@@ -186,6 +186,7 @@ def app(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iter
     yield app
     app.broker.close()
     app.broker.client.close()
+    app.results_client.close()
     dramatiq.set_broker(None)  # type: ignore[arg-type]
 
 

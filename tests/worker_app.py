@@ -6,6 +6,7 @@ import os
 import time
 
 import dramatiq
+import redis
 from dramatiq.brokers.redis import MAINTENANCE_SCALE, RedisBroker
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend as RedisResults
@@ -20,7 +21,9 @@ broker = RedisBroker(
     heartbeat_timeout=int(os.environ.get("TEST_HEARTBEAT_TIMEOUT", "60000")),
     maintenance_chance=MAINTENANCE_SCALE,
 )
-broker.add_middleware(Results(backend=RedisResults(client=broker.client), store_results=True))
+# Who waits for a result on a busy machine waits for longer than redis-py would.
+results_client = redis.Redis.from_url(os.environ["TEST_REDIS_URL"], socket_timeout=60)
+broker.add_middleware(Results(backend=RedisResults(client=results_client), store_results=True))
 broker.add_middleware(Abortable())
 dramatiq.set_broker(broker)
 
