@@ -125,6 +125,7 @@ from dramatiq_abort._safe_points import (
     RETURNS,
     WAITS,
     _protected,
+    _users,
     landing,
     target_of_jump,
 )
@@ -196,6 +197,7 @@ cdef frozenset returns = RETURNS
 cdef frozenset protected_functions = PROTECTED_FUNCTIONS
 cdef tuple waits = tuple(WAITS.items())
 cdef set protected_modules = _protected
+cdef set users_modules = _users
 cdef dict tokens = {}
 
 cdef enum State:
@@ -204,10 +206,10 @@ cdef enum State:
     DONE
 
 
-cdef bint is_protected(str module):
-    """As ``_safe_points.is_protected``, without running any Python code."""
+cdef bint is_among(set modules, str module):
+    """Say whether a module, or the package it is in, is one of these, without running any Python code."""
     cdef Py_ssize_t dot
-    while module not in protected_modules:
+    while module not in modules:
         dot = module.rfind(".")
         if dot < 0:
             return False
@@ -227,18 +229,29 @@ cdef bint is_safe(object frame, object base):
         if code_name(frame_code(frame)) in protected_functions:
             return False
         module = frame_module(frame)
-        if module is not None and is_protected(module):
+        if module is not None and is_among(protected_modules, module):
             return False
         frame = frame_back(frame)
     return True
 
 
-cdef bint is_waiting(object frame):
+cdef bint is_waiting(object frame, object base):
     """Say whether the thread whose innermost frame this is waits where it may be interrupted, in protected code."""
     cdef object code = frame_code(frame)
     for function, offsets in waits:
         if function is code:
-            return frame_offset(frame) in offsets
+            return frame_offset(frame) in offsets and not is_for_users_code(frame, base)
+    return False
+
+
+cdef bint is_for_users_code(object frame, object base):
+    """Say whether one of the modules that users have added is at work, from this frame up to the scope's own."""
+    cdef object module
+    while users_modules and frame is not None and frame is not base:
+        module = frame_module(frame)
+        if module is not None and is_among(users_modules, module):
+            return True
+        frame = frame_back(frame)
     return False
 
 
@@ -312,7 +325,8 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
         return 0
     if frame is scope._base or scope._is_shielded():
         return 0
-    if not (delivers(frame) and is_safe(frame, scope._base) or what == PyTrace_C_RETURN and is_waiting(frame)):
+    cdef object base = scope._base
+    if not (delivers(frame) and is_safe(frame, base) or what == PyTrace_C_RETURN and is_waiting(frame, base)):
         return 0
     scope._disarm(thread)
     scope._raised = True
@@ -525,7 +539,7 @@ cdef class Scope:
         cdef bint is_exact = not LOOKS_LATE or self._stands_where_it_stood(frame)
         cdef Py_ssize_t jump = jump_in_gap(frame)
         if is_exact and jump < 0 and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
-            is_waiting(frame) or delivers(frame) and is_safe(frame, base)
+            is_waiting(frame, base) or delivers(frame) and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:
                 return TAKEN

@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ._answer import Answer
 from ._blocking_calls import signal_number
 from ._frames import frames_from
-from ._safe_points import PROTECTED_FUNCTIONS, WAITS, delivers, is_protected
+from ._safe_points import PROTECTED_FUNCTIONS, WAITS, delivers, is_protected, is_the_users
 from ._shield import AnyShield
 
 if TYPE_CHECKING:
@@ -286,10 +286,11 @@ class Scope:
         while frame is not None and frame.f_code is not Scope.run.__code__:
             if frame.f_code is threading.Thread.start.__code__:
                 return False  # up to 3.11 the new thread has this one's ident until it runs, and would be hit
+            module = str(frame.f_globals.get("__name__"))
             if is_waiting:
-                frame = frame.f_back
-                continue
-            if frame.f_code.co_name in PROTECTED_FUNCTIONS or is_protected(str(frame.f_globals.get("__name__"))):
+                if is_the_users(module):
+                    return False
+            elif frame.f_code.co_name in PROTECTED_FUNCTIONS or is_protected(module):
                 return False
             frame = frame.f_back
         return True

@@ -29,6 +29,7 @@ __all__ = [
     "WAITS",
     "delivers",
     "is_protected",
+    "is_the_users",
     "landing",
     "protect",
     "target_of_jump",
@@ -141,15 +142,29 @@ def landing() -> None:
 
 _protected: set[str] = set(PROTECTED_MODULES)
 
+#: Those of them that users have added. A wait of theirs is not safe: nobody knows whether what it waits for has been
+#: handed over already, and is lost with the wait.
+_users: set[str] = set()
+
 
 def protect(module: str) -> None:
     """Raise nothing in the code of this module, or of this package's modules, from now on."""
     _protected.add(module)
+    _users.add(module)
 
 
 def is_protected(module: str) -> bool:
     """Say whether a module, or the package it is in, is protected."""
-    while module not in _protected:
+    return _is_among(_protected, module)
+
+
+def is_the_users(module: str) -> bool:
+    """Say whether a module, or the package it is in, is protected because a user has asked for it."""
+    return _is_among(_users, module)
+
+
+def _is_among(modules: set[str], module: str) -> bool:
+    while module not in modules:
         module, dot, _ = module.rpartition(".")
         if not dot:
             return False

@@ -25,7 +25,7 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Middleware
 from dramatiq.results import ResultFailure, ResultMissing
 
-from dramatiq_abort import shield
+from dramatiq_abort import _safe_points, shield
 from dramatiq_abort.interrupt import SUPPORTED
 from dramatiq_abort.request import key_of
 
@@ -152,6 +152,12 @@ def ask_twice(scope: Any, exception: type[BaseException]) -> Any:
     for _ in range(2):
         answer = scope.interrupt(exception)
     return answer
+
+
+def unprotect(*modules: str) -> None:
+    """Take back what ``Abortable(protect=modules)`` has said for the whole process."""
+    _safe_points._protected.difference_update(modules)
+    _safe_points._users.difference_update(modules)
 
 
 def in_c(*functions: Callable[[], object]) -> Callable[[], list[object]]:

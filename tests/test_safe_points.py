@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, needs_interrupts, run_forever, wait_until, wait_until_it_waits
+from support import PATIENCE, needs_interrupts, run_forever, unprotect, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
-from dramatiq_abort import Abortable, _safe_points
+from dramatiq_abort import Abortable
 from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.interrupt import Answer
 
@@ -183,10 +183,36 @@ def test_users_can_protect_their_own(core: ModuleType) -> None:
         go_on.release()
         interrupt_until_it_lands(target)
     finally:
-        _safe_points._protected.discard("their_pool")
+        unprotect("their_pool")
 
     assert answer in {Answer.ARMED, Answer.PROTECTED}
     assert done == ["1"]
+
+
+def test_a_wait_of_theirs_is_not_cut(core: ModuleType) -> None:
+    """Unlike the standard library's: what it waits for may have been handed over already, and would be lost with it."""
+    source = "def get(queue, got):\n    got.append(queue.get())\n"
+    space: dict[str, Any] = {"__name__": "their_pool.connections"}
+    exec(source, space)
+    pool: queue.Queue[str] = queue.Queue()
+    got: list[str] = []
+
+    def function() -> None:
+        space["get"](pool, got)
+        run_forever()
+
+    Abortable(backend=StubBackend(), protect=["their_pool"])
+    try:
+        target = Target(core, function)
+        wait_until_it_waits(target.thread)
+        answers = {target.scope.interrupt(Stop) for _ in range(3)}
+        pool.put("connection")
+        interrupt_until_it_lands(target)
+    finally:
+        unprotect("their_pool")
+
+    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert got == ["connection"]
 
 
 lock, other_lock = threading.Lock(), threading.Lock()
