@@ -110,6 +110,20 @@ def test_the_other_programs_of_the_readme_run(start: Start) -> None:
 
 
 @needs_interrupts
+def test_databases(start: Start) -> None:
+    """A transaction that is aborted half way is rolled back, and one behind a shield is committed."""
+    pytest.importorskip("sqlalchemy")
+    program = start(EXAMPLES / "databases.py")
+    output, errors = program.communicate(timeout=PATIENCE)
+    assert output.splitlines() == [
+        "Before:                   Ann has 100, Bob has 0.",
+        "Aborted half way:         Ann has 100, Bob has 0.",
+        "Aborted behind a shield:  Ann has 70, Bob has 30.",
+    ], errors
+    assert program.returncode == 0
+
+
+@needs_interrupts
 def test_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
     """The demo shows its four ways, and leaves no process and no key in a server that is not its own."""
     demo = start(EXAMPLES / "demo.py", DEMO_REDIS_URL=redis_url)
