@@ -37,6 +37,14 @@ def test_the_protected_modules_are_the_codes() -> None:
     assert between("protected").splitlines() == ["| module | what would be left half done |", "|---|---|", *rows]
 
 
+def test_the_page_on_databases_names_its_tests() -> None:
+    """Each of them, and no others."""
+    page = (ROOT / "docs" / "databases.md").read_text(encoding="utf-8")
+    tests = (ROOT / "tests" / "test_databases.py").read_text(encoding="utf-8")
+
+    assert set(re.findall(r"`(test_\w+)`", page)) == set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     """To a file, or to a heading of the page."""
