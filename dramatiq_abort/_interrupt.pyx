@@ -123,6 +123,7 @@ from dramatiq_abort._safe_points import (
     LOAD_SPECIAL,
     PROTECTED_FUNCTIONS,
     RETURNS,
+    START_OF_THREAD,
     WAITS,
     _protected,
     _users,
@@ -198,6 +199,7 @@ cdef frozenset protected_functions = PROTECTED_FUNCTIONS
 cdef tuple waits = tuple(WAITS.items())
 cdef set protected_modules = _protected
 cdef set users_modules = _users
+cdef object start_of_thread = START_OF_THREAD
 cdef dict tokens = {}
 
 cdef enum State:
@@ -240,16 +242,21 @@ cdef bint is_waiting(object frame, object base):
     cdef object code = frame_code(frame)
     for function, offsets in waits:
         if function is code:
-            return frame_offset(frame) in offsets and not is_for_users_code(frame, base)
+            return frame_offset(frame) in offsets and not is_handed_over(frame, base)
     return False
 
 
-cdef bint is_for_users_code(object frame, object base):
-    """Say whether one of the modules that users have added is at work, from this frame up to the scope's own."""
+cdef bint is_handed_over(object frame, object base):
+    """Say whether what is waited for, from this frame up to the scope's own, would be lost with the wait.
+
+    As ``_safe_points.is_handed_over`` for each of the frames.
+    """
     cdef object module
-    while users_modules and frame is not None and frame is not base:
+    while frame is not None and frame is not base:
+        if frame_code(frame) is start_of_thread or code_name(frame_code(frame)) in protected_functions:
+            return True
         module = frame_module(frame)
-        if module is not None and is_among(users_modules, module):
+        if users_modules and module is not None and is_among(users_modules, module):
             return True
         frame = frame_back(frame)
     return False
@@ -713,8 +720,11 @@ cdef class Shield:
         cdef Scope due = scope._first_due()
         if due is None:
             return
-        if scope._thread != PyThreadState_Get():
-            # A generator, say, that another thread closes: the exception belongs to the scope's thread.
+        if scope._thread != PyThreadState_Get() or not is_safe(
+            innermost_frame(scope._thread), frame_object(scope._thread, due._base_field)
+        ):
+            # A generator, say, that another thread closes: the exception belongs to the scope's thread. Or a context
+            # manager that uses a shield when it is entered: what it has taken would be lost.
             due.interrupt(due._exception)
             return
         due._disarm(scope._thread)

@@ -45,11 +45,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from ._answer import Answer
 from ._blocking_calls import signal_number
 from ._frames import frames_from
-from ._safe_points import PROTECTED_FUNCTIONS, WAITS, delivers, is_protected, is_the_users
+from ._safe_points import WAITS, delivers, is_handed_over, may_be_cut
 from ._shield import AnyShield
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
 
 __all__ = ["SUPPORTED", "Scope"]
@@ -280,20 +280,16 @@ class Scope:
             frame = sys._current_frames().get(self._thread_id)
         if frame is None or frame.f_code is Scope.run.__code__:
             return True
-        is_waiting = frame.f_lasti in WAITS.get(frame.f_code, ())
-        if not is_waiting and not delivers(frame.f_code.co_code, frame.f_lasti):
-            return False
+        if frame.f_lasti in WAITS.get(frame.f_code, ()):
+            return not any(map(is_handed_over, self._up_from(frame)))
+        return delivers(frame.f_code.co_code, frame.f_lasti) and all(map(may_be_cut, self._up_from(frame)))
+
+    @staticmethod
+    def _up_from(frame: FrameType | None) -> Iterator[FrameType]:
+        """Go through the frames from this one up to the scope's own."""
         while frame is not None and frame.f_code is not Scope.run.__code__:
-            if frame.f_code is threading.Thread.start.__code__:
-                return False  # up to 3.11 the new thread has this one's ident until it runs, and would be hit
-            module = str(frame.f_globals.get("__name__"))
-            if is_waiting:
-                if is_the_users(module):
-                    return False
-            elif frame.f_code.co_name in PROTECTED_FUNCTIONS or is_protected(module):
-                return False
+            yield frame
             frame = frame.f_back
-        return True
 
     def _open_gate(self) -> None:
         """Let interrupts in, and raise the one that has been waiting."""
@@ -359,7 +355,12 @@ class Shield(AnyShield):
         if scope._shields or gate.is_closed:
             return
         if scope._thread_id == threading.get_ident():
-            scope._open_gate()
+            if all(map(may_be_cut, scope._up_from(sys._getframe(1)))):
+                scope._open_gate()
+            else:
+                # A context manager that uses a shield when it is entered, say: what it has taken would be lost. Whoever
+                # interrupts asks again.
+                scope._set_gate()
             return
         # A generator, say, that another thread closes: the exception belongs to the scope's thread.
         gate.becomes(_Gate(is_spent=gate.is_spent))

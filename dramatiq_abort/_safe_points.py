@@ -15,7 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from types import CodeType, FrameType
 
 __all__ = [
     "CACHE",
@@ -26,11 +26,13 @@ __all__ = [
     "PROTECTED_FUNCTIONS",
     "PROTECTED_MODULES",
     "RETURNS",
+    "START_OF_THREAD",
     "WAITS",
     "delivers",
+    "is_handed_over",
     "is_protected",
-    "is_the_users",
     "landing",
+    "may_be_cut",
     "protect",
     "target_of_jump",
 ]
@@ -85,6 +87,9 @@ def _offsets_of_wait() -> frozenset[int]:
 WAITS: Final[dict[CodeType, frozenset[int]]] = {threading.Condition.wait.__code__: _offsets_of_wait()}
 if sys.version_info >= (3, 13):
     WAITS[threading.Thread.join.__code__] = frozenset(range(0, len(threading.Thread.join.__code__.co_code), 2))
+
+#: Waits until the new thread runs, which up to 3.11 has the ident of the one that starts it until then.
+START_OF_THREAD: Final = threading.Thread.start.__code__
 
 _JUMPS: Final = ("JUMP_BACKWARD", "JUMP_ABSOLUTE", "POP_JUMP")
 
@@ -142,8 +147,7 @@ def landing() -> None:
 
 _protected: set[str] = set(PROTECTED_MODULES)
 
-#: Those of them that users have added. A wait of theirs is not safe: nobody knows whether what it waits for has been
-#: handed over already, and is lost with the wait.
+#: Those of them that users have added: see is_handed_over.
 _users: set[str] = set()
 
 
@@ -158,9 +162,26 @@ def is_protected(module: str) -> bool:
     return _is_among(_protected, module)
 
 
-def is_the_users(module: str) -> bool:
-    """Say whether a module, or the package it is in, is protected because a user has asked for it."""
-    return _is_among(_users, module)
+def may_be_cut(frame: FrameType) -> bool:
+    """Say whether a function that is at work may be left as it is."""
+    return not (
+        frame.f_code is START_OF_THREAD
+        or frame.f_code.co_name in PROTECTED_FUNCTIONS
+        or is_protected(str(frame.f_globals.get("__name__")))
+    )
+
+
+def is_handed_over(frame: FrameType) -> bool:
+    """Say whether what a function waits for, itself or in what it calls, would be lost with the wait.
+
+    A thread that has been started, what a context manager is about to take, and what nobody can know of the modules
+    that users have added.
+    """
+    return (
+        frame.f_code is START_OF_THREAD
+        or frame.f_code.co_name in PROTECTED_FUNCTIONS
+        or _is_among(_users, str(frame.f_globals.get("__name__")))
+    )
 
 
 def _is_among(modules: set[str], module: str) -> bool:

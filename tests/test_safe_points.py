@@ -8,6 +8,7 @@ import queue
 import random
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,60 @@ def test_a_wait_of_theirs_is_not_cut(core: ModuleType) -> None:
 
     assert answers <= {Answer.ARMED, Answer.PROTECTED}
     assert got == ["connection"]
+
+
+def test_a_wait_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
+    """Nor one that takes something for it: it would never be given back."""
+    pool: queue.Queue[str] = queue.Queue()
+    steps: list[str] = []
+
+    class Connection:
+        def __enter__(self) -> None:
+            steps.append(pool.get())
+
+        def __exit__(self, *_: object) -> None:
+            steps.append("given back")
+
+    def function() -> None:
+        with Connection():
+            run_forever()
+
+    target = Target(core, function)
+    wait_until_it_waits(target.thread)
+    answers = {target.scope.interrupt(Stop) for _ in range(3)}
+    pool.put("connection")
+    interrupt_until_it_lands(target)
+
+    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert steps == ["connection", "given back"]
+
+
+def test_the_start_of_a_thread_is_not_cut(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has been started, and whoever starts it is to know of it."""
+    starting, go_on = threading.Event(), threading.Event()
+    steps: list[str] = []
+
+    class Slow(threading.Thread):
+        def _bootstrap_inner(self) -> None:  # before it says that it runs
+            starting.set()
+            assert go_on.wait(PATIENCE)
+            super()._bootstrap_inner()  # type: ignore[misc]
+
+    def function() -> None:
+        Slow(target=steps.append, args=("ran",)).start()
+        run_forever()
+
+    target = Target(core, function)
+    assert starting.wait(PATIENCE)
+    wait_until_it_waits(target.thread)
+    answers = {target.scope.interrupt(Stop) for _ in range(3)}
+    go_on.set()
+    interrupt_until_it_lands(target)
+
+    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert target.error is not None
+    assert "start" not in [frame.name for frame in traceback.extract_tb(target.error.__traceback__)]
+    wait_until(lambda: steps == ["ran"], "the thread's end")
 
 
 lock, other_lock = threading.Lock(), threading.Lock()

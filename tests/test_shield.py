@@ -342,3 +342,31 @@ def test_a_shield_in_the_clean_up_raises_nothing(core: ModuleType) -> None:
         scope.run(function)
 
     assert order == [Answer.RAISED, "behind the shield"]
+
+
+@needs_interrupts
+def test_a_shield_that_ends_in_a_context_manager_raises_behind_it(core: ModuleType) -> None:
+    """Where the context manager has been entered, and will be left."""
+    steps = []
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        class Guard:
+            def __enter__(self) -> None:
+                with scope.shield():
+                    reached.set()
+                    assert go_on.wait(PATIENCE)
+                steps.append("entered")
+
+            def __exit__(self, *_: object) -> None:
+                steps.append("left")
+
+        with Guard():
+            run_forever()
+
+    with inside_of(core, body) as (target, go_on):
+        assert target.scope.interrupt(Stop) is Answer.WAITING
+        go_on.set()
+        wait_until(lambda: target.scope.interrupt(Stop) in {Answer.RAISED, Answer.CLOSED}, "the interrupt")
+
+    assert steps == ["entered", "left"]
+    assert isinstance(target.error, Stop)
