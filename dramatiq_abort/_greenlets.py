@@ -4,17 +4,24 @@ A greenlet runs until it waits for something, so its scope cannot close between 
 long as nothing in between waits. The exception is thrown by the hub, and only if the scope is open at that moment:
 ``greenlet.kill`` would throw whatever the greenlet has gone on to do by then (``gevent/greenlet.py``). A greenlet that
 never waits cannot be interrupted.
+
+Nor is one where protected code waits (``_safe_points.py``): in an ``__exit__`` that sends something, say, or in
+``Condition.wait`` when it takes its lock again, whose ``with`` block would then release what is somebody else's. The
+innermost frames can be gevent's own: they are how a greenlet waits, and they clean up after themselves. The hub looks
+again and again, then, until the greenlet waits elsewhere.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import sys
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import gevent
 from gevent import getcurrent
 
 from ._answer import Answer
 from ._frames import frames_from
+from ._safe_points import CACHE, PROTECTED_FUNCTIONS, WAITS, is_protected
 from ._shield import AnyShield
 
 if TYPE_CHECKING:
@@ -25,11 +32,15 @@ __all__ = ["Scope"]
 
 _R = TypeVar("_R")
 
+#: After how long to look again whether a greenlet has left protected code, in seconds, at first and at the most.
+_LOOK_AGAIN: Final = 0.001
+_LONGEST_PAUSE: Final = 0.02
+
 
 class Scope:
     """The stretch of one call in which an exception may be raised from another greenlet: see ``interrupt.Scope``."""
 
-    __slots__ = ("_closed", "_exception", "_greenlet", "_hub", "_raised", "_shields")
+    __slots__ = ("_closed", "_exception", "_greenlet", "_hub", "_is_watched", "_pause", "_raised", "_shields", "_timer")
 
     def __init__(self) -> None:
         self._greenlet: Any = None
@@ -38,6 +49,10 @@ class Scope:
         self._closed = False
         self._raised = False
         self._shields = 0
+        #: Whether the hub is about to look at the greenlet.
+        self._is_watched = False
+        self._timer: Any = None
+        self._pause = _LOOK_AGAIN
 
     def run(
         self,
@@ -67,8 +82,10 @@ class Scope:
         self._exception = exception
         if self._greenlet is None or self._shields:
             return Answer.WAITING
-        self._hub.loop.run_callback_threadsafe(self._throw)
-        return Answer.RAISED
+        if not self._is_watched:
+            self._is_watched = True
+            self._hub.loop.run_callback_threadsafe(self._throw)
+        return Answer.RAISED if self._is_at_safe_point() else Answer.ARMED
 
     def shield(self) -> AnyShield:
         """Return a context manager inside of which interrupts of this scope wait."""
@@ -98,14 +115,45 @@ class Scope:
 
     def _throw(self) -> None:
         # In the hub, so that the scope's greenlet is waiting for something.
-        if self._exception is not None and not (self._closed or self._raised or self._shields):
+        self._is_watched = False
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+        if not self._is_due():
+            return
+        if self._is_at_safe_point():
             self._raised = True
             self._greenlet.throw(self._exception)
+            return
+        self._is_watched = True
+        self._timer = self._hub.loop.timer(self._pause, ref=False)
+        self._timer.start(self._throw)
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def _raise_what_waits(self) -> None:
-        if self._exception is not None and not (self._closed or self._raised or self._shields):
+        if self._exception is not None and self._is_due():
             self._raised = True
             raise self._exception
+
+    def _is_due(self) -> bool:
+        return self._exception is not None and not (self._closed or self._raised or self._shields)
+
+    def _is_at_safe_point(self) -> bool:
+        """Say whether nothing that the greenlet is doing, up to this scope's own frame, must be left alone."""
+        greenlet = self._greenlet
+        if greenlet is None:
+            return True
+        # Where the greenlet is the caller, or runs in another thread, it has no frame: the hub looks once more.
+        frame: FrameType | None = sys._getframe(2) if greenlet is getcurrent() else greenlet.gr_frame
+        while frame is not None and _module(frame).partition(".")[0] == "gevent":
+            frame = frame.f_back
+        if frame is not None and _called_from(frame) in WAITS.get(frame.f_code, ()):
+            return True
+        while frame is not None and frame.f_code is not Scope.run.__code__:
+            if frame.f_code.co_name in PROTECTED_FUNCTIONS or is_protected(_module(frame)):
+                return False
+            frame = frame.f_back
+        return True
 
 
 class Shield(AnyShield):
@@ -120,9 +168,11 @@ class Shield(AnyShield):
     def __enter__(self) -> None:
         if self._entered:
             raise RuntimeError("this shield has been entered: call shield() for each with statement")
-        if self._scope.is_here():
-            self._scope._raise_what_waits()
-            self._scope._shields += 1
+        scope = self._scope
+        if scope.is_here():
+            if scope._is_due() and scope._is_at_safe_point():
+                scope._raise_what_waits()
+            scope._shields += 1
             self._entered = True
 
     def __exit__(self, *_: object) -> None:
@@ -135,3 +185,15 @@ class Shield(AnyShield):
             scope._raise_what_waits()
         elif scope._exception is not None:
             scope.interrupt(scope._exception)
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
+
+
+def _called_from(frame: FrameType) -> int:
+    """The offset of the call that a frame stands in, which it may stand behind (see CACHE)."""
+    code, offset = frame.f_code.co_code, frame.f_lasti
+    while offset > 0 and code[offset] == CACHE:
+        offset -= 2
+    return offset
