@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from dramatiq.asyncio import async_to_sync
 
-from . import interrupt
 from ._current import current
 from .errors import Abort, AsyncAbort
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
-    from ._running import Running
+    from ._running import Running, ThreadScope
 
 __all__ = ["in_scope", "is_async", "with_abort"]
 
@@ -50,8 +49,8 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
         if running is None or not running.begins(actor_name):
             return fn(*args, **kwargs)
         try:
-            if awaited is not None:
-                return _wait_for(running, awaited, args, kwargs)
+            if awaited is not None and running.waiting is not None:
+                return _wait_for(running, running.waiting, awaited, args, kwargs)
             return running.scope.run(fn, args, kwargs)
         except Abort as aborted:
             aborted.write_down(running.message_id, running.request)
@@ -69,9 +68,10 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
     return call
 
 
-def _wait_for(running: Running, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    running.waiting = interrupt.Scope()
-    result, aborted = running.waiting.run(_run_in_loop, (running, fn, args, kwargs))
+def _wait_for(
+    running: Running, waiting: ThreadScope, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    result, aborted = waiting.run(_run_in_loop, (running, fn, args, kwargs))
     if isinstance(aborted, AsyncAbort):
         raise Abort(*aborted.args) from aborted
     if aborted is not None:

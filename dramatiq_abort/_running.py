@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from . import _coroutines, _greenlets, interrupt
     from .request import AbortRequest
 
-    AnyScope: TypeAlias = interrupt.Scope | _greenlets.Scope | _coroutines.Scope
+    #: That of a worker thread, which may be a greenlet.
+    ThreadScope: TypeAlias = interrupt.Scope | _greenlets.Scope
+    AnyScope: TypeAlias = ThreadScope | _coroutines.Scope
 
 __all__ = ["Running", "RunningMessages"]
 
@@ -35,7 +37,7 @@ class Running:
     #: After how many milliseconds its function is interrupted again, if it goes on; None: never.
     repeat: int | None = None
     #: Where its worker thread waits for it, if it is a coroutine.
-    waiting: interrupt.Scope | None = None
+    waiting: ThreadScope | None = None
     #: How many milliseconds after the exception the worker thread goes on without it; None: never.
     cleanup_timeout: int | None = None
     #: The request to abort it, from the moment when this process hears of it.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dramatiq import Actor, Broker, Worker
     from dramatiq.broker import MessageProxy
 
-    from ._running import AnyScope
+    from ._running import ThreadScope
     from ._shield import AnyShield
     from ._targets import Target, Targets
 
@@ -175,6 +175,7 @@ class Abortable(Middleware):
             return
         if is_coroutine:
             running.exception = AsyncAbort
+            running.waiting = self._new_scope()
             running.cleanup_timeout = self.cleanup_timeout
         if self.repeat_every is not None:
             running.repeat = self.repeat_every
@@ -374,7 +375,7 @@ def shield() -> AnyShield:
     return nullcontext() if running is None else running.scope.shield()
 
 
-def _scopes() -> Callable[[], AnyScope]:
+def _scopes() -> Callable[[], ThreadScope]:
     """The kind of scope that goes with the worker threads: those of gevent are greenlets."""
     if is_gevent_active():
         from ._greenlets import Scope
