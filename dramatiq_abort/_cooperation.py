@@ -6,6 +6,8 @@ import asyncio
 import time
 from threading import Event
 
+from dramatiq.threading import is_gevent_active
+
 from ._coroutines import Scope as CoroutineScope
 from ._current import current
 from .request import milliseconds
@@ -67,5 +69,7 @@ def refuse_in_a_loop(what: str, instead: str) -> None:
     try:
         asyncio.get_running_loop()
     except RuntimeError:  # in a thread that it has started
+        return
+    if is_gevent_active() and not running.scope.is_in_its_thread():
         return
     raise RuntimeError(f"{what} would hold up the event loop: await {instead}, which an abort ends, too")

@@ -15,7 +15,7 @@ import functools
 import sys
 import types
 from contextlib import suppress
-from threading import Lock
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._answer import Answer
@@ -36,12 +36,13 @@ class Scope:
     It is raised where the function awaits. A shield holds it up in whichever task or thread of the function it is.
     """
 
-    __slots__ = ("_changing", "_closed", "_due", "_exception", "_loop", "_raised", "_shields", "_task")
+    __slots__ = ("_changing", "_closed", "_due", "_exception", "_loop", "_raised", "_shields", "_task", "_thread_id")
 
     def __init__(self) -> None:
         self._changing = Lock()
         self._task: asyncio.Task[Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id: int | None = None
         self._exception: type[BaseException] | None = None
         #: What the task has been cancelled for, until the function gets it.
         self._due: type[BaseException] | None = None
@@ -63,6 +64,7 @@ class Scope:
         if self._closed or self._task is not None:
             raise RuntimeError("a scope runs one call: make a new Scope for each")
         self._loop = asyncio.get_running_loop()
+        self._thread_id = get_ident()
         self._task = asyncio.current_task()
         try:
             if (exception := self._take()) is not None:
@@ -120,9 +122,17 @@ class Scope:
     def is_here(self) -> bool:
         """Say whether the caller is in this scope, in its task."""
         try:
-            return self._task is not None and asyncio.current_task() is self._task
+            return self._task is not None and asyncio.current_task() is self._task and self.is_in_its_thread()
         except RuntimeError:  # in a thread without a loop
             return False
+
+    def is_in_its_thread(self) -> bool:
+        """Say whether the caller is in the thread of the loop.
+
+        Under gevent that is a greenlet, and asyncio, which goes by the thread around all of them, tells each of them
+        that the loop and its task are running there.
+        """
+        return self._thread_id == get_ident()
 
     def frames(self) -> list[FrameType]:
         """Return the frames of the function and of what it awaits, innermost last."""
