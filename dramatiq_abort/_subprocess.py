@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import selectors
 import signal
@@ -12,7 +11,7 @@ import time
 from contextlib import nullcontext, suppress
 from functools import partial
 from threading import Thread
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 from ._cooperation import checkpoint, refuse_in_a_loop
 from ._current import current
@@ -21,6 +20,8 @@ from .request import milliseconds
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    _Encoding: TypeAlias = tuple[str, str] | None
 
 __all__ = ["run"]
 
@@ -121,12 +122,13 @@ class _Child:
         self._rope.settimeout(0)
         self._selector.register(self._bell, selectors.EVENT_READ, self._answer)
         self._pipes = 0
+        self._encoding = _encoding(self._process.stdout or self._process.stderr or self._process.stdin)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 self._received[stream] = []
                 self._register(stream, selectors.EVENT_READ, self._read)
         if self._process.stdin is not None:
-            self._unsent = memoryview(_bytes(self._process.stdin, self._sent))
+            self._unsent = memoryview(_bytes(self._encoding, self._sent))
             self._register(self._process.stdin, selectors.EVENT_WRITE, self._write)
         self._watch_for_the_exit()
         return self
@@ -165,7 +167,7 @@ class _Child:
     def output(self) -> tuple[Any, Any]:
         """Return what it has written so far, to stdout and to stderr, None for what was not asked for."""
         out, err = self._process.stdout, self._process.stderr
-        return _text(out, self._received.get(out)), _text(err, self._received.get(err))
+        return _text(self._encoding, self._received.get(out)), _text(self._encoding, self._received.get(err))
 
     def completed(self) -> subprocess.CompletedProcess[Any]:
         return subprocess.CompletedProcess(self.args, self._process.returncode, *self.output())
@@ -225,7 +227,11 @@ class _Child:
         self._pipes -= 1
 
     def _read(self, stream: IO[Any]) -> None:
-        if piece := os.read(stream.fileno(), _PIECE):
+        try:
+            piece = os.read(stream.fileno(), _PIECE)
+        except BlockingIOError:  # gevent's pipes do not block
+            return
+        if piece:
             self._received[stream].append(piece)
         else:
             self._unregister(stream)
@@ -233,6 +239,8 @@ class _Child:
     def _write(self, stream: IO[Any]) -> None:
         try:
             self._unsent = self._unsent[os.write(stream.fileno(), self._unsent[:_PIPE_BUF]) :]
+        except BlockingIOError:  # see above
+            return
         except BrokenPipeError:  # it does not want any more
             self._unsent = self._unsent[:0]
         if not self._unsent:
@@ -254,18 +262,24 @@ class _Child:
                     stream.close()
 
 
-def _bytes(stream: IO[Any], sent: Any) -> bytes:
-    if isinstance(stream, io.TextIOWrapper):
-        return str(sent or "").encode(stream.encoding, stream.errors or "strict")
-    return bytes(sent or b"")
+def _encoding(stream: Any) -> _Encoding:
+    """Return the encoding of a pipe and how it treats errors, None if subprocess was not asked for text.
+
+    Before it is closed: one of gevent's has no attributes any more then. Nor has it the type of those of subprocess.
+    """
+    return (stream.encoding, stream.errors or "strict") if hasattr(stream, "encoding") else None
 
 
-def _text(stream: IO[Any] | None, pieces: list[bytes] | None) -> Any:
+def _bytes(encoding: _Encoding, sent: Any) -> bytes:
+    return bytes(sent or b"") if encoding is None else str(sent or "").encode(*encoding)
+
+
+def _text(encoding: _Encoding, pieces: list[bytes] | None) -> Any:
     """Return what was read from a pipe, as subprocess would: with one kind of line ends, if it is text."""
     if pieces is None:
         return None
     received = b"".join(pieces)
-    if not isinstance(stream, io.TextIOWrapper):
+    if encoding is None:
         return received
-    text = received.decode(stream.encoding, stream.errors or "strict")
+    text = received.decode(*encoding)
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -24,10 +24,16 @@ import redis
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Middleware
 from dramatiq.results import ResultFailure, ResultMissing
+from dramatiq.threading import is_gevent_active
 
-from dramatiq_abort import _safe_points, shield
+from dramatiq_abort import _safe_points, abort_requested, shield
 from dramatiq_abort.interrupt import SUPPORTED
 from dramatiq_abort.request import key_of
+
+try:
+    import gevent
+except ImportError:  # an optional dependency
+    pass
 
 if TYPE_CHECKING:
     import threading
@@ -45,6 +51,16 @@ PATIENCE = 20
 needs_interrupts = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot raise an exception in a thread")
 
 
+#: Whether threads are greenlets: see under_gevent.py.
+GREENLETS = is_gevent_active()
+
+#: For a test of what only real threads have: two of them run at once, or one that computes is interrupted.
+needs_threads = pytest.mark.skipif(GREENLETS, reason="threads are greenlets here: they take turns only where they wait")
+
+#: And the other way round.
+needs_greenlets = pytest.mark.skipif(not GREENLETS, reason="threads are no greenlets here: `make test-gevent`")
+
+
 def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:
     """Return when the condition is true, which nothing signals."""
     deadline = time.monotonic() + PATIENCE
@@ -60,6 +76,13 @@ def run_forever(started: threading.Event | None = None) -> None:
     while True:
         with nullcontext() if SUPPORTED else shield():  # at whose end an abort is raised, whatever the interpreter
             time.sleep(0.001)
+
+
+def wait_for_request() -> float:
+    """What a task does that goes on until somebody asks to abort it; return how many milliseconds it has left."""
+    while (left := abort_requested()) is None:
+        time.sleep(0.001)
+    return left
 
 
 def stub_broker(*middleware: Middleware) -> StubBroker:
@@ -170,6 +193,9 @@ def wait_until_it_waits(thread: threading.Thread) -> None:
 
     Where the kernel says so, it must have been asleep there, and not only without its turn on a busy machine.
     """
+    if GREENLETS:
+        gevent.idle()  # returns when each of them waits
+        return
     assert thread.ident is not None
     state = Path(f"/proc/self/task/{thread.native_id}/stat")
     stood, before = 0, None

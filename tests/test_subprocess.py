@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import AsyncIO
-from support import PATIENCE, result_of, wait_until, wait_until_requested
+from support import PATIENCE, result_of, wait_for_request, wait_until, wait_until_requested
 
 from dramatiq_abort import Abort, Abortable, abort, run, shield
 from dramatiq_abort.backends import StubBackend
@@ -246,6 +246,29 @@ def test_no_grandchild_is_left(task: Task, who_ignores_it: str) -> None:
 
     assert result_of(message)[0] == "Abort"
     wait_until(task.is_over, "the end of all")
+
+
+@pytest.mark.usefixtures("core")
+def test_an_abort_at_the_start_ends_the_program(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits until the program is known, and is not lost."""
+    start = subprocess.Popen
+
+    def start_slowly(*args: Any, **options: Any) -> subprocess.Popen[Any]:
+        process = start(*args, **options)
+        wait_for_request()
+        for _ in range(5):
+            time.sleep(0.001)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", start_slowly)
+    message = task.start(SLEEP)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert len(task.aborted) == 1
+    assert task.aborted[0].process is not None
+    assert task.aborted[0].process.returncode == -signal.SIGTERM
+    assert task.is_over()
 
 
 def test_no_zombie_and_no_file_is_left(task: Task) -> None:
