@@ -26,12 +26,13 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all faults storm sanitize bench waits measure-waits lint types install clean
+.PHONY: help demo test test-all test-gevent faults storm sanitize bench waits measure-waits lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
 	@echo "make test     run the whole suite (ARGS='-k shield': a part of it)"
 	@echo "make test-all the same with every CPython and PyPy on this machine, and with the oldest dependencies"
+	@echo "make test-gevent the same under gevent's monkey patching, where threads are greenlets"
 	@echo "make faults   only what concerns servers and networks that fail, and workers that are killed"
 	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
@@ -54,6 +55,10 @@ test: $(installed)
 
 test-all: $(installed)
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" .ci/suite
+
+# A script in tests/, so that the source tree is not in front of what is installed here either.
+test-gevent: $(installed)
+	@$(bin)/python tests/under_gevent.py $(ARGS)
 
 faults: $(installed)
 	@$(bin)/pytest $(ARGS) tests/faults

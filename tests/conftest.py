@@ -14,13 +14,14 @@ import uuid
 from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
+from sysconfig import get_path
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
 from dramatiq.results import Results
 from dramatiq.results.backends import StubBackend as StubResults
-from support import PATIENCE, Hooks, Server, server_binaries, stub_broker
+from support import GREENLETS, PATIENCE, Hooks, Server, server_binaries, stub_broker
 from ways import Installation
 
 import dramatiq_abort
@@ -37,10 +38,22 @@ if TYPE_CHECKING:
     from dramatiq_abort import EventBackend
 
 
-@pytest.fixture(params=["cython", "python"])
+CORES = {
+    "cython": "dramatiq_abort._interrupt",
+    "python": "dramatiq_abort._interrupt_py",
+    "greenlets": "dramatiq_abort._greenlets",
+}
+
+
+#: What runs programs of its own that have nothing to do with what is patched here.
+_OTHERS = ["test_docs.py", "test_examples.py", "test_gevent.py", "test_interrupt_switch.py", "test_packaging.py"]
+collect_ignore = _OTHERS if GREENLETS else []
+
+
+@pytest.fixture(params=["greenlets"] if GREENLETS else ["cython", "python"])
 def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """One of the two cores, in use everywhere."""
-    name = {"cython": "dramatiq_abort._interrupt", "python": "dramatiq_abort._interrupt_py"}[request.param]
+    """One of the two cores, in use everywhere; under gevent, what takes their place."""
+    name = CORES[request.param]
     try:
         module = importlib.import_module(name)
     except ImportError:
@@ -192,11 +205,12 @@ def app(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def start_processes(app: ModuleType, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Starts ``python -m dramatiq`` with two processes, and stops it in the end."""
+    """Starts ``dramatiq``, or ``dramatiq-gevent``, with two processes, and stops it in the end."""
     started = []
 
     def start() -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "dramatiq", "worker_app", "--processes", "2", "--threads", "4"]
+        words = [str(Path(get_path("scripts"), "dramatiq-gevent"))] if GREENLETS else [sys.executable, "-m", "dramatiq"]
+        words += ["worker_app", "--processes", "2", "--threads", "4"]
         words += ["--path", str(Path(__file__).parent), "--log-file", str(tmp_path / f"worker-{len(started)}.log")]
         # Not from the source tree, which has no compiled core and would be in the way of what is installed.
         process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)

@@ -1,4 +1,4 @@
-"""Calls that block in C: from CPython 3.15 on an abort interrupts them, by a signal to their thread."""
+"""Calls that block: from CPython 3.15 on an abort interrupts them, by a signal to their thread; and under gevent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 import redis
-from support import PATIENCE, result_of, run_forever, wait_until_it_waits
+from support import GREENLETS, PATIENCE, needs_threads, result_of, run_forever, wait_until_it_waits
 
 from dramatiq_abort import Abort, Abortable, abort
 from dramatiq_abort import _blocking_calls as blocking_calls
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("core")
 
-needs_the_signal = pytest.mark.skipif(not blocking_calls.SUPPORTED, reason="no signal interrupts a call here")
+needs_the_signal = pytest.mark.skipif(
+    not blocking_calls.SUPPORTED or GREENLETS, reason="no signal interrupts a call here"
+)
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def ask_redis(pair: Any, url: str) -> None:
         client.blpop([f"nothing-{time.monotonic()}"], 0)
 
 
-@needs_the_signal
+@pytest.mark.skipif(not (blocking_calls.SUPPORTED or GREENLETS), reason="nothing interrupts a call here")
 @pytest.mark.parametrize(
     "block",
     [
@@ -102,7 +104,7 @@ def ask_redis(pair: Any, url: str) -> None:
         receive_with_a_timeout,
         wait_in_select,
         wait_in_poll,
-        read_a_pipe,
+        pytest.param(read_a_pipe, marks=needs_threads),
         wait_for_a_process,
         ask_redis,
     ],
@@ -236,14 +238,16 @@ def test_it_can_be_switched_off(broker: StubBroker, abortable: Abortable, start_
     assert lasted[0] >= 0.3
 
 
-@pytest.mark.skipif(blocking_calls.SUPPORTED, reason="that is another interpreter's")
+@pytest.mark.skipif(blocking_calls.SUPPORTED and not GREENLETS, reason="that is another interpreter's")
 def test_nothing_is_installed_where_it_does_nothing(worker: dramatiq.Worker) -> None:
     """The signal is the program's own."""
-    assert not blocking_calls.install()
+    assert blocking_calls.signal_number() == 0
+    assert blocking_calls.SUPPORTED or not blocking_calls.install()
     if hasattr(signal, "SIGURG"):
         assert signal.getsignal(signal.SIGURG) is signal.SIG_DFL
 
 
+@needs_threads
 def test_another_thread_cannot_install_it() -> None:
     """As Python has it; the worker runs without, then."""
     installed: list[bool] = []

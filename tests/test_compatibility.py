@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Interrupt
-from support import PATIENCE, run_forever, wait_until
+from support import PATIENCE, run_forever, wait_for_request, wait_until
 
 import dramatiq_abort
 from dramatiq_abort import Abort, Abortable, EventBackend, abort, abort_requested, backends
@@ -68,8 +68,7 @@ def test_a_program_runs_unchanged(core: ModuleType, redis_url: str) -> None:
     @dramatiq.actor(abortable=True, max_retries=0)
     def clean_up_in_time(url: str) -> None:
         started.release()
-        while abort_requested() is None:
-            pass
+        wait_for_request()
         order.append(f"in time {url}")
 
     @dramatiq.actor

@@ -116,6 +116,7 @@ def test_a_checkpoint_leaves_the_grace_period_alone(broker: StubBroker, start_wo
         steps.started.set()
         while abort_requested() is None:
             checkpoint()
+            time.sleep(0.001)
         while (left := abort_requested()) or left is None:
             steps.seen.append(left)
             checkpoint()

@@ -14,7 +14,7 @@ import dramatiq
 import pytest
 from dramatiq.asyncio import get_event_loop_thread
 from dramatiq.middleware import AsyncIO, CurrentMessage
-from support import PATIENCE, result_of, wait_until, wait_until_requested
+from support import PATIENCE, needs_threads, result_of, wait_until, wait_until_requested
 
 from dramatiq_abort import Abort, Abortable, AsyncAbort, abort, abort_requested, shield
 from dramatiq_abort.backends import StubBackend
@@ -590,6 +590,7 @@ def test_a_shield_holds_it_up_in_whatever_the_coroutine_has_started(where: str) 
     assert steps == ["whole"]
 
 
+@needs_threads
 def test_a_shield_is_no_more_than_a_context_manager_outside_of_a_message() -> None:
     """So that a test can await the coroutine function itself."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, ask_twice, needs_interrupts, run_forever, wait_until, wait_until_it_waits
+from support import PATIENCE, ask_twice, needs_interrupts, needs_threads, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
 from dramatiq_abort.interrupt import Answer
@@ -118,6 +118,7 @@ def test_a_scope_goes_when_its_call_has_ended(core: ModuleType) -> None:
     assert freed == [True]
 
 
+@needs_threads
 @needs_fork
 def test_a_scope_goes_on_in_the_child(core: ModuleType) -> None:
     """Of the thread that forks: both processes can be interrupted, each by a thread of its own."""
@@ -137,6 +138,7 @@ def test_a_scope_goes_on_in_the_child(core: ModuleType) -> None:
     check_in_both(scope, function, pids)
 
 
+@needs_threads
 @needs_fork
 def test_an_exception_on_its_way_goes_on_in_the_child(core: ModuleType) -> None:
     """Of the thread that forks: it waits for the end of a shield or of protected code in both processes."""
@@ -179,6 +181,7 @@ def check_in_both(scope: Any, function: Callable[[], None], pids: list[int]) -> 
     assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 0
 
 
+@needs_threads
 @needs_fork
 @pytest.mark.parametrize("way", ["plain", "shielded", "protected"])
 def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way: str) -> None:
@@ -231,6 +234,7 @@ def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way
     assert target.late is None
 
 
+@needs_threads
 def test_an_interpreter_ends_with_aborts_on_their_way(core: ModuleType) -> None:
     """Daemon threads in scopes, and the main thread in one of its own: it ends as if they were not there."""
     script = Path(__file__).parent / "isolated" / "shutdown.py"

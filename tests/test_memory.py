@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, ask_twice, in_c, needs_interrupts
+from support import PATIENCE, ask_twice, in_c, needs_interrupts, needs_threads
 
 from dramatiq_abort.interrupt import Answer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-pytestmark = needs_interrupts
+pytestmark = [needs_interrupts, needs_threads]
 
 #: Of each kind: more than 100,000 in all.
 ABORTS = 12_000

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of, run_forever
+from support import PATIENCE, result_of, run_forever, wait_for_request
 
 from dramatiq_abort import Abort, AbortMode, abort, abort_requested, shield
 
@@ -65,6 +66,7 @@ def test_a_task_uses_its_grace_period(worker: dramatiq.Worker) -> None:
         while (left := abort_requested()) is None or len(seen) < 3:
             if left is not None and left not in seen:
                 seen.append(left)
+            time.sleep(0.001)
         return "finished"
 
     message = task.send()
@@ -103,8 +105,7 @@ def test_a_second_abort_ends_the_grace_period(worker: dramatiq.Worker) -> None:
     @dramatiq.actor
     def task() -> None:
         started.set()
-        while abort_requested() is None:
-            pass
+        wait_for_request()
         run_forever(noticed)
 
     message = task.send()
@@ -125,8 +126,7 @@ def test_a_shield_completes_before_the_abort(worker: dramatiq.Worker) -> None:
     def task() -> None:
         with shield():
             inside.set()
-            while abort_requested() is None:
-                pass
+            wait_for_request()
             order.append("critical section")
         order.append("behind")
 

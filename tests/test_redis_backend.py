@@ -44,6 +44,7 @@ class Following:
 
     def _run(self) -> None:
         while not self._stopping:
+            time.sleep(0)  # whoever waits for a lock of the backend gets it, though gevent's are not fair
             try:
                 key = self.backend.wait_many(self._keys, 100)
             except redis.RedisError as error:

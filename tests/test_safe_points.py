@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, needs_interrupts, run_forever, unprotect, wait_until, wait_until_it_waits
+from support import PATIENCE, needs_interrupts, needs_threads, run_forever, unprotect, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
 from dramatiq_abort import Abortable
@@ -131,6 +131,7 @@ def _wait_for_barrier() -> None:
     threading.Barrier(2).wait()
 
 
+@needs_threads
 @pytest.mark.parametrize("wait", [_wait_for_event, _wait_for_queue, _wait_for_semaphore, _wait_for_barrier])
 def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], None]) -> None:
     """It stands in protected code as long as somebody else likes, but cleans up after itself."""
@@ -321,6 +322,7 @@ def no_call_and_another_with(started: threading.Event) -> None:
 LOOPS = [condition_at_the_end, condition_in_the_middle, no_call, no_call_in_one_line, no_call_and_another_with]
 
 
+@needs_threads
 @pytest.mark.parametrize("function", LOOPS)
 def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType, function: Callable[..., None]) -> None:
     """From 3.13 on, the jump back at the end of some loops is not covered by the with statement around them."""
@@ -400,6 +402,7 @@ def _compiled_only(core: ModuleType) -> None:
         pytest.skip("the pure-Python core cannot follow a thread into the next safe place")
 
 
+@needs_threads
 def test_a_storm_over_threads_that_log(core: ModuleType) -> None:
     """No lock of logging is left locked, and no thread starves."""
     _compiled_only(core)
@@ -418,6 +421,7 @@ def test_a_storm_over_threads_that_log(core: ModuleType) -> None:
     assert handler.lock.acquire(timeout=1)
 
 
+@needs_threads
 def test_a_storm_over_threads_that_share_a_queue(core: ModuleType) -> None:
     """Nor the queue's, nor that of an event, a semaphore, or a future."""
     _compiled_only(core)
@@ -444,6 +448,7 @@ def test_a_storm_over_threads_that_share_a_queue(core: ModuleType) -> None:
     assert semaphore._cond.acquire(timeout=1)
 
 
+@needs_threads
 def test_a_storm_over_threads_that_submit(core: ModuleType) -> None:
     """Nor those of an executor."""
     _compiled_only(core)

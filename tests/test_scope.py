@@ -11,7 +11,16 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, needs_interrupts, run_forever, set_async_exception, wait_until, wait_until_it_waits
+from support import (
+    GREENLETS,
+    PATIENCE,
+    needs_interrupts,
+    needs_threads,
+    run_forever,
+    set_async_exception,
+    wait_until,
+    wait_until_it_waits,
+)
 
 from dramatiq_abort.interrupt import Answer
 
@@ -150,6 +159,7 @@ def test_only_exception_classes_interrupt(core: ModuleType, wrong: object) -> No
     assert scope.run(int) == 0
 
 
+@needs_threads
 @needs_interrupts
 def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
     """An exception that is on its way when the function returns is cleared (3.2)."""
@@ -167,6 +177,7 @@ def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
     assert target.late is None
 
 
+@needs_threads
 @needs_interrupts
 def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
     """An exception that is on its way when the function raises is cleared, too (3.2)."""
@@ -182,6 +193,7 @@ def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
     assert target.late is None
 
 
+@needs_threads
 @needs_interrupts
 def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
     """Interrupts at about the moment of the return come up inside or not at all, and no result is lost (3.1, 3.2)."""
@@ -224,6 +236,7 @@ def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
     assert counts["wrong"] == 0
 
 
+@needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_stays(core: ModuleType) -> None:
     """One that is on its way when the scope closes comes up behind it (3.3)."""
@@ -239,6 +252,7 @@ def test_somebody_elses_exception_stays(core: ModuleType) -> None:
     assert isinstance(target.late or target.error, Foreign)
 
 
+@needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
     """The slot is taken: the answer says so, and a second try succeeds when it is free (3.3)."""
@@ -267,6 +281,7 @@ def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
+@needs_threads
 @needs_interrupts
 @pytest.mark.parametrize("asked", ["before theirs comes up", "after it"])
 def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: ModuleType, asked: str) -> None:
@@ -320,7 +335,7 @@ def test_what_comes_up_is_of_the_very_class(core: ModuleType) -> None:
     target.join()
 
     assert type(target.error) is Stop
-    assert isinstance(target.error.__context__, ValueError)
+    assert isinstance(target.error.__context__, ValueError) or GREENLETS  # which do not tell (greenlet.throw)
 
 
 @needs_interrupts
@@ -375,9 +390,12 @@ def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
                 go_on.acquire()
                 caught.append(stop)
 
-    target = Target(core, function)
-    while not entered.is_set():
+    def is_inside() -> bool:
         target.scope.interrupt(Stop)
+        return entered.is_set()
+
+    target = Target(core, function)
+    wait_until(is_inside)
     assert target.scope.rearm()
     assert target.scope.interrupt(Stop) is Answer.WAITING
     go_on.release()
@@ -404,11 +422,12 @@ def test_a_scope_tells_where_its_thread_is(core: ModuleType) -> None:
     lock.release()
     target.join()
 
-    assert frames[-1].f_code is wait_here.__code__
+    assert wait_here.__code__ in [frame.f_code for frame in frames[-2:]]  # the lock of a greenlet is in Python
     assert len(frames) > 1
     assert target.scope.frames() == []
 
 
+@needs_threads
 @needs_interrupts
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
@@ -429,6 +448,7 @@ def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
 
 
+@needs_threads
 @needs_interrupts
 def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
     """Up to 3.12 an interpreter whose slot was emptied goes on looking; on 3.11 a profiled thread then hangs (3.1)."""
@@ -451,6 +471,7 @@ def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
     assert events[:2] == ["call", "return"]
 
 
+@needs_threads
 @needs_interrupts
 def test_a_thread_that_starts_another_is_interrupted_itself(core: ModuleType) -> None:
     """Up to 3.11 a new thread bears its starter's ident until it runs, and an exception by ident could hit it (3.1)."""

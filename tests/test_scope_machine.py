@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from support import PATIENCE, ask_twice, in_c, needs_interrupts, set_async_exception
+from support import PATIENCE, ask_twice, in_c, needs_interrupts, needs_threads, set_async_exception
 
 from dramatiq_abort.interrupt import Answer
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Ending = type[BaseException | list[object]] | None
 
-pytestmark = needs_interrupts
+pytestmark = [needs_interrupts, needs_threads]
 
 
 class Stop(BaseException):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of, wait_until_requested
+from support import PATIENCE, result_of, wait_for_request, wait_until_requested
 
-from dramatiq_abort import abort, abort_requested, shield
+from dramatiq_abort import abort, shield
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -50,8 +50,7 @@ def test_no_thread_is_left(broker: StubBroker, start_worker: Any) -> None:
     @dramatiq.actor
     def task() -> None:
         started.set()
-        while abort_requested() is None:
-            pass
+        wait_for_request()
 
     for _ in range(3):
         started.clear()

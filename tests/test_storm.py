@@ -6,12 +6,13 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from support import needs_interrupts, storm
+from support import needs_interrupts, needs_threads, storm
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 
+@needs_threads
 @needs_interrupts
 @pytest.mark.timeout(180)
 def test_a_storm_leaves_no_trace(core: ModuleType) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import needs_interrupts, storm
+from support import needs_interrupts, needs_threads, storm
 
 #: What the naive way shows in most storms, but not in each.
 RARE = {
@@ -15,6 +15,7 @@ RARE = {
 }
 
 
+@needs_threads
 @needs_interrupts
 @pytest.mark.timeout(180)
 def test_the_naive_way_shows_what_the_counters_count() -> None:

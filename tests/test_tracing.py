@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, needs_interrupts, run_forever, wait_until_it_waits
+from support import PATIENCE, needs_interrupts, needs_threads, run_forever, wait_until_it_waits
 from test_safe_points import interrupt_until_it_lands
 from test_scope import Stop, Target
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, ModuleType
 
-pytestmark = needs_interrupts
+pytestmark = [needs_interrupts, needs_threads]
 
 
 class Observer:

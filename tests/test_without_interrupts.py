@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of, wait_until_requested
+from support import PATIENCE, needs_threads, result_of, wait_for_request, wait_until_requested
 
-from dramatiq_abort import AbortMode, _interrupt_py, abort, abort_requested, interrupt, shield
+from dramatiq_abort import AbortMode, _interrupt_py, abort, interrupt, shield
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
 
     from dramatiq_abort import Abortable
+
+pytestmark = needs_threads
 
 
 @pytest.fixture(autouse=True)
@@ -66,8 +68,7 @@ def test_a_running_message_can_ask(worker: dramatiq.Worker) -> None:
     @dramatiq.actor
     def task() -> str:
         started.set()
-        while (left := abort_requested()) is None:
-            pass
+        left = wait_for_request()
         return f"{left} ms left"
 
     message = task.send()

@@ -18,7 +18,7 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 from redis.sentinel import Sentinel
-from support import Server, answers, free_port, server_binaries, wait_until
+from support import GREENLETS, Server, answers, free_port, server_binaries, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +80,8 @@ class Installation:
 
         A relay, since most programs that Python packages bring along are built without TLS.
         """
+        if GREENLETS:
+            pytest.skip("the relays have an event loop each, and greenlets can have only one")
         key = self._directory / "key"
         openssl = shutil.which("openssl") or pytest.skip("no openssl to make a certificate")
         words = "req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -subj /CN=localhost"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, needs_interrupts, result_of, run_forever, wait_until
+from support import PATIENCE, needs_interrupts, needs_threads, result_of, run_forever, wait_until
 
 from dramatiq_abort import Abort, abort
 
@@ -50,6 +50,7 @@ def test_a_running_message_is_aborted(worker: dramatiq.Worker, hooks: Hooks, cap
     worker.join()
 
 
+@needs_threads
 @needs_interrupts
 def test_a_storm_of_aborts(broker: StubBroker, start_worker: Any, hooks: Hooks, tiny_switch_interval: None) -> None:
     """(1, 2, 4) Short messages, each aborted at about its end: every one is counted once, and no thread is lost."""

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import dramatiq
 import pytest
 from dramatiq.middleware import TimeLimitExceeded
-from support import PATIENCE, needs_interrupts, result_of, run_forever, set_async_exception, wait_until_requested
+from support import (
+    PATIENCE,
+    needs_interrupts,
+    needs_threads,
+    result_of,
+    run_forever,
+    set_async_exception,
+    wait_until_requested,
+)
 
 from dramatiq_abort import Abort, Abortable, abort
 
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("core")
 
 
+@needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_comes_first(worker: dramatiq.Worker, core: ModuleType, abortable: Abortable) -> None:
     """(3) One that is on its way is not overwritten, and the abort is tried again while the message runs."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.encoder import PickleEncoder
-from support import PATIENCE, result_of, run_forever, stub_broker, wait_until
+from support import PATIENCE, result_of, run_forever, stub_broker, wait_for_request, wait_until
 
-from dramatiq_abort import Abort, Abortable, EventBackend, abort, abort_requested
+from dramatiq_abort import Abort, Abortable, EventBackend, abort
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -79,8 +79,7 @@ def test_what_is_raised_in_the_grace_period_is_not_retried(worker: dramatiq.Work
     def task() -> None:
         calls.append(1)
         started.set()
-        while abort_requested() is None:
-            pass
+        wait_for_request()
         raise ConnectionError("gave up")
 
     message = task.send()

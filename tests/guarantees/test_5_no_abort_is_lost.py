@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import Middleware
-from support import PATIENCE, needs_interrupts, result_of, run_forever, wait_until, wait_until_requested
+from support import PATIENCE, needs_interrupts, needs_threads, result_of, run_forever, wait_until, wait_until_requested
 
 from dramatiq_abort import Abort, abort
 
@@ -51,6 +51,7 @@ def test_an_abort_between_the_question_and_the_start_is_raised(
     assert calls == []
 
 
+@needs_threads
 @needs_interrupts
 def test_an_abort_is_not_lost_where_nothing_can_be_raised(worker: dramatiq.Worker) -> None:
     """(5) In the clean-up of generators that nobody finishes, CPython drops it: then it is raised again."""
