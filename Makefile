@@ -7,8 +7,9 @@ VENV ?= .venv
 DRAMATIQ_ABORT_EXTENSION ?= auto
 # Extra words: WITH for pip install (WITH='dramatiq==1.17.0'), ARGS for pytest (ARGS='-k shield').
 WITH ?=
-# The extras to install: gevent takes minutes where there is no wheel of it.
+# The extras to install, and what else the tests need: gevent takes minutes where there is no wheel of it.
 EXTRAS ?= redis,gevent
+NEEDS ?= dev databases
 ARGS ?=
 
 export DRAMATIQ_ABORT_EXTENSION
@@ -123,7 +124,7 @@ $(tools): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later is needed: make PYTHON=...")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(pip) install --upgrade 'pip>=25.1'  # the first that knows --group
-	@$(pip) install --group dev
+	@$(pip) install $(addprefix --group ,$(NEEDS))
 	@touch $@
 
 $(linters): $(tools)

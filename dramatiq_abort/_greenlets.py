@@ -21,7 +21,7 @@ from gevent import getcurrent
 
 from ._answer import Answer
 from ._frames import frames_from
-from ._safe_points import CACHE, PROTECTED_FUNCTIONS, WAITS, is_protected
+from ._safe_points import CACHE, WAITS, is_handed_over, may_be_cut
 from ._shield import AnyShield
 
 if TYPE_CHECKING:
@@ -147,13 +147,14 @@ class Scope:
         frame: FrameType | None = sys._getframe(2) if greenlet is getcurrent() else greenlet.gr_frame
         while frame is not None and _module(frame).partition(".")[0] == "gevent":
             frame = frame.f_back
+        frames = []
+        above = frame
+        while above is not None and above.f_code is not Scope.run.__code__:
+            frames.append(above)
+            above = above.f_back
         if frame is not None and _called_from(frame) in WAITS.get(frame.f_code, ()):
-            return True
-        while frame is not None and frame.f_code is not Scope.run.__code__:
-            if frame.f_code.co_name in PROTECTED_FUNCTIONS or is_protected(_module(frame)):
-                return False
-            frame = frame.f_back
-        return True
+            return not any(map(is_handed_over, frames))
+        return all(map(may_be_cut, frames))
 
 
 class Shield(AnyShield):
@@ -181,7 +182,7 @@ class Shield(AnyShield):
         self._entered = False
         scope = self._scope
         scope._shields -= 1
-        if scope.is_here():
+        if scope.is_here() and scope._is_at_safe_point():
             scope._raise_what_waits()
         elif scope._exception is not None:
             scope.interrupt(scope._exception)

@@ -317,6 +317,7 @@ def test_a_shield_in_protected_code_is_not_skipped(core: ModuleType) -> None:
     def function() -> None:
         with Slow():
             pass
+        run_forever()
 
     target = Target(core, function)
     wait_until_it_waits(target.thread)
@@ -325,7 +326,7 @@ def test_a_shield_in_protected_code_is_not_skipped(core: ModuleType) -> None:
     target.join()
 
     assert isinstance(target.error, Stop)
-    assert done == ["shielded"]
+    assert done == ["shielded", "left"]
 
 
 def test_what_is_armed_can_be_taken_back(core: ModuleType) -> None:

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs process groups")
 
 #: Leaves a file with its process id in a directory, and sleeps.
-SLEEP = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1], str(os.getpid())).touch(); time.sleep(60)"
+SLEEP = 'touch "$1/$$"; exec sleep 60'
 
-#: What a program does that does not end when it is asked to.
-IGNORE = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+#: What a program does that does not end when it is asked to, nor does what it starts.
+IGNORE = 'trap "" TERM; '
 
 #: Does the same beside another that does it.
-PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}, sys.argv[1]]); " + SLEEP
+PARENT = f"sh -c '{SLEEP}' sh \"$1\" & {SLEEP}"
 
 
 @pytest.fixture
@@ -57,6 +57,10 @@ def exit_signal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 def python(code: str, *words: str) -> list[str]:
     return [sys.executable, "-c", code, *words]
+
+
+def shell(code: str, *words: str) -> list[str]:
+    return ["sh", "-c", code, "sh", *words]
 
 
 def is_alive(pid: int) -> bool:
@@ -126,10 +130,10 @@ def test_a_status_can_be_checked() -> None:
 def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     """And says what has been written until then."""
     with pytest.raises(subprocess.TimeoutExpired) as caught:
-        run(python("print('out', flush=True); " + IGNORE + PARENT, str(tmp_path)), timeout=1, capture_output=True)
+        run(shell("echo out; " + IGNORE + PARENT, str(tmp_path)), timeout=2, capture_output=True)
 
     assert caught.value.stdout == b"out\n"
-    assert caught.value.timeout == 1
+    assert caught.value.timeout == 2
     assert len(_pids(tmp_path)) == 2
     wait_until(lambda: not any(is_alive(pid) for pid in _pids(tmp_path)), "the end of all")
 
@@ -176,7 +180,7 @@ class Task:
         @dramatiq.actor
         def task(code: str, options: dict[str, Any]) -> None:
             try:
-                run(python(code, str(self.directory)), **options)
+                run(shell(code, str(self.directory)), **options)
             except Abort as aborted:
                 self.aborted.append(aborted)
                 raise
@@ -205,7 +209,7 @@ def task(tmp_path: Path, worker: dramatiq.Worker) -> Task:
 @pytest.mark.usefixtures("core", "exit_signal")
 def test_an_abort_ends_the_program(task: Task) -> None:
     """It is asked to, and what it has written is there."""
-    message = task.start("print('out', flush=True); " + SLEEP, capture_output=True, text=True)
+    message = task.start("echo out; " + SLEEP, capture_output=True, text=True)
     abort(message.message_id)
 
     assert result_of(message) == ("Abort", f"message {message.message_id} was aborted")
@@ -234,13 +238,12 @@ def test_a_program_that_does_not_end_is_killed(task: Task) -> None:
 @pytest.mark.parametrize("who_ignores_it", ["nobody", "parent", "child", "both"])
 def test_no_grandchild_is_left(task: Task, who_ignores_it: str) -> None:
     """Whichever of them ends when it is asked to."""
-    code = PARENT
-    if who_ignores_it in {"child", "both"}:  # which inherits it
-        code = IGNORE + code
-    if who_ignores_it in {"nobody", "child"}:
-        code = code.replace("; import os", "; import signal; signal.signal(signal.SIGTERM, signal.SIG_DFL); import os")
-    if who_ignores_it == "parent":
-        code = code.replace("; import os", f"; {IGNORE} import os")
+    code = {
+        "nobody": PARENT,
+        "parent": PARENT.replace("&", "& " + IGNORE),
+        "child": PARENT.replace("'touch", "'" + IGNORE + "touch"),
+        "both": IGNORE + PARENT,
+    }[who_ignores_it]
     message = task.start(code, programs=2, abort_grace=200)
     abort(message.message_id)
 
@@ -331,7 +334,7 @@ def test_a_coroutine_runs_it_in_a_thread(broker: StubBroker, start_worker: Any, 
 
     def in_a_thread() -> None:
         try:
-            run(python(SLEEP, str(tmp_path)))
+            run(shell(SLEEP, str(tmp_path)))
         except Abort as aborted:
             codes.append(aborted.process and aborted.process.returncode)
             ended.set()
