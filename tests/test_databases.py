@@ -464,9 +464,10 @@ def test_sqlalchemys_pool_has_to_be_protected(
 
 @psycopg_alone
 @pytest.mark.parametrize(
-    ("is_protected", "with_statement", "holds"), [(True, True, True), (False, True, False), (True, False, False)]
+    ("is_protected", "with_statement", "holds"),
+    [(True, True, True), (False, True, True), (True, False, False), (False, False, False)],
 )
-def test_psycopgs_pool_has_to_be_protected(
+def test_psycopgs_pool_needs_with_statements(
     is_protected: bool,
     with_statement: bool,
     holds: bool,
@@ -475,7 +476,10 @@ def test_psycopgs_pool_has_to_be_protected(
     abortable: Abortable,
     worker: dramatiq.Worker,
 ) -> None:
-    """Cut where it waits for a connection, it loses the one that is handed over; so it does behind getconn()."""
+    """Cut where it waits for a connection, outside of a with statement, it loses the one that is handed over.
+
+    And protected, it loses it behind getconn().
+    """
     if not with_statement and core.__name__.endswith("_py"):
         pytest.skip("this core asks again a moment later")
     database = make_database(timeout=PATIENCE if holds else 0.1)
@@ -499,7 +503,7 @@ def test_psycopgs_pool_has_to_be_protected(
     wait_until(lambda: pool.get_stats()["requests_waiting"], "the task's wait")
     wait_until_it_waits(threads[0])
     abort(message.message_id)
-    wait_until_it_is_on_its_way(abortable, message, is_protected)
+    wait_until_it_is_on_its_way(abortable, message, is_protected or with_statement)
     pool.putconn(connection)
 
     assert result_of(message)[0] == "Abort"
