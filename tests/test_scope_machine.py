@@ -264,7 +264,10 @@ class Model:
             if outer.shields:
                 return []
             if outer.exception is not None and not outer.is_raised:
-                return [self._raise(outer)]
+                if not self._is_protected(outer):
+                    return [self._raise(outer)]
+                self._follow(outer, outer.exception)
+                return []
         return []
 
     def rearm(self, scope: ScopeModel) -> bool:
