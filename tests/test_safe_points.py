@@ -267,7 +267,7 @@ def test_the_start_of_a_thread_is_not_cut(core: ModuleType, monkeypatch: pytest.
 
     assert answers <= {Answer.ARMED, Answer.PROTECTED}
     assert target.error is not None
-    assert "start" not in [frame.name for frame in traceback.extract_tb(target.error.__traceback__)]
+    assert "wait" not in [frame.name for frame in traceback.extract_tb(target.error.__traceback__)]
     wait_until(lambda: steps == ["ran"], "the thread's end")
 
 
