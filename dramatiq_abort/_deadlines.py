@@ -70,12 +70,13 @@ class Deadlines:
         if running.deadline > time.monotonic():
             self._at(running.deadline, partial(self.interrupt, running))
             return
-        if running.is_pursued or running.request is None:  # or it has been taken back
+        request = running.request
+        if running.is_pursued or request is None:  # or it has been taken back
             return
         running.is_pursued = True
         if self._pursue(running) not in {Answer.CLOSED, Answer.UNSUPPORTED}:
-            says = running.request.says
-            self._logger.info("Aborting message %s of actor %s%s.", running.message_id, running.actor_name, says)
+            names = running.message_id, running.actor_name
+            self._logger.info("Aborting message %s of actor %s%s.", *names, request.says)
 
     def interrupt_again(self, running: Running) -> None:
         """Interrupt a message whose exception has been dropped, as soon as it is somewhere else."""

@@ -144,14 +144,17 @@ class Running:
                 self._bells = tuple(bell for bell in self._bells if bell is not ring)
 
     def leave(self) -> bool:
-        """Let the worker thread go on, if the coroutine that it waits for has had its time, and say whether it had."""
-        if self.waiting is None or self.cleanup_timeout is None or self._raised_at is None or self.is_left:
+        """Let the worker thread go on, if the coroutine that it waits for has had its time.
+
+        To be called until the message is over. Says whether this was the first call that found the time over.
+        """
+        if self.waiting is None or self.cleanup_timeout is None or self._raised_at is None:
             return False
         if time.monotonic() < self._raised_at + self.cleanup_timeout / 1000:
             return False
-        self.is_left = True
-        self.waiting.interrupt(Abort)
-        return True
+        self.waiting.interrupt(Abort)  # once in all; but each time there can be something in the way
+        is_first, self.is_left = not self.is_left, True
+        return is_first
 
 
 class RunningMessages(Collection[bytes]):

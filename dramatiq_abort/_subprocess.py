@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
@@ -114,37 +114,38 @@ class _Child:
         self._sent = sent
         self._abort_grace = abort_grace / 1000
         self._received: dict[Any, list[bytes]] = {}
+        self._pidfd: int | None = None
+        self._pipes = 0
 
     def __enter__(self) -> _Child:  # noqa: PYI034 - typing has no Self on 3.10
-        self._process = subprocess.Popen(self.args, **self._options)  # noqa: S603 - the caller knows what it is
-        self._selector = selectors.DefaultSelector()
-        self._bell, self._rope = socket.socketpair()
-        self._rope.settimeout(0)
-        self._selector.register(self._bell, selectors.EVENT_READ, self._answer)
-        self._pipes = 0
-        self._encoding = _encoding(self._process.stdout or self._process.stderr or self._process.stdin)
-        for stream in (self._process.stdout, self._process.stderr):
-            if stream is not None:
-                self._received[stream] = []
-                self._register(stream, selectors.EVENT_READ, self._read)
-        if self._process.stdin is not None:
-            self._unsent = memoryview(_bytes(self._encoding, self._sent))
-            self._register(self._process.stdin, selectors.EVENT_WRITE, self._write)
-        self._watch_for_the_exit()
+        with ExitStack() as stack:
+            self._selector = stack.enter_context(selectors.DefaultSelector())
+            self._bell, self._rope = map(stack.enter_context, socket.socketpair())
+            self._rope.settimeout(0)
+            self._selector.register(self._bell, selectors.EVENT_READ, self._answer)
+            self._process = subprocess.Popen(self.args, **self._options)  # noqa: S603 - the caller knows what it is
+            stack.callback(self._close)
+            stack.push(self._kill_after_an_error)
+            self._encoding = _encoding(self._process.stdout or self._process.stderr or self._process.stdin)
+            for stream in (self._process.stdout, self._process.stderr):
+                if stream is not None:
+                    self._received[stream] = []
+                    self._register(stream, selectors.EVENT_READ, self._read)
+            if self._process.stdin is not None:
+                self._unsent = memoryview(_bytes(self._encoding, self._sent))
+                self._register(self._process.stdin, selectors.EVENT_WRITE, self._write)
+            self._watch_for_the_exit()
+            self._closing = stack.pop_all()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
+        with self._closing:
             if isinstance(exc, Abort):
                 self._stop()
-        finally:
-            try:
-                if exc is not None:
-                    self._kill()
-            finally:
-                self._close()
+            if exc is not None:
+                self._kill()
         if isinstance(exc, Abort):
             exc.process = self.completed()
 
@@ -203,9 +204,8 @@ class _Child:
 
     def _watch_for_the_exit(self) -> None:
         try:
-            self._pidfd: int | None = os.pidfd_open(self._process.pid)
+            self._pidfd = os.pidfd_open(self._process.pid)
         except (AttributeError, OSError):  # not on Linux, or an old one
-            self._pidfd = None
             Thread(target=self._wake_at_the_exit, name="dramatiq-abort exit", daemon=True).start()
         else:
             self._selector.register(self._pidfd, selectors.EVENT_READ, self._reap)
@@ -250,12 +250,13 @@ class _Child:
     def _answer(self, bell: Any) -> None:
         bell.recv(_PIECE)
 
+    def _kill_after_an_error(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        if exc_type is not None:
+            self._kill()
+
     def _close(self) -> None:
         if self._pidfd is not None:
             os.close(self._pidfd)
-        self._selector.close()
-        self._bell.close()
-        self._rope.close()
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 with suppress(BrokenPipeError):

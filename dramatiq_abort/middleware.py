@@ -148,7 +148,10 @@ class Abortable(Middleware):
             if self.interrupt_blocking_calls and blocking_calls.SUPPORTED and not is_gevent_active():
                 self._has_signal = blocking_calls.install()
                 if not self._has_signal:
-                    self.logger.info("Blocking calls are not interrupted: this program handles SIGURG itself.")
+                    self.logger.info(
+                        "Blocking calls are not interrupted: this program handles SIGURG itself, or starts its worker "
+                        "in another thread than the main one."
+                    )
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._workers -= 1

@@ -477,6 +477,7 @@ def test_the_clean_up_may_take_its_time() -> None:
     assert [type(error) for error in seen.exceptions] == [AsyncAbort]
 
 
+@pytest.mark.usefixtures("core")
 @pytest.mark.parametrize("is_stubborn", [False, True])
 def test_a_worker_thread_leaves_a_coroutine_that_cleans_up_for_too_long(
     abortable: Abortable, is_stubborn: bool, caplog: pytest.LogCaptureFixture

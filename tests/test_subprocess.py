@@ -78,8 +78,18 @@ def _state(pid: int) -> str:
         return ""
 
 
-def _is_child(process: Path) -> bool:
-    return f"PPid:\t{os.getpid()}\n" in _state(int(process.name))
+def _children() -> list[int]:
+    processes = [int(process.name) for process in Path("/proc").glob("[0-9]*")]
+    return [process for process in processes if f"PPid:\t{os.getpid()}\n" in _state(process)]
+
+
+needs_open_files = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="this system does not say which files are open"
+)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 @pytest.mark.usefixtures("exit_signal")
@@ -156,10 +166,25 @@ def test_what_does_not_go_together_is_refused(options: dict[str, Any], error: ty
         run(python("pass"), **options)
 
 
+@needs_open_files
 def test_a_program_that_is_not_there() -> None:
     """As with subprocess, and nothing is left open."""
+    before = open_files()
     with pytest.raises(FileNotFoundError):
         run(["/nonexistent"])
+
+    assert open_files() == before
+
+
+@needs_open_files
+def test_a_program_whose_input_cannot_be_sent_does_not_run_on(tmp_path: Path) -> None:
+    """It has been started when that is found out."""
+    before = open_files()
+    with pytest.raises(TypeError):
+        run(shell(SLEEP, str(tmp_path)), input=object())
+
+    assert open_files() == before
+    assert not [child for child in _children() if is_alive(child) and "sleep" in _state(child)]
 
 
 def test_windows_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,22 +299,30 @@ def test_an_abort_at_the_start_ends_the_program(task: Task, monkeypatch: pytest.
     assert task.is_over()
 
 
+@pytest.mark.usefixtures("exit_signal")
+def test_a_grandchild_has_its_grace_period(task: Task, tmp_path: Path) -> None:
+    """Also when its parent has ended at once."""
+    clean_up = f"trap 'sleep 0.1; touch {tmp_path}/1; exit' TERM; touch \"$1/$$\"; while :; do sleep 0.01; done"
+    message = task.start(f"({clean_up}) & {SLEEP}".replace("$$", "$(exec sh -c 'echo $PPID')", 1), programs=2)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert (tmp_path / "1").exists()
+
+
+@needs_open_files
 def test_no_zombie_and_no_file_is_left(task: Task) -> None:
     """Of programs that have been aborted, nor of others."""
-    files = Path("/proc/self/fd")
-    if not files.exists():
-        pytest.skip("this system does not say which files are open")
     run(python("pass"), capture_output=True)
-    before = len(list(files.iterdir()))
+    before = open_files()
     for _ in range(3):
         message = task.start(SLEEP, capture_output=True)
         abort(message.message_id)
         assert result_of(message)[0] == "Abort"
         run(python("pass"), capture_output=True)
 
-    children = [process for process in Path("/proc").glob("[0-9]*") if _is_child(process)]
-    assert not any("zombie" in _state(int(child.name)) for child in children)
-    assert len(list(files.iterdir())) <= before
+    assert not any("zombie" in _state(child) for child in _children())
+    assert open_files() <= before
 
 
 def test_a_shield_lets_the_program_end_by_itself(
