@@ -155,16 +155,15 @@ def test_a_sleep_ends_with_the_abort(broker: StubBroker, start_worker: Any, step
 
 
 def test_a_sleep_behind_a_shield_lasts(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
-    """For its time, and waits meanwhile: it does not ask again and again."""
+    """For its time, though it is woken, and goes on waiting: it does not ask again and again."""
     turns: list[float] = []
 
     @dramatiq.actor
     def task() -> None:
         with shield():
-            steps.started.set()
-            assert steps.requested.wait(PATIENCE)
             before, processor = time.monotonic(), time.thread_time()
-            sleep(100)
+            steps.started.set()
+            sleep(300)
             turns.append(time.monotonic() - before)
             turns.append(time.thread_time() - processor)
         steps.seen.append("not reached")
@@ -173,14 +172,12 @@ def test_a_sleep_behind_a_shield_lasts(broker: StubBroker, start_worker: Any, st
     message = task.send()
     assert steps.started.wait(PATIENCE)
     abort(message.message_id)
-    wait_until_requested(_abortable(), message)
-    steps.requested.set()
 
     assert result_of(message)[0] == "Abort"
     assert steps.seen == []
     lasted, computed = turns
-    assert lasted >= 0.1
-    assert computed < 0.05
+    assert lasted >= 0.3
+    assert computed < 0.1
 
 
 def test_a_thread_of_the_function_stops_by_itself(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
