@@ -96,8 +96,8 @@ class Deadlines:
         if running.is_over or running.request is None:
             running.is_pursued = False
             return Answer.CLOSED
-        running.ring()
         answer = running.interrupt()
+        running.ring()  # not before: a thread that a coroutine waits for would end, and the coroutine with it
         if answer is not Answer.CLOSED:
             now = time.monotonic()
             late = now - running.deadline

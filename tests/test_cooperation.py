@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -13,6 +15,7 @@ from dramatiq.middleware import AsyncIO
 from support import PATIENCE, result_of, wait_until_requested
 
 from dramatiq_abort import Abort, Abortable, abort, abort_requested, checkpoint, shield, sleep
+from dramatiq_abort._running import Running
 from dramatiq_abort.backends import StubBackend
 
 if TYPE_CHECKING:
@@ -242,6 +245,39 @@ def test_in_a_coroutine(broker: StubBroker, start_worker: Any, steps: Steps) -> 
 
     assert result_of(message) == ("Abort", f"message {message.message_id} was aborted")
     assert steps.seen == [message.message_id, "checkpoint"]
+
+
+def test_a_coroutine_stops_before_the_thread_that_it_waits_for(
+    broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that keeps the abort to itself does not make the message complete."""
+    broker.add_middleware(AsyncIO())
+    steps = Steps()
+    thread_ended = threading.Event()
+    ring = Running.ring
+
+    def ring_and_wait(running: Running) -> None:
+        ring(running)
+        assert thread_ended.wait(PATIENCE)
+
+    def in_a_thread() -> None:
+        steps.started.set()
+        with suppress(Abort):
+            sleep(LONG)
+
+    @dramatiq.actor
+    async def task() -> None:
+        thread = asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, in_a_thread)
+        thread.add_done_callback(lambda _: thread_ended.set())
+        await thread
+
+    monkeypatch.setattr(Running, "ring", ring_and_wait)
+    start_worker()
+    message = task.send()
+    assert steps.started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message) == ("Abort", f"message {message.message_id} was aborted")
 
 
 def _abortable() -> Abortable:
