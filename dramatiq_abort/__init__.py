@@ -4,6 +4,8 @@ from ._cooperation import checkpoint, sleep
 from ._subprocess import run
 from ._version import __version__
 from .backend import Event, EventBackend
+from .board import Board, Note
+from .client import abort_all, rules, running, wait_for_outcome, wait_for_outcome_async, wait_for_outcomes
 from .errors import (
     Abort,
     AbortedBeforeStart,
@@ -15,7 +17,10 @@ from .errors import (
     UnsupportedByBackend,
 )
 from .middleware import Abortable, abort, abort_requested, restore, shield
+from .outcome import Outcome, OutcomeState
 from .request import AbortMode, AbortRequest
+from .roll import Roll, RunningMessage, WorkerProcess
+from .rule import Rule
 
 __all__ = [
     "Abort",
@@ -26,17 +31,31 @@ __all__ = [
     "AbortedBeforeStart",
     "AsyncAbort",
     "BackendError",
+    "Board",
     "ConfigurationError",
     "Event",
     "EventBackend",
     "InvalidRequest",
+    "Note",
+    "Outcome",
+    "OutcomeState",
+    "Roll",
+    "Rule",
+    "RunningMessage",
     "UnsupportedByBackend",
+    "WorkerProcess",
     "__version__",
     "abort",
+    "abort_all",
     "abort_requested",
     "checkpoint",
     "restore",
+    "rules",
     "run",
+    "running",
     "shield",
     "sleep",
+    "wait_for_outcome",
+    "wait_for_outcome_async",
+    "wait_for_outcomes",
 ]

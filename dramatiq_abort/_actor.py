@@ -62,6 +62,7 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
             logger.warning("Message %s was being aborted and raised this.", running.message_id, exc_info=True)
             was_aborted = f"message {running.message_id} was aborted{request.says}"
             terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
+            terminal.failure = type(error).__name__
             terminal.write_down(running.message_id, request)
             raise terminal from error
 

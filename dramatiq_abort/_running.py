@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Collection
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from .errors import Abort
 from .interrupt import Answer
-from .request import AbortMode, key_of
+from .outcome import Outcome, OutcomeState
+from .request import AbortMode, AbortRequest, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from dramatiq import Message
+
     from . import _coroutines, _greenlets, interrupt
-    from .request import AbortRequest
 
     #: That of a worker thread, which may be a greenlet.
     ThreadScope: TypeAlias = interrupt.Scope | _greenlets.Scope
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["Running", "RunningMessages"]
 
 _changing_bells = Lock()
+
+#: How many messages that have completed are kept in mind.
+_MOST_COMPLETED: Final = 1000
 
 
 class Running:
@@ -40,8 +46,13 @@ class Running:
     waiting: ThreadScope | None = None
     #: How many milliseconds after the exception the worker thread goes on without it; None: never.
     cleanup_timeout: int | None = None
-    #: The request to abort it, from the moment when this process hears of it.
+    #: The request to abort it, from the moment when this process hears of it; when that was, in seconds on the
+    #: monotonic clock; and the key of the event, if that is a rule.
     request: AbortRequest | None = None
+    requested: float | None = None
+    rule: bytes | None = None
+    #: A request that came too late to cancel it: who has made it is told when it has completed.
+    declined: AbortRequest | None = None
     #: When the grace period of that request ends, in seconds on the monotonic clock.
     deadline = 0.0
     #: Whether somebody sees to it that it is interrupted, from the end of its grace period on.
@@ -50,16 +61,19 @@ class Running:
     is_reported = False
     #: Whether its worker thread has been told to go on without it.
     is_left = False
-    #: Whether its worker thread is done with it.
-    is_over = False
+    #: When its worker thread was done with it, in seconds on the monotonic clock, and what came of it.
+    ended: float | None = None
+    state = OutcomeState.COMPLETED
+    failure: str | None = None
     _raised_at: float | None = None
     _begun = False
     _bells: tuple[Callable[[], object], ...] = ()
 
-    def __init__(self, message_id: str, actor_name: str, scope: AnyScope) -> None:
-        self.message_id = message_id
-        self.actor_name = actor_name
-        self.key = key_of(message_id)
+    def __init__(self, message: Message[Any], scope: AnyScope) -> None:
+        self.message = message
+        self.message_id = message.message_id
+        self.actor_name = message.actor_name
+        self.key = key_of(message.message_id)
         self.scope = scope
         #: When its worker thread took it, in seconds on the monotonic clock.
         self.started = time.monotonic()
@@ -74,7 +88,12 @@ class Running:
         self._begun = True
         return True
 
-    def accept(self, request: AbortRequest, age: float | None) -> bool:
+    @property
+    def is_over(self) -> bool:
+        """Whether its worker thread is done with it."""
+        return self.ended is not None
+
+    def accept(self, request: AbortRequest, age: float | None, rule: bytes | None = None) -> bool:
         """Take a request for this message, and say whether it changes anything.
 
         The grace period begins now, however long the request was on its way: that much time is the task's. A second
@@ -83,19 +102,65 @@ class Running:
         """
         now = time.monotonic()
         if request.mode is AbortMode.CANCEL and (age is None or now - age / 1000 >= self.started):
+            self.declined = request
             return False
         self.repeat = request.repeat or self.repeat
         deadline = now + request.grace / 1000
         if self.request is not None and deadline >= self.deadline:
             return False
-        self.request, self.deadline = request, deadline
+        self.request, self.deadline, self.rule = request, deadline, rule
+        if self.requested is None:
+            self.requested = now
         return True
+
+    def skip(self, request: AbortRequest, rule: bytes | None) -> None:
+        """Take a request that was there before the start."""
+        self.state = OutcomeState.SKIPPED
+        self.request, self.requested, self.rule = request, time.monotonic(), rule
+
+    @property
+    def says(self) -> str:
+        """By whom and why it is to be aborted, to be put behind what is said of it."""
+        return "" if self.request is None else self.request.says
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody is to be told what became of it. Not of what has failed, and may be tried again."""
+        if self.request is not None:
+            return True
+        return self.declined is not None and self.state is OutcomeState.COMPLETED
+
+    def fail(self, exception: BaseException) -> None:
+        """Note what came out of the message, if that is not its result."""
+        if not isinstance(exception, Abort):
+            self.state, self.failure = OutcomeState.FAILED, type(exception).__name__
+        elif exception.failure is not None:
+            self.state, self.failure = OutcomeState.FAILED, exception.failure
+        else:
+            self.state = OutcomeState.ABORTED
+
+    def outcome(self, worker: str) -> Outcome:
+        """Tell what became of it, now that it is over."""
+        request = self.request or self.declined or AbortRequest()
+        return Outcome(
+            self.message_id,
+            self.state,
+            actor=self.actor_name,
+            worker=worker,
+            enqueued=self.message.message_timestamp,
+            started=None if self.state is OutcomeState.SKIPPED else _since_1970(self.started),
+            requested=_since_1970(self.requested),
+            ended=_since_1970(self.ended),
+            exception=self.failure,
+            reason=request.reason,
+            by=request.by,
+        )
 
     def retract(self) -> bool:
         """Forget the request, if nothing has been raised yet, and say whether there was one."""
         if self.request is None or not self.scope.withdraw():
             return False
-        self.request = None
+        self.request = self.requested = self.rule = None
         return True
 
     def grace_left(self) -> float | None:
@@ -157,6 +222,31 @@ class Running:
         return is_first
 
 
+class Completed(NamedTuple):
+    """What is kept in mind of a message that has completed."""
+
+    message_id: str
+    actor_name: str
+    enqueued: int
+    started: float
+    ended: float
+
+    def outcome(self, worker: str, request: AbortRequest) -> Outcome:
+        """Tell somebody who asks to abort it now."""
+        return Outcome(
+            self.message_id,
+            OutcomeState.COMPLETED,
+            actor=self.actor_name,
+            worker=worker,
+            enqueued=self.enqueued,
+            started=_since_1970(self.started),
+            requested=_since_1970(time.monotonic()),
+            ended=_since_1970(self.ended),
+            reason=request.reason,
+            by=request.by,
+        )
+
+
 class RunningMessages(Collection[bytes]):
     """The table of them, and a collection of their keys that may be read while it changes."""
 
@@ -165,6 +255,9 @@ class RunningMessages(Collection[bytes]):
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, Running] = {}
+        #: The last ones that have completed, as ``Completed`` has it, which would take longer to make for each.
+        self._completed: dict[bytes, tuple[str, str, int, float, float]] = {}
+        self._in_order: deque[bytes] = deque()
         #: Those of the same key as another, which the broker has delivered again.
         self._again: dict[Running, None] = {}
 
@@ -173,22 +266,43 @@ class RunningMessages(Collection[bytes]):
             self._again[running] = None
 
     def discard(self, running: Running) -> None:
-        running.is_over = True
-        if self._by_key.get(running.key) is running:
-            del self._by_key[running.key]
+        running.ended = ended = time.monotonic()
+        key, message = running.key, running.message
+        if running.state is OutcomeState.COMPLETED:  # what has failed may be tried again
+            about = (running.message_id, running.actor_name, message.message_timestamp, running.started, ended)
+            self._completed[key] = about
+            self._in_order.append(key)
+            if len(self._in_order) > _MOST_COMPLETED:
+                self._completed.pop(self._in_order.popleft(), None)
+        if self._by_key.get(key) is running:
+            del self._by_key[key]
         else:
             self._again.pop(running, None)
 
     def with_key(self, key: bytes) -> tuple[Running, ...]:
+        """Return those that are running."""
         first = self._by_key.get(key)
         again = tuple(running for running in list(self._again) if running.key == key)
         return again if first is None else (first, *again)
 
+    def completed(self, key: bytes) -> Completed | None:
+        about = self._completed.get(key)
+        return None if about is None else Completed(*about)
+
+    def all(self) -> list[Running]:
+        """Return those that are running."""
+        return [*self._by_key.values(), *list(self._again)]
+
     def __contains__(self, key: object) -> bool:
-        return key in self._by_key or any(running.key == key for running in list(self._again))
+        return key in self._by_key or key in self._completed or any(running.key == key for running in list(self._again))
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter([*self._by_key, *(running.key for running in list(self._again))])
+        return iter([*self._by_key, *(running.key for running in list(self._again)), *list(self._completed)])
 
     def __len__(self) -> int:
-        return len(self._by_key) + len(self._again)
+        return len(self._by_key) + len(self._again) + len(self._completed)
+
+
+def _since_1970(when: float | None) -> int | None:
+    """Return the milliseconds on the clock on the wall, for the seconds on the monotonic one."""
+    return None if when is None else int((time.time() - (time.monotonic() - when)) * 1000)

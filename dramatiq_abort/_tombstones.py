@@ -94,10 +94,15 @@ class Tombstones:
         tombstone = self._live.get(key)
         return None if tombstone is None or tombstone.expiry <= now() else tombstone
 
-    def hand_out(self, keys: Collection[bytes]) -> bytes | None:
-        """Return one of ``keys`` that is live, or was removed, and has not been handed out so; from now on it has."""
+    def live(self) -> dict[bytes, Tombstone]:
+        """Return all there are."""
         with self._changing:
-            for key in keys if self._not_handed_out else ():
+            return {key: tombstone for key, tombstone in self._live.items() if tombstone.expiry > now()}
+
+    def hand_out(self, keys: Collection[bytes] | None = None) -> bytes | None:
+        """Return one of ``keys``, or of all, that is live, or was removed, and has not been handed out so until now."""
+        with self._changing:
+            for key in (self._not_handed_out.copy() if keys is None else keys) if self._not_handed_out else ():
                 if key in self._not_handed_out:
                     self._not_handed_out.discard(key)
                     if key not in self._live or self.get(key) is not None:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import random
-from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from threading import Event as Flag
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Final
 
 from ._complaints import Complaints
 from ._deadlines import Deadlines
+from ._reporter import Reporter
+from ._roll_call import QUESTION, WITH_ARGUMENTS, RollCall
 from ._unraisable import UnraisableAborts
+from .board import Note
 from .errors import InvalidRequest
+from .outcome import outcome_name
 from .request import AbortMode, AbortRequest
+from .rule import RULE, Rule
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Callable, Collection, Iterable
 
-    from ._running import RunningMessages
-    from .backend import EventBackend
+    from dramatiq import Message
+
+    from ._running import Running, RunningMessages
+    from .backend import Event, EventBackend
+    from .outcome import Outcome
 
 __all__ = ["Watcher"]
 
@@ -33,21 +44,32 @@ _LONGEST_BOOT: Final = 5.0
 _BACKOFF: Final = 0.05
 _LONGEST_BACKOFF: Final = 0.5
 
+#: For how long an outcome can be read, in ms.
+_OUTCOME: Final = 3_600_000
+
 
 class Watcher:
     """Watches one event backend for one worker process."""
 
     def __init__(
-        self, backend: EventBackend, running: RunningMessages, logger: logging.Logger, report_after: int | None
+        self,
+        backend: EventBackend,
+        running: RunningMessages,
+        logger: logging.Logger,
+        report_after: int | None,
+        tags_of: Callable[[Message[Any]], Collection[str]] = lambda _: (),
     ) -> None:
         self._backend = backend
         self._running = running
         self._logger = logger
+        self._tags_of = tags_of
+        self._reporter = None if backend.board is None else Reporter(backend.board, logger)
+        self._roll_call = None if backend.board is None else RollCall(backend.board, running)
         self._complaints = Complaints(logger)
         self._deadlines = Deadlines(logger, report_after)
         self._unraisable = UnraisableAborts(self._deadlines.interrupt_again)
-        self._stopping = Event()
-        self._has_begun = Event()
+        self._stopping = Flag()
+        self._has_begun = Flag()
         #: Handed out by the backend, and not passed on yet.
         self._unread: bytes | None = None
         self._thread = Thread(target=self._run, name="dramatiq-abort watcher", daemon=True)
@@ -68,23 +90,50 @@ class Watcher:
         self._backend.wake()  # it may have begun to wait once more
         self._deadlines.stop()
         self._unraisable.remove()
+        if self._reporter is not None and self._roll_call is not None:
+            self._reporter.stop()
+            with suppress(Exception):  # it is off the roll in a minute, too
+                self._roll_call.leave()
 
-    def request_for(self, key: bytes) -> AbortRequest | None:
-        """Return the live request with this key; None if there is none, or if the backend does not answer."""
+    def skips(self, running: Running) -> bool:
+        """Say whether there is a live request for a message that is to start, and if so, let it be its.
+
+        Not if the backend does not answer.
+        """
         try:
-            if not self._backend.poll(key):
-                return None
-            event = self._backend.read(key)
+            if self._backend.poll(running.key):
+                event = self._backend.read(running.key)
+                request = None if event is None else self._decode(event.key, event.value)
+                if request is not None:
+                    running.skip(request, None)
+                    return True
+            announced = self._backend.announced()
         except Exception as error:
             self._report_down(error)
-            return None
-        return None if event is None else self._decode(event.key, event.value)
+            return False
+        for key, event in announced.items() if announced else ():
+            rule = self._rule(event)
+            if rule is not None and self._matches(rule, running):
+                running.skip(rule.request, key)
+                return True
+        return False
+
+    def report(self, running: Running) -> None:
+        """Tell those who have asked to abort a message what became of it. More than once does no harm."""
+        if self._reporter is not None and self._roll_call is not None:
+            self._tell(running.outcome(self._roll_call.worker))
+
+    def _tell(self, outcome: Outcome) -> None:
+        if self._reporter is not None:
+            self._reporter.post(Note(outcome_name(outcome.message_id), outcome.encode(), _OUTCOME))
 
     def _run(self) -> None:
         backoff = _BACKOFF
         wait = 0
         while not self._stopping.is_set():
             try:
+                if self._roll_call is not None:
+                    self._roll_call.renew()
                 if self._unread is None:
                     self._unread = self._wait(wait)
                 if self._unread is not None:
@@ -102,7 +151,7 @@ class Watcher:
     def _wait(self, longest: int) -> bytes | None:
         if self._backend.hears_all:
             return self._backend.wait_many(self._running, longest)
-        keys = list(self._running)
+        keys = [running.key for running in self._running.all()]
         if keys:
             return self._backend.wait_many(keys, _SHORT_WAIT)
         self._stopping.wait(_SHORT_WAIT / 1000)
@@ -111,24 +160,66 @@ class Watcher:
     def _pass_on(self, key: bytes) -> None:
         event = self._backend.read(key)
         if event is None:
-            for running in self._running.with_key(key):
-                if running.retract():
-                    self._logger.info("Message %s of actor %s goes on.", running.message_id, running.actor_name)
-            return
-        request = self._decode(key, event.value)
-        if request is None:
-            return
+            self._take_back(key)
+        elif key.startswith(QUESTION):
+            self._answer(event)
+        elif key.startswith(RULE):
+            rule = self._rule(event)
+            if rule is not None:
+                self._request([each for each in self._running.all() if self._matches(rule, each)], rule.request, key)
+        elif (request := self._decode(key, event.value)) is not None:
+            running = self._running.with_key(key)
+            self._request(running, request, key)
+            completed = self._running.completed(key)
+            if completed is not None and not running and self._roll_call is not None:
+                self._tell(completed.outcome(self._roll_call.worker, request))
+
+    def _request(self, messages: Iterable[Running], request: AbortRequest, key: bytes) -> None:
         age = self._backend.age(key) if request.mode is AbortMode.CANCEL else None
-        for running in self._running.with_key(key):
-            if running.accept(request, age):
+        for running in messages:
+            if running.accept(request, age, key if key.startswith(RULE) else None):
                 self._deadlines.interrupt(running)
+            if running.is_over and running.is_awaited:  # by now, and its worker thread may have seen nothing of that
+                self.report(running)
+
+    def _take_back(self, key: bytes) -> None:
+        is_rule = key.startswith(RULE)
+        for running in self._running.all() if is_rule else self._running.with_key(key):
+            if running.rule == (key if is_rule else None) and running.retract():
+                self._logger.info("Message %s of actor %s goes on.", running.message_id, running.actor_name)
+
+    def _matches(self, rule: Rule, running: Running) -> bool:
+        message = running.message
+        return rule.matches(message.message_timestamp, message.actor_name, message.queue_name, self._tags_of(message))
+
+    def _rule(self, event: Event) -> Rule | None:
+        if not event.key.startswith(RULE):
+            return None
+        try:
+            return Rule.decode(event.key, event.value, event.ttl)
+        except InvalidRequest as error:
+            self._complain_of(event.key, error)
+            return None
+
+    def _answer(self, event: Event) -> None:
+        if self._reporter is None or self._roll_call is None:
+            return
+        try:
+            name = event.key.removeprefix(QUESTION).decode()
+        except UnicodeDecodeError as error:
+            self._complain_of(event.key, error)
+        else:
+            self._reporter.post(self._roll_call.answer(name, arguments=event.value == WITH_ARGUMENTS))
 
     def _decode(self, key: bytes, value: bytes) -> AbortRequest | None:
         try:
             return AbortRequest.decode(value)
         except InvalidRequest as error:
-            self._complaints.warning("What was signaled with key %.200r is ignored: %s.", key, error)
+            self._complain_of(key, error)
             return None
+
+    def _complain_of(self, key: bytes, error: Exception) -> None:
+        self._complaints.warning("What was signaled with key %.200r is ignored: %s.", key, error)
 
     def _report_down(self, error: Exception) -> None:
         with self._reporting:

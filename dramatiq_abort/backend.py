@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from .errors import UnsupportedByBackend
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
-__all__ = ["Event", "EventBackend"]
+    from .board import Board
+
+__all__ = ["FOR_ALL", "Event", "EventBackend"]
 
 #: How many events one step takes: a few milliseconds of a server's time.
 MOST_EVENTS: Final = 100
+
+#: How the key of an event begins that is for all workers. Any other is for those who run the message that it names.
+FOR_ALL: Final = b"all:"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,13 @@ class EventBackend(abc.ABC):
     #: Whether ``wait_many`` hears every event there is, and looks into ``keys`` only when one arrives. If so, it is
     #: called all the time with the worker's live collection; if not, with a copy, and only while it has keys.
     hears_all: ClassVar[bool] = False
+
+    #: Whether it carries events for all workers, too: those whose key begins with ``FOR_ALL``. ``wait_many`` hands them
+    #: out whatever its keys are, and ``announced`` lists those that live.
+    tells_all: ClassVar[bool] = False
+
+    #: Where workers leave word for those who have asked; None: this backend has no such place.
+    board: Board | None = None
 
     @abc.abstractmethod
     def notify(self, key: bytes, ttl: int) -> None:
@@ -102,6 +114,10 @@ class EventBackend(abc.ABC):
     def read(self, key: bytes) -> Event | None:
         """Return the signaled event of ``key`` with the time it has left, or None if there is none."""
         return Event(key) if self.poll(key) else None
+
+    def announced(self) -> Mapping[bytes, Event]:
+        """Return the live events for all workers, by key, without waiting; every message asks for that."""
+        return {}
 
     def age(self, key: bytes) -> float | None:
         """Return for how many milliseconds, at the least, ``key`` has been signaled; None where that is not known.

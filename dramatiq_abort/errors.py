@@ -55,6 +55,9 @@ class Abort(Interrupt):
     _message_id: str | None = None
     _request: AbortRequest | None = None
 
+    #: The type of what the function raised instead, if this has taken its place.
+    failure: str | None = None
+
     #: What became of the program that ``run()`` had started, if that is where it came up.
     process: subprocess.CompletedProcess[Any] | None = None
 

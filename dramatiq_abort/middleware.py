@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dramatiq import get_broker
@@ -18,18 +19,21 @@ from . import interrupt
 from ._actor import in_scope, is_async, with_abort
 from ._coroutines import Scope as CoroutineScope
 from ._current import current
+from ._roll_call import worker_name
 from ._running import Running, RunningMessages
 from ._targets import targets_of
 from ._watcher import Watcher
 from .backend import MOST_EVENTS, Event, EventBackend
 from .errors import Abort, AbortedBeforeStart, AbortError, AsyncAbort, BackendError, ConfigurationError
+from .outcome import OutcomeState
 from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds, text
+from .rule import Rule, is_rule, rule_key, tags_of
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
-    from dramatiq import Actor, Broker, Worker
+    from dramatiq import Actor, Broker, Message, Worker
     from dramatiq.broker import MessageProxy
 
     from ._running import ThreadScope
@@ -102,6 +106,7 @@ class Abortable(Middleware):
         self._running = RunningMessages()
         self._new_scope = _scopes()
         self._async_actors: set[str] = set()
+        self._tags: dict[str, tuple[str, ...]] = {}
         self._watcher: Watcher | None = None
         self._workers = 0
         self._has_signal = False
@@ -119,7 +124,7 @@ class Abortable(Middleware):
 
     @property
     def actor_options(self) -> set[str]:
-        return {"abortable"}
+        return {"abort_tags", "abortable", "on_abort"}
 
     def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
         self.settle(broker)
@@ -128,10 +133,14 @@ class Abortable(Middleware):
         self.settle(broker)
         if isinstance(actor, str):  # before dramatiq 2.0, for actors that were declared before the middleware was added
             actor = broker.get_actor(actor)
+        self._tags[actor.actor_name] = tags_of(actor.options.get("abort_tags"))
         if is_async(actor.fn):
             self._async_actors.add(actor.actor_name)
         actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
         actor.options["throws"] = with_abort(actor.options.get("throws") or ())
+
+    def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
+        tags_of(message.options.get("abort_tags"))
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
@@ -143,7 +152,7 @@ class Abortable(Middleware):
             )
         self._workers += 1
         if self._watcher is None:
-            self._watcher = Watcher(self.backend, self._running, self.logger, self.report_after)
+            self._watcher = Watcher(self.backend, self._running, self.logger, self.report_after, self._tags_of)
             self._watcher.start()
             if self.interrupt_blocking_calls and blocking_calls.SUPPORTED and not is_gevent_active():
                 self._has_signal = blocking_calls.install()
@@ -164,7 +173,7 @@ class Abortable(Middleware):
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         # Each message goes through here, and the proxy looks up what is asked of it anew, in a slow way.
-        plain = getattr(message, "_message", message)
+        plain: Any = getattr(message, "_message", message)
         options, actor_name = plain.options, plain.actor_name
         wanted = options.get("abortable")
         if wanted is None:
@@ -173,7 +182,7 @@ class Abortable(Middleware):
             return
         is_coroutine = actor_name in self._async_actors
         try:
-            running = Running(plain.message_id, actor_name, CoroutineScope() if is_coroutine else self._new_scope())
+            running = Running(plain, CoroutineScope() if is_coroutine else self._new_scope())
         except (TypeError, ValueError):  # abort() would not take its id: what somebody else has enqueued may have any
             return
         if is_coroutine:
@@ -188,11 +197,10 @@ class Abortable(Middleware):
         self._running.add(running)
         current.set(running)
         watcher = self._watcher
-        request = None if watcher is None else watcher.request_for(running.key)
-        if request is not None:
+        if watcher is not None and watcher.skips(running):
             if self.fail_skipped:
                 message.fail()
-            raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start{request.says}")
+            raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start{running.says}")
 
     def after_process_message(
         self,
@@ -205,12 +213,39 @@ class Abortable(Middleware):
         running = current.get()
         if running is not None:
             current.set(None)
+            if exception is not None:
+                running.fail(exception)
             self._running.discard(running)
+            if running.is_awaited:  # or who hears of one from now on sees that the message is over
+                self._tell_of(running, broker)
         if isinstance(exception, Abort):
             message.fail()  # as Retries does, where it is not in use
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
+        if (running := current.get()) is not None:
+            running.state = OutcomeState.SKIPPED  # by whomever
         self.after_process_message(broker, message)
+
+    def _tags_of(self, message: Message[Any]) -> Collection[str]:
+        tags = self._tags.get(message.actor_name, ())
+        with suppress(TypeError):  # what somebody else has enqueued may say anything
+            tags += tags_of(message.options.get("abort_tags"))
+        return tags
+
+    def _tell_of(self, running: Running, broker: Broker) -> None:
+        if self._watcher is not None:
+            self._watcher.report(running)
+        if running.state in {OutcomeState.SKIPPED, OutcomeState.ABORTED}:
+            self._call_back(running, broker)
+
+    def _call_back(self, running: Running, broker: Broker) -> None:
+        message = running.message
+        try:
+            name = message.options.get("on_abort") or broker.get_actor(message.actor_name).options.get("on_abort")
+            if name:
+                broker.get_actor(name).send(message.asdict(), running.outcome(worker_name()).asdict())
+        except Exception:
+            self.logger.exception("The on_abort of message %s could not be sent.", message.message_id)
 
     def settle(self, broker: Broker) -> None:
         """Make sure that this is the broker's only one and has a backend.
@@ -272,24 +307,20 @@ def abort(
         it did take.
       UnsupportedByBackend: When the event backend can do no more than a plain abort, and this is more.
     """
-    if not isinstance(mode, AbortMode):
-        raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
-    grace = milliseconds("abort_timeout", abort_timeout, at_least=0)
-    if repeat_every is not None:
-        milliseconds("repeat_every", repeat_every, at_least=1)
     if abort_ttl is not None:
         milliseconds("abort_ttl", abort_ttl, at_least=1)
-    text("reason", reason)
-    text("by", by)
+    asked = request_of(
+        mode=mode, abort_timeout=abort_timeout, abort_ttl=abort_ttl, repeat_every=repeat_every, reason=reason, by=by
+    )
     targets = list(targets_of(message_id))
     keys = [key_of(target.message_id) for target in targets]
-    middleware = _found(middleware)
+    middleware = found(middleware)
     ttl = middleware.abort_ttl if abort_ttl is None else abort_ttl
     now = time.time() * 1000
     events = []
     for target, key in zip(targets, keys, strict=True):
         delay = 0 if target.eta is None else max(0, int(target.eta - now))
-        request = AbortRequest(mode, grace, min(ttl + delay, MAX_TIME), repeat_every, reason, by)
+        request = replace(asked, ttl=min(ttl + delay, MAX_TIME))
         events.append(Event(key, request.encode(), request.ttl, request.priority))
     made = 0
     try:
@@ -302,14 +333,37 @@ def abort(
         raise _not_aborted(targets, made, error) from error
 
 
-def restore(message_id: str, middleware: Abortable | None = None) -> bool:
+def request_of(
+    *,
+    mode: AbortMode,
+    abort_timeout: int,
+    abort_ttl: int | None,
+    repeat_every: int | None,
+    reason: str | None,
+    by: str | None,
+) -> AbortRequest:
+    """Make a request of what ``abort()`` has been given.
+
+    Raises:
+      TypeError, ValueError: As there.
+    """
+    if not isinstance(mode, AbortMode):
+        raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
+    grace = milliseconds("abort_timeout", abort_timeout, at_least=0)
+    if repeat_every is not None:
+        milliseconds("repeat_every", repeat_every, at_least=1)
+    return AbortRequest(mode, grace, abort_ttl, repeat_every, text("reason", reason), text("by", by))
+
+
+def restore(message_id: str | Rule, middleware: Abortable | None = None) -> bool:
     """Take an abort back, as long as the message has not been stopped.
 
     A message that waits will run. One that is running goes on, if ``Abort`` has not been raised in it yet: in its grace
-    period, say, or behind a shield. One that was skipped or aborted stays so.
+    period, say, or behind a shield. One that was skipped or aborted stays so. A message that is to be aborted by its
+    own id and by a rule is restored only from the one of them that is given here.
 
     Parameters:
-      message_id: As in ``message.message_id``.
+      message_id: As in ``message.message_id``; or what ``abort_all()`` has returned, or the ``id`` of that.
       middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
 
     Returns:
@@ -322,14 +376,12 @@ def restore(message_id: str, middleware: Abortable | None = None) -> bool:
       BackendError: When the event backend does not answer. Its own error is the cause.
       UnsupportedByBackend: When the event backend cannot take anything back.
     """
-    key = key_of(message_id)
-    middleware = _found(middleware)
-    try:
+    name = message_id.id if isinstance(message_id, Rule) else message_id
+    names_rule = isinstance(name, str) and is_rule(name)
+    key = rule_key(name) if names_rule else key_of(name)
+    middleware = found(middleware)
+    with asking(f"{'' if names_rule else 'message '}{name} was not restored"):
         return middleware.backend.revoke(key)
-    except AbortError:
-        raise
-    except Exception as error:
-        raise BackendError(f"message {message_id} was not restored: {type(error).__name__}: {error}") from error
 
 
 def abort_requested(message_id: str | None = None, middleware: Abortable | None = None) -> float | None:
@@ -352,14 +404,10 @@ def abort_requested(message_id: str | None = None, middleware: Abortable | None 
     if message_id is None:
         running = current.get()
         return None if running is None else running.grace_left()
-    middleware = _found(middleware)
+    middleware = found(middleware)
     key_of(message_id)
-    try:
+    with asking(f"nothing is known of message {message_id}"):
         return middleware.requested(message_id)
-    except AbortError:
-        raise
-    except Exception as error:
-        raise BackendError(f"nothing is known of message {message_id}: {type(error).__name__}: {error}") from error
 
 
 def shield() -> AnyShield:
@@ -387,7 +435,13 @@ def _scopes() -> Callable[[], ThreadScope]:
     return interrupt.Scope
 
 
-def _found(middleware: Abortable | None) -> Abortable:
+def found(middleware: Abortable | None) -> Abortable:
+    """Return the middleware, or the default broker's.
+
+    Raises:
+      TypeError: When it is none.
+      ConfigurationError: When the default broker has none.
+    """
     if middleware is None:
         broker = get_broker()
         for candidate in broker.middleware:
@@ -401,6 +455,17 @@ def _found(middleware: Abortable | None) -> Abortable:
     if not isinstance(middleware, Abortable):
         raise TypeError(f"middleware is the broker's Abortable, not {middleware!r}")
     return middleware
+
+
+@contextmanager
+def asking(what_if_not: str) -> Iterator[None]:
+    """Let what an event backend raises come out as a ``BackendError`` that says what this means."""
+    try:
+        yield
+    except AbortError:
+        raise
+    except Exception as error:
+        raise BackendError(f"{what_if_not}: {type(error).__name__}: {error}") from error
 
 
 def _backend_of(broker: Broker) -> EventBackend:

@@ -12,7 +12,7 @@ from .errors import InvalidRequest
 __all__ = ["AbortMode", "AbortRequest", "key_of", "milliseconds", "text"]
 
 #: A longer value than this is none of ours, in bytes.
-MAX_VALUE: Final = 4096
+MAX_VALUE: Final = 8192
 
 #: A longer message id than this is refused, in bytes. dramatiq's own have 36.
 MAX_MESSAGE_ID: Final = 512
@@ -75,6 +75,10 @@ class AbortRequest:
         """Write the request in bytes: none at all for a plain abort, else JSON."""
         if self == AbortRequest(ttl=self.ttl):
             return b""
+        return json.dumps(self.fields(), separators=(",", ":"), ensure_ascii=False).encode()
+
+    def fields(self) -> dict[str, Any]:
+        """Return what is to be written of it."""
         fields: dict[str, Any] = {"mode": self.mode.value}
         if self.grace:
             fields |= {"grace": self.grace, "ttl": self.ttl}
@@ -83,7 +87,7 @@ class AbortRequest:
         for name, text in (("reason", self.reason), ("by", self.by)):
             if text is not None:
                 fields[name] = text
-        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+        return fields
 
     @classmethod
     def decode(cls, value: bytes) -> AbortRequest:
@@ -102,8 +106,17 @@ class AbortRequest:
             fields = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"no JSON: {value[:80]!r}") from error
+        return cls.from_fields(fields)
+
+    @classmethod
+    def from_fields(cls, fields: object) -> AbortRequest:
+        """Make a request of what was written of it, or of anything else.
+
+        Raises:
+          InvalidRequest: When a field cannot be.
+        """
         if not isinstance(fields, dict):
-            raise InvalidRequest(f"no JSON object: {value[:80]!r}")
+            raise InvalidRequest(f"no JSON object: {fields!r:.80}")
         try:
             mode = AbortMode(fields.get("mode", AbortMode.ABORT.value))
         except ValueError as error:
@@ -142,8 +155,8 @@ def key_of(message_id: str) -> bytes:
     return key
 
 
-def text(name: str, said: str | None) -> str | None:
-    """Return a text that is to be said of a request.
+def text(name: str, said: str | None, *, at_most: int = MAX_TEXT) -> str | None:
+    """Return a text that is to be said of a request, and has not more characters than that.
 
     Raises:
       TypeError: When it is no string.
@@ -151,15 +164,13 @@ def text(name: str, said: str | None) -> str | None:
     """
     if said is not None and not isinstance(said, str):
         raise TypeError(f"{name} is a string, not {said!r:.80}")
-    if said is not None and not _is_text(said):
-        raise ValueError(f"{name} has 1 to {MAX_TEXT} characters, which can be written as UTF-8, not {said!r:.80}")
+    if said is not None and not _is_text(said, at_most):
+        raise ValueError(f"{name} has 1 to {at_most} characters, which can be written as UTF-8, not {said!r:.80}")
     return said
 
 
-def _is_text(said: object) -> bool:
-    return (
-        isinstance(said, str) and 0 < len(said) <= MAX_TEXT and not any("\ud800" <= char <= "\udfff" for char in said)
-    )
+def _is_text(said: object, at_most: int = MAX_TEXT) -> bool:
+    return isinstance(said, str) and 0 < len(said) <= at_most and not any("\ud800" <= char <= "\udfff" for char in said)
 
 
 def _printable(said: str) -> str:

@@ -1,6 +1,6 @@
 """What runs inside of Redis: each script is one round trip and one atomic step.
 
-Three keys, in one slot of a cluster. All times are the server's, in milliseconds since 1970.
+Each has three keys, in one slot of a cluster. All times are the server's, in milliseconds since 1970.
 
 =========  ==========  ============================================================================
 index      sorted set  the keys of the live tombstones, by the time at which they end; and half a millisecond
@@ -9,6 +9,9 @@ values     hash        what those tombstones say that say something
 log        stream      every change, as it was made: ``v``, the value; ``n``, the time; and then each key with its
                        end (0: taken back). Kept for as long as a reader may be away
 =========  ==========  ============================================================================
+
+There are two indexes, each with its values: that of the messages, and that of what is for all workers. They share the
+log, where the beginning of a key tells which of them it is in.
 
 A server that runs out of memory may evict any of the three by itself. What others have put in their place is removed,
 since it would be in the way for ever; what they have put into them is left to the readers to ignore.

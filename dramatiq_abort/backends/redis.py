@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from functools import partial
 from inspect import iscoroutinefunction
 from itertools import chain, groupby, islice
-from operator import attrgetter
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,13 +18,16 @@ from redis.exceptions import NoScriptError, RedisError
 
 from .._complaints import Complaints
 from .._tombstones import Tombstone, Tombstones, now
-from ..backend import MOST_EVENTS, Event, EventBackend
+from ..backend import FOR_ALL, MOST_EVENTS, Event, EventBackend
 from ..request import MAX_MESSAGE_ID, MAX_TIME, MAX_VALUE
+from ._board import RedisBoard
 from ._connection import Connections, OwnConnection, find_anew, is_cluster
 from ._scripts import LATEST, LOOK_UP, PAGE, REVOKE, SIGNAL, Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from ..board import Board
 
 __all__ = ["RedisBackend"]
 
@@ -50,6 +53,9 @@ _ENTRIES: Final = 100
 #: How many tombstones the mirror holds. If there are more, each message asks for its own.
 _MOST: Final = 200_000
 
+#: The same of those that are for all workers. If there are more, the oldest count as taken back.
+_MOST_FOR_ALL: Final = 1000
+
 
 class RedisBackend(EventBackend):
     """Carries events over Redis 6.2 or later, or Valkey, to any number of worker processes.
@@ -68,6 +74,7 @@ class RedisBackend(EventBackend):
     """
 
     hears_all = True
+    tells_all = True
 
     def __init__(self, *, client: Any = None, namespace: str = "dramatiq-abort") -> None:
         if client is None:
@@ -80,8 +87,10 @@ class RedisBackend(EventBackend):
         self.client: Final = client
         # The braces put the keys into one slot of a cluster.
         self._keys: Final = tuple(f"{{{namespace}}}:{name}" for name in ("index", "values", "log"))
+        self._keys_for_all: Final = tuple(f"{{{namespace}}}:{name}" for name in ("all-index", "all-values", "log"))
         self._complaints: Final = Complaints(self._logger)
         self._mirror: Final = Tombstones(_MOST)
+        self._for_all: Final = Tombstones(_MOST_FOR_ALL)
         self._reading: Final = Lock()
         self._reader: OwnConnection | None = None
         # Up to where the log is in the mirror, and who changes either of them.
@@ -96,6 +105,7 @@ class RedisBackend(EventBackend):
         self._asking: Final = Lock()
         self._asker: OwnConnection | None = None
         self._connections: Final = None if is_cluster(client) else Connections(client, self._keys[0])
+        self.board: Board = RedisBoard(client, namespace, self._ask)
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = "dramatiq-abort", **parameters: Any) -> RedisBackend:
@@ -116,10 +126,11 @@ class RedisBackend(EventBackend):
         self.signal([Event(key, value, ttl)])
 
     def signal(self, events: Iterable[Event]) -> None:
-        for (value, priority), alike in groupby(events, attrgetter("value", "priority")):
+        for (value, priority, _), alike in groupby(events, _kind):
             while step := list(islice(alike, MOST_EVENTS)):
                 words = [word for event in step for word in (event.key, event.ttl)]
-                server_now, entry_id, ends = self._ask(SIGNAL, _RETENTION, value, priority, *words)
+                keys = self._keys_of(step[0].key)
+                server_now, entry_id, ends = self._ask(keys, SIGNAL, _RETENTION, value, priority, *words)
                 # What this process asks for itself, its mirror knows before its own connection brings it back. But if
                 # that did already, it may also have brought what happened since.
                 with self._mirroring:
@@ -128,38 +139,42 @@ class RedisBackend(EventBackend):
 
     def poll(self, key: bytes) -> bool:
         if not self._is_followed:
-            return self._ask(LOOK_UP, key) is not None
-        # While the server does not answer, asking it would only make the message wait: what the mirror does not know is
-        # handed out when the server is back. One thread that asks is enough to find that out.
-        if self._must_ask and self._asking.acquire(timeout=_PATIENCE_OF_MESSAGES / 1000):
-            try:
-                if self._must_ask:  # still, now that it is this thread's turn
-                    if self._asker is None or not self._asker.is_ours:
-                        self._asker = OwnConnection(self.client, self._keys[0], _PATIENCE_OF_MESSAGES / 1000)
-                    return self._run(self._asker.run, LOOK_UP, key) is not None
-            except RedisError:
-                self._asker = None
-                self._answers = False
-            finally:
-                self._asking.release()
+            return self._ask(self._keys, LOOK_UP, key) is not None
+        if self._must_ask:
+            with suppress(_NoAnswer):
+                return self._ask_quickly(self._keys, LOOK_UP, key) is not None
         return self._mirror.get(key) is not None
 
+    def announced(self) -> Mapping[bytes, Event]:
+        if not self._is_followed:
+            tombstones, _ = self._read_index(partial(self._ask, self._keys_for_all), _MOST_FOR_ALL)
+        elif self._must_ask:
+            try:
+                tombstones, _ = self._read_index(partial(self._ask_quickly, self._keys_for_all), _MOST_FOR_ALL)
+            except _NoAnswer:
+                tombstones = self._for_all.live()
+        elif not self._for_all:
+            return {}  # nearly always, for each message
+        else:
+            tombstones = self._for_all.live()
+        return {key: _event(key, tombstone) for key, tombstone in tombstones.items()}
+
     def read(self, key: bytes) -> Event | None:
-        tombstone = self._mirror.get(key) if self._is_followed else None
+        tombstone = self._mirror_of(key).get(key) if self._is_followed else None
         if tombstone is not None:
-            return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
-        found = self._ask(LOOK_UP, key)
+            return _event(key, tombstone)
+        found = self._ask(self._keys_of(key), LOOK_UP, key)
         return None if found is None else Event(key, found[1], int(found[0]))
 
     def revoke(self, key: bytes) -> bool:
         # The mirror hears of it from the log alone, or the entry that was signaled before could come in behind this.
-        return bool(self._ask(REVOKE, _RETENTION, key))
+        return bool(self._ask(self._keys_of(key), REVOKE, _RETENTION, key))
 
     def age(self, key: bytes) -> float | None:
-        tombstone = self._mirror.get(key)
+        tombstone = self._mirror_of(key).get(key)
         if tombstone is None or tombstone.made is None:
             return None
-        found = self._ask(LOOK_UP, key)
+        found = self._ask(self._keys_of(key), LOOK_UP, key)
         # From the making to now, on the server's clock, which is read in whole milliseconds. If the end has been moved
         # since, this is too little.
         return None if found is None else tombstone.stamp - found[0] - tombstone.made - 1
@@ -171,19 +186,22 @@ class RedisBackend(EventBackend):
                 self._reader = None
                 self._is_followed = True
             while True:
-                key = self._mirror.hand_out(keys)
+                key = self._hand_out(keys)
                 if key is not None:
                     return key
                 left = math.ceil((deadline - time.monotonic()) * 1000)  # the server does not wait for less than that
                 self._follow(min(left, _LONGEST_WAIT))
                 if time.monotonic() >= deadline or not self._is_followed:
-                    return self._mirror.hand_out(keys)
+                    return self._hand_out(keys)
 
     def wake(self) -> None:
         self._is_followed = False
         reader = self._reader
         if reader is not None:
             reader.cut()
+
+    def _hand_out(self, keys: Collection[bytes]) -> bytes | None:
+        return self._for_all.hand_out() or self._mirror.hand_out(keys)
 
     @property
     def _must_ask(self) -> bool:
@@ -228,11 +246,26 @@ class RedisBackend(EventBackend):
             server_now = int(seconds) * 1000 + int(microseconds) // 1000
             while self._read_log(reader, 1, server_now) == _ENTRIES:
                 pass
+        tombstones, last_id = self._read_index(partial(self._run, reader.run, self._keys), _MOST)
+        for_all, _ = self._read_index(partial(self._run, reader.run, self._keys_for_all), _MOST_FOR_ALL)
+        with self._mirroring:
+            if resumes:
+                self._last_id = min(self._last_id, last_id, key=_position)  # another log may have begun meanwhile
+                for key, tombstone in chain(tombstones.items(), for_all.items()):
+                    self._mirror_of(key).add(key, tombstone)
+            else:
+                self._last_id = last_id
+                self._mirror.replace(tombstones)
+                self._for_all.replace(for_all)
+        self._heard_at = time.monotonic()
+
+    def _read_index(self, ask: Callable[..., Any], most: int) -> tuple[dict[bytes, Tombstone], bytes]:
+        """Return the live tombstones, or a little more than ``most`` of them, and the log's last id before that."""
         tombstones: dict[bytes, Tombstone] = {}
         last_id: bytes | None = None
         cursor = b"0"
-        while last_id is None or (cursor != b"0" and len(tombstones) <= _MOST):
-            server_now, newest, cursor, found, values = self._run(reader.run, PAGE, cursor, _PAGE)
+        while last_id is None or (cursor != b"0" and len(tombstones) <= most):
+            server_now, newest, cursor, found, values = ask(PAGE, cursor, _PAGE)
             last_id = last_id or newest
             for key, end, value in zip(found[::2], found[1::2], values, strict=True):
                 if value is None and b"." in end:  # the value has been evicted
@@ -244,15 +277,7 @@ class RedisBackend(EventBackend):
                     self._complain_of(key, end)
                 else:
                     tombstones[key] = _tombstone(value or b"", ending, server_now)
-        with self._mirroring:
-            if resumes:
-                self._last_id = min(self._last_id, last_id, key=_position)  # another log may have begun meanwhile
-                for key, tombstone in tombstones.items():
-                    self._mirror.add(key, tombstone)
-            else:
-                self._last_id = last_id
-                self._mirror.replace(tombstones)
-        self._heard_at = time.monotonic()
+        return tombstones, last_id
 
     def _read_log(self, reader: OwnConnection, wait: int, server_now: int = 0) -> int:
         """Take what has been added to the log into the mirror, and return how much that was.
@@ -286,29 +311,77 @@ class RedisBackend(EventBackend):
             return
         for key, end in ends:
             if end:
-                self._mirror.add(key, _tombstone(value, end, max(made, server_now), made))
+                self._mirror_of(key).add(key, _tombstone(value, end, max(made, server_now), made))
             else:
-                self._mirror.discard(key)
+                self._mirror_of(key).discard(key)
 
     def _add(self, events: list[Event], value: bytes, answers: list[Any], server_now: int) -> None:
         for event, answer in zip(events, answers, strict=True):
             end, says = answer if isinstance(answer, list) else (answer, value)
-            self._mirror.add(event.key, _tombstone(says, end, server_now, server_now))
+            self._mirror_of(event.key).add(event.key, _tombstone(says, end, server_now, server_now))
 
     def _complain_of(self, name: bytes, what: object) -> None:
         self._complaints.warning("In Redis, %.200r: %.200r is none of ours and is ignored.", name, what)
 
-    def _ask(self, script: Script, *words: Any) -> Any:
-        if self._connections is None:  # a cluster's client knows best which node to ask, and when to ask another one
-            return self._run(partial(self.client.execute_command, **{NEVER_DECODE: True}), script, *words)
-        return self._connections.use(lambda connection: self._run(connection.run, script, *words))
+    def _keys_of(self, key: bytes) -> tuple[str, ...]:
+        return self._keys_for_all if _is_for_all(key) else self._keys
 
-    def _run(self, run: Callable[..., Any], script: Script, *words: Any) -> Any:
-        words = (len(self._keys), *self._keys, *words)
+    def _mirror_of(self, key: bytes) -> Tombstones:
+        return self._for_all if _is_for_all(key) else self._mirror
+
+    def _ask(self, keys: tuple[str, ...], script: Script, *words: Any) -> Any:
+        if self._connections is None:  # a cluster's client knows best which node to ask, and when to ask another one
+            return self._run(partial(self.client.execute_command, **{NEVER_DECODE: True}), keys, script, *words)
+        return self._connections.use(lambda connection: self._run(connection.run, keys, script, *words))
+
+    def _ask_quickly(self, keys: tuple[str, ...], script: Script, *words: Any) -> Any:
+        """Ask on behalf of a message that is to start.
+
+        While the server does not answer, asking it would only make the message wait: what the mirror does not know is
+        handed out when the server is back. One thread that asks is enough to find that out.
+
+        Raises:
+          _NoAnswer: When there is none, or none is needed any more, now that it is this thread's turn.
+        """
+        if not self._asking.acquire(timeout=_PATIENCE_OF_MESSAGES / 1000):
+            raise _NoAnswer
+        try:
+            if not self._must_ask:
+                raise _NoAnswer
+            if self._asker is None or not self._asker.is_ours:
+                self._asker = OwnConnection(self.client, self._keys[0], _PATIENCE_OF_MESSAGES / 1000)
+            return self._run(self._asker.run, keys, script, *words)
+        except RedisError as error:
+            self._asker = None
+            self._answers = False
+            raise _NoAnswer from error
+        finally:
+            self._asking.release()
+
+    @staticmethod
+    def _run(run: Callable[..., Any], keys: tuple[str, ...], script: Script, *words: Any) -> Any:
+        words = (len(keys), *keys, *words)
         try:
             return run("EVALSHA", script.sha, *words)
         except NoScriptError:
             return run("EVAL", script.lua, *words)
+
+
+class _NoAnswer(Exception):
+    """The mirror has to do."""
+
+
+def _kind(event: Event) -> tuple[bytes, int, bool]:
+    """What the events of one step have in common."""
+    return event.value, event.priority, _is_for_all(event.key)
+
+
+def _is_for_all(key: bytes) -> bool:
+    return key.startswith(FOR_ALL)
+
+
+def _event(key: bytes, tombstone: Tombstone) -> Event:
+    return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
 
 
 def _tombstone(value: bytes, end: int, server_now: int, made: int | None = None) -> Tombstone:

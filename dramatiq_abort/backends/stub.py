@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from threading import Condition
 from typing import TYPE_CHECKING
 
 from .._tombstones import Tombstone, Tombstones, now
-from ..backend import Event, EventBackend
+from ..backend import FOR_ALL, Event, EventBackend
+from ..board import Board
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
+
+    from ..board import Note
 
 __all__ = ["StubBackend"]
 
@@ -18,11 +22,14 @@ class StubBackend(EventBackend):
     """Carries events between the threads of this process, and no further: for tests."""
 
     hears_all = True
+    tells_all = True
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._woken = False
         self._tombstones = Tombstones()
+        self._for_all = Tombstones()
+        self.board: Board = _StubBoard()
 
     def notify(self, key: bytes, ttl: int, value: bytes = b"") -> None:
         self.signal([Event(key, value, ttl)])
@@ -31,23 +38,29 @@ class StubBackend(EventBackend):
         with self._changed:
             for event in events:
                 expiry, value = now() + (event.ttl or 0), event.value
-                before = self._tombstones.get(event.key)
+                tombstones = self._of(event.key)
+                before = tombstones.get(event.key)
                 if before is not None:
                     expiry = max(expiry, before.expiry)
                     value = before.value if event.gives_way_to(before.value) else value
-                self._tombstones.add(event.key, Tombstone(value, expiry, stamp=now()))
+                tombstones.add(event.key, Tombstone(value, expiry, stamp=now()))
             self._changed.notify_all()
 
     def poll(self, key: bytes) -> bool:
-        return self._tombstones.get(key) is not None
+        return self._of(key).get(key) is not None
 
     def read(self, key: bytes) -> Event | None:
-        tombstone = self._tombstones.get(key)
-        return None if tombstone is None else Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
+        tombstone = self._of(key).get(key)
+        return None if tombstone is None else _event(key, tombstone)
+
+    def announced(self) -> Mapping[bytes, Event]:
+        if not len(self._for_all):
+            return {}
+        return {key: _event(key, tombstone) for key, tombstone in self._for_all.live().items()}
 
     def revoke(self, key: bytes) -> bool:
         with self._changed:
-            revoked = self._tombstones.discard(key)
+            revoked = self._of(key).discard(key)
             self._changed.notify_all()
             return revoked
 
@@ -56,7 +69,7 @@ class StubBackend(EventBackend):
 
         def heard() -> bool:
             nonlocal key
-            key = self._tombstones.hand_out(keys)
+            key = self._for_all.hand_out() or self._tombstones.hand_out(keys)
             return key is not None or self._woken
 
         with self._changed:
@@ -68,3 +81,42 @@ class StubBackend(EventBackend):
         with self._changed:
             self._woken = True
             self._changed.notify_all()
+
+    def _of(self, key: bytes) -> Tombstones:
+        return self._for_all if key.startswith(FOR_ALL) else self._tombstones
+
+
+class _StubBoard(Board):
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._notes = Tombstones()
+        self._workers = Tombstones()
+
+    def post(self, notes: Iterable[Note]) -> None:
+        with self._changed:
+            for note in notes:
+                self._notes.add(note.name, Tombstone(note.text, now() + note.ttl, stamp=now()))
+            self._changed.notify_all()
+
+    def wait(self, names: Collection[bytes], timeout: int) -> dict[bytes, bytes]:
+        deadline = time.monotonic() + timeout / 1000
+        with self._changed:
+            while True:
+                found = {name: note.value for name in names if (note := self._notes.get(name)) is not None}
+                left = deadline - time.monotonic()
+                if found or left <= 0:
+                    return found
+                self._changed.wait(left)
+
+    def enroll(self, worker: bytes, ttl: int) -> None:
+        self._workers.add(worker, Tombstone(b"", now() + ttl, stamp=now()))
+
+    def leave(self, worker: bytes) -> None:
+        self._workers.discard(worker)
+
+    def roll(self) -> list[bytes]:
+        return sorted(self._workers.live())
+
+
+def _event(key: bytes, tombstone: Tombstone) -> Event:
+    return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))

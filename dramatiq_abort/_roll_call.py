@@ -1,0 +1,109 @@
+"""What a worker process says when it is asked what it is running."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+import dramatiq
+from dramatiq.common import q_name
+
+from . import interrupt
+from ._version import __version__
+from .backend import FOR_ALL
+from .board import MAX_NOTE, Note
+
+if TYPE_CHECKING:
+    from ._running import Running, RunningMessages
+    from .board import Board
+
+__all__ = ["QUESTION", "WITH_ARGUMENTS", "RollCall", "answer_name", "worker_name"]
+
+#: How the key of a question begins, which every worker answers, and what one says that asks for arguments, too.
+QUESTION: Final = FOR_ALL + b"running:"
+WITH_ARGUMENTS: Final = b"arguments"
+
+#: How often a worker renews its entry on the roll, and for how long one lasts, in ms.
+_PERIOD: Final = 20_000
+_ENTRY: Final = 60_000
+
+#: For how long an answer can be read, in ms.
+_ANSWER: Final = 30_000
+
+#: How long the text of one argument may be, in characters.
+_MAX_ARGUMENT: Final = 200
+
+
+class RollCall:
+    """Keeps one worker process on the roll, and answers for it. Called by its watcher alone."""
+
+    def __init__(self, board: Board, running: RunningMessages) -> None:
+        self._board = board
+        self._running = running
+        self._renewed = -float(_PERIOD)
+        self.worker = worker_name()
+        about = {
+            "worker": self.worker,
+            "id": uuid.uuid4().hex[:12],  # another process may have had the number before
+            "version": __version__,
+            "core": interrupt.IMPLEMENTATION,
+            "python": f"{platform.python_implementation()} {platform.python_version()}",
+            "dramatiq": dramatiq.__version__,
+        }
+        self._entry = json.dumps(about, separators=(",", ":")).encode()
+
+    def renew(self) -> None:
+        """Stay on the roll."""
+        now = time.monotonic() * 1000
+        if now >= self._renewed + _PERIOD:
+            self._board.enroll(self._entry, _ENTRY)
+            self._renewed = now
+
+    def answer(self, name: str, *, arguments: bool) -> Note:
+        """Say what is running here, to whoever has asked under this name."""
+        fields: dict[str, Any] = {"now": int(time.time() * 1000), "messages": [], "left_out": 0}
+        running = self._running.all()
+        size = 0
+        for each in running:
+            said = _said(each, arguments=arguments)
+            size += len(json.dumps(said)) + 1
+            if size > MAX_NOTE // 2:
+                fields["left_out"] = len(running) - len(fields["messages"])
+                break
+            fields["messages"].append(said)
+        return Note(answer_name(name, self._entry), json.dumps(fields, separators=(",", ":")).encode(), _ANSWER)
+
+    def leave(self) -> None:
+        self._board.leave(self._entry)
+
+
+def worker_name() -> str:
+    """Return the name of this worker process: the host's and the process id."""
+    return f"{socket.gethostname()[:200]}:{os.getpid()}"
+
+
+def answer_name(question: str, entry: bytes) -> bytes:
+    """Return the name of the note in which a worker, known by its entry on the roll, answers."""
+    return f"running:{question}:".encode() + entry
+
+
+def _said(running: Running, *, arguments: bool) -> dict[str, Any]:
+    message, request, left = running.message, running.request, running.grace_left()
+    said: dict[str, Any] = {
+        "message_id": message.message_id,
+        "actor": message.actor_name,
+        "queue": q_name(message.queue_name),
+        "enqueued": message.message_timestamp,
+        "started": int((time.time() - time.monotonic() + running.started) * 1000),
+    }
+    if request is not None:
+        said |= {"grace_left": int(left or 0), "reason": request.reason, "by": request.by}
+    if arguments:
+        said["arguments"] = [f"{value!r:.{_MAX_ARGUMENT}}" for value in message.args]
+        said["arguments"] += [f"{name}={value!r:.{_MAX_ARGUMENT}}" for name, value in message.kwargs.items()]
+    return said

@@ -1,0 +1,152 @@
+"""What the workers say that they are running, and how it is read from bytes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Roll", "RunningMessage", "WorkerProcess"]
+
+#: What of an entry or a message is a text, and what a number.
+_ABOUT: Final = ("worker", "version", "core", "python", "dramatiq")
+_TEXTS: Final = ("message_id", "actor", "queue")
+_NUMBERS: Final = ("enqueued", "started")
+
+
+@dataclass(frozen=True)
+class RunningMessage:
+    """A message that a worker is running.
+
+    Parameters:
+      message_id: Its id.
+      actor, queue: Their names.
+      worker: Who runs it: the host's name and the process id.
+      enqueued: When it was made, in milliseconds since 1970, on the clock of whoever made it.
+      started: When its worker took it, the same on the worker's clock.
+      age: For how many milliseconds it has been running, by the worker's clock alone.
+      grace_left: How many milliseconds it may still go on, 0 when it is being aborted; None: nobody has asked for that.
+      reason, by: Why it is to be aborted and who has asked, if that was said.
+      arguments: As texts, if they were asked for.
+    """
+
+    message_id: str
+    actor: str
+    queue: str
+    worker: str
+    enqueued: int
+    started: int
+    age: int
+    grace_left: int | None = None
+    reason: str | None = None
+    by: str | None = None
+    arguments: tuple[str, ...] | None = None
+
+    @property
+    def state(self) -> str:
+        """``running``, ``to be aborted`` while it may go on, or ``aborting``."""
+        if self.grace_left is None:
+            return "running"
+        return "to be aborted" if self.grace_left else "aborting"
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self) | {"state": self.state}
+
+
+@dataclass(frozen=True)
+class WorkerProcess:
+    """A worker process.
+
+    Parameters:
+      worker: The host's name and the process id.
+      version, core: Of dramatiq-abort, and ``cython`` or ``python``.
+      python, dramatiq: The versions.
+      now: What its clock said when it answered, in milliseconds since 1970; None: it has not.
+      took: How many milliseconds it took until its answer was there; None: the same.
+      left_out: How many of its messages there was no room for.
+    """
+
+    worker: str
+    version: str = "?"
+    core: str = "?"
+    python: str = "?"
+    dramatiq: str = "?"
+    now: int | None = None
+    took: float | None = None
+    left_out: int = 0
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Roll:
+    """The messages that run, in the order of their start, and the workers. Iterating is over the messages.
+
+    Parameters:
+      messages: Those of the workers that have answered.
+      workers: All that are there.
+    """
+
+    messages: list[RunningMessage] = field(default_factory=list)
+    workers: list[WorkerProcess] = field(default_factory=list)
+
+    @property
+    def silent(self) -> list[WorkerProcess]:
+        """Those that have not answered: dead for less than a minute, cut off, or too busy."""
+        return [worker for worker in self.workers if worker.took is None]
+
+    def __iter__(self) -> Iterator[RunningMessage]:
+        return iter(self.messages)
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
+def worker_of(entry: bytes) -> WorkerProcess:
+    """Read an entry on the roll, which may come from anybody."""
+    about = _object(entry)
+    known = {name: about[name] for name in _ABOUT if isinstance(about.get(name), str)}
+    return WorkerProcess(**{"worker": f"{entry[:80]!r}"} | known)
+
+
+def answer_of(worker: WorkerProcess, answer: bytes, took: float) -> tuple[WorkerProcess, list[RunningMessage]]:
+    """Read what a worker has answered, which may come from anybody: what is none is left out."""
+    fields = _object(answer)
+    now, left_out, said = fields.get("now"), fields.get("left_out"), fields.get("messages")
+    if type(now) is not int or type(left_out) is not int or not isinstance(said, list):
+        return worker, []
+    about = asdict(worker) | {"now": now, "took": took, "left_out": left_out}
+    messages = [message for each in said if (message := _message(each, worker.worker, now)) is not None]
+    return WorkerProcess(**about), messages
+
+
+def _message(said: object, worker: str, now: int) -> RunningMessage | None:
+    if not isinstance(said, dict):
+        return None
+    texts: dict[str, Any] = {name: said.get(name) for name in _TEXTS}
+    numbers: dict[str, Any] = {name: said.get(name) for name in _NUMBERS}
+    if not all(isinstance(value, str) for value in texts.values()):
+        return None
+    if not all(type(value) is int for value in numbers.values()):
+        return None
+    more: dict[str, Any] = {name: said[name] for name in ("reason", "by") if isinstance(said.get(name), str)}
+    if type(said.get("grace_left")) is int:
+        more["grace_left"] = said["grace_left"]
+    arguments = said.get("arguments")
+    if isinstance(arguments, list):
+        more["arguments"] = tuple(map(str, arguments))
+    return RunningMessage(**texts, **numbers, worker=worker, age=max(0, now - said["started"]), **more)
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,121 @@
+"""A request for all messages of a kind, and how it is written in bytes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from dramatiq.common import q_name
+
+from .backend import FOR_ALL
+from .errors import InvalidRequest
+from .request import MAX_MESSAGE_ID, MAX_VALUE, AbortRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["MAX_NAME", "RULE", "Rule", "is_rule", "rule_key", "tags_of"]
+
+_PREFIX: Final = "rule:"
+
+#: The first part of the key of a rule's event.
+RULE: Final = FOR_ALL + _PREFIX.encode()
+
+#: A longer name of an actor or a queue, or a longer tag, is refused, in characters.
+MAX_NAME: Final = 256
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A request to abort every message that was enqueued until some moment and matches.
+
+    Parameters:
+      before: That moment, in milliseconds since 1970. It is compared with the time at which a message was made, on the
+        clock of whoever made it.
+      actor, queue, tag: What a message must be of; None: whatever it is.
+      request: What is asked of its messages.
+      id: By which it is taken back.
+      ttl: For how many milliseconds it goes on; None where that is not known.
+    """
+
+    before: int
+    actor: str | None = None
+    queue: str | None = None
+    tag: str | None = None
+    request: AbortRequest = field(default_factory=AbortRequest)
+    id: str = field(default_factory=lambda: f"{_PREFIX}{uuid.uuid4().hex[:16]}")
+    ttl: int | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        names = (("actor", self.actor), ("queue", self.queue), ("tag", self.tag))
+        return " and ".join(f"{name} {value}" for name, value in names if value is not None)
+
+    def matches(self, made: int, actor: str, queue: str, tags: Collection[str]) -> bool:
+        """Say whether a message is among them."""
+        return (
+            made <= self.before
+            and self.actor in {None, actor}
+            and self.queue in {None, q_name(queue)}
+            and (self.tag is None or self.tag in tags)
+        )
+
+    def encode(self) -> bytes:
+        names = {"actor": self.actor, "queue": self.queue, "tag": self.tag}
+        fields: dict[str, Any] = {name: value for name, value in names.items() if value is not None}
+        fields |= {"before": self.before, "request": self.request.fields()}
+        return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+
+    @classmethod
+    def decode(cls, key: bytes, value: bytes, ttl: int | None = None) -> Rule:
+        """Read what may come from anybody.
+
+        Raises:
+          InvalidRequest: When it is none.
+        """
+        if len(value) > MAX_VALUE:
+            raise InvalidRequest(f"a rule of {len(value)} bytes: the most is {MAX_VALUE}")
+        try:
+            fields = json.loads(value)
+            names = {name: fields.get(name) for name in ("actor", "queue", "tag")}
+            before = fields["before"]
+            rule_id = key.removeprefix(FOR_ALL).decode()
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise InvalidRequest(f"no rule: {value[:80]!r}") from error
+        if type(before) is not int:
+            raise InvalidRequest(f"no rule: {value[:80]!r}")
+        # One that matches everything is never written, and what is not understood here must not become one.
+        if not any(names.values()) or not all(name is None or isinstance(name, str) for name in names.values()):
+            raise InvalidRequest(f"a rule for no actor, queue or tag: {value[:80]!r}")
+        return cls(before, **names, request=AbortRequest.from_fields(fields.get("request")), id=rule_id, ttl=ttl)
+
+
+def is_rule(rule_id: str) -> bool:
+    """Say whether this is a rule's id, and not a message's."""
+    return rule_id.startswith(_PREFIX)
+
+
+def rule_key(rule_id: str) -> bytes:
+    """Return the key by which an event backend knows a rule.
+
+    Raises:
+      ValueError: When this is no rule's id.
+    """
+    key = FOR_ALL + rule_id.encode(errors="replace")
+    if not is_rule(rule_id) or len(key) > MAX_MESSAGE_ID:
+        raise ValueError(f"no rule's id: {rule_id!r:.80}")
+    return key
+
+
+def tags_of(said: object) -> tuple[str, ...]:
+    """Return the tags in an option ``abort_tags``, which is a list of them.
+
+    Raises:
+      TypeError: When it is something else.
+    """
+    if said is None:
+        return ()
+    if not isinstance(said, (list, tuple)) or not all(isinstance(tag, str) for tag in said):
+        raise TypeError(f"abort_tags is a list of strings, not {said!r:.80}")
+    return tuple(said)

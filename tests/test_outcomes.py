@@ -1,0 +1,315 @@
+"""What became of a message: wait_for_outcome() and its like."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.middleware import AsyncIO, Middleware, SkipMessage
+from support import PATIENCE, result_of, run_forever, wait_until, wait_until_requested
+
+from dramatiq_abort import (
+    Abort,
+    Abortable,
+    AbortMode,
+    OutcomeState,
+    UnsupportedByBackend,
+    abort,
+    restore,
+    shield,
+    wait_for_outcome,
+    wait_for_outcome_async,
+    wait_for_outcomes,
+)
+from dramatiq_abort._roll_call import worker_name
+
+if TYPE_CHECKING:
+    from dramatiq.brokers.stub import StubBroker
+
+    from dramatiq_abort import EventBackend
+
+LONG = PATIENCE * 1000
+
+
+def test_of_a_message_that_waits(broker: StubBroker, start_worker: Any) -> None:
+    """It is pending until a worker takes it."""
+
+    @dramatiq.actor
+    def task() -> None:
+        raise AssertionError
+
+    before = int(time.time() * 1000)
+    message = task.send()
+    abort(message.message_id, reason="not wanted", by="me")
+    assert wait_for_outcome(message.message_id, timeout=1).state is OutcomeState.PENDING
+    assert not wait_for_outcome(message.message_id, timeout=0).is_known
+    start_worker()
+    outcome = wait_for_outcome(message.message_id, timeout=LONG)
+
+    assert outcome.message_id == message.message_id
+    assert outcome.state is OutcomeState.SKIPPED
+    assert (outcome.actor, outcome.worker, outcome.exception) == ("task", worker_name(), None)
+    assert (outcome.reason, outcome.by) == ("not wanted", "me")
+    assert outcome.started is outcome.latency is None
+    assert outcome.enqueued == message.message_timestamp
+    assert outcome.requested is not None
+    assert outcome.ended is not None
+    assert before <= outcome.requested <= outcome.ended + 1 <= time.time() * 1000 + 1
+
+
+def test_of_a_message_that_runs(broker: StubBroker, start_worker: Any) -> None:
+    """And how long its abort took."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        run_forever(started)
+
+    start_worker()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id, reason="enough")
+    outcome = wait_for_outcome(message.message_id, timeout=LONG)
+
+    assert outcome.state is OutcomeState.ABORTED
+    assert outcome.exception is outcome.by is None
+    assert outcome.reason == "enough"
+    assert outcome.latency is not None
+    assert outcome.started is not None
+    assert outcome.requested is not None
+    assert outcome.ended is not None
+    assert outcome.started <= outcome.requested + 1
+    assert outcome.requested <= outcome.ended + 1
+
+
+def test_of_a_message_that_fails(broker: StubBroker, start_worker: Any) -> None:
+    """With what it raised instead."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        try:
+            run_forever(started)
+        except Abort:
+            raise KeyError from None
+
+    start_worker()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    outcome = wait_for_outcome(message.message_id, timeout=LONG)
+
+    assert (outcome.state, outcome.exception, outcome.latency) == (OutcomeState.FAILED, "KeyError", None)
+
+
+@pytest.mark.parametrize("what", ["in its grace period", "it catches Abort", "cancelled too late"])
+def test_of_a_message_that_completes_in_spite_of_it(
+    broker: StubBroker, start_worker: Any, abortable: Abortable, what: str
+) -> None:
+    """Which is no abort."""
+    started, asked = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        if what == "it catches Abort":
+            with pytest.raises(Abort):
+                run_forever(started)
+        else:
+            started.set()
+            assert asked.wait(PATIENCE)
+
+    start_worker()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    if what == "in its grace period":
+        abort(message.message_id, abort_timeout=LONG)
+        wait_until_requested(abortable, message)
+    else:
+        abort(message.message_id, mode=AbortMode.CANCEL if what == "cancelled too late" else AbortMode.ABORT)
+    asked.set()
+    outcome = wait_for_outcome(message.message_id, timeout=LONG)
+
+    assert outcome.state is OutcomeState.COMPLETED
+
+
+def test_of_a_message_that_has_completed(broker: StubBroker, start_worker: Any) -> None:
+    """Its worker remembers it."""
+
+    @dramatiq.actor
+    def task() -> int:
+        return 1
+
+    start_worker()
+    message = task.send()
+    assert result_of(message) == 1
+    broker.join("default")
+    abort(message.message_id, reason="late")
+    outcome = wait_for_outcome(message.message_id, timeout=LONG)
+
+    assert (outcome.state, outcome.reason) == (OutcomeState.COMPLETED, "late")
+    assert outcome.ended is not None
+    assert outcome.requested is not None
+    assert outcome.ended <= outcome.requested + 1
+
+
+@pytest.mark.parametrize("what", ["failed", "skipped by others", "nobody asked"])
+def test_nothing_is_claimed_of_what_was_not_seen(broker: StubBroker, start_worker: Any, what: str) -> None:
+    """What has failed before may be tried again, and of what was not asked nothing is told."""
+
+    class Skip(Middleware):
+        def before_process_message(self, broker: Any, message: Any) -> None:
+            if message.actor_name == "task" and what == "skipped by others":
+                raise SkipMessage
+
+    broker.add_middleware(Skip())
+
+    @dramatiq.actor(max_retries=0)
+    def task() -> None:
+        if what == "failed":
+            raise KeyError
+
+    @dramatiq.actor
+    def behind() -> None:
+        pass
+
+    start_worker(worker_threads=1)
+    message, last = task.send(), behind.send()
+    result_of(last)
+    broker.join("default")
+    if what != "nobody asked":
+        abort(message.message_id)
+    abort(last.message_id)
+
+    assert wait_for_outcome(last.message_id, timeout=LONG).state is OutcomeState.COMPLETED
+    assert wait_for_outcome(message.message_id, timeout=0).state is OutcomeState.PENDING
+
+
+def test_what_is_restored_has_none(broker: StubBroker, start_worker: Any, abortable: Abortable) -> None:
+    """Nobody asks any more."""
+    started, restored = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        with shield():
+            started.set()
+            assert restored.wait(PATIENCE)
+
+    @dramatiq.actor
+    def behind() -> None:
+        pass
+
+    start_worker(worker_threads=1)
+    message, last = task.send(), behind.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_requested(abortable, message)
+    assert restore(message.message_id)
+    wait_until(lambda: all(running.request is None for running in abortable._running.all()))
+    restored.set()
+    result_of(last)
+    abort(last.message_id)
+
+    assert wait_for_outcome(last.message_id, timeout=LONG).state is OutcomeState.COMPLETED
+    assert wait_for_outcome(message.message_id, timeout=0).state is OutcomeState.PENDING
+
+
+def test_of_a_coroutine(broker: StubBroker, start_worker: Any) -> None:
+    """The same."""
+    broker.add_middleware(AsyncIO())
+    started = threading.Event()
+
+    @dramatiq.actor
+    async def task() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    start_worker()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert wait_for_outcome(message.message_id, timeout=LONG).state is OutcomeState.ABORTED
+
+
+def test_a_coroutine_waits_for_it(broker: StubBroker, start_worker: Any) -> None:
+    """While others run in its loop."""
+
+    @dramatiq.actor
+    def task() -> None:
+        raise AssertionError
+
+    message = task.send()
+    abort(message.message_id)
+
+    async def main() -> tuple[OutcomeState, OutcomeState]:
+        pending = await wait_for_outcome_async(message.message_id, timeout=1)
+        waiting = asyncio.create_task(wait_for_outcome_async(message.message_id, timeout=LONG))
+        await asyncio.sleep(0)
+        start_worker()
+        return pending.state, (await waiting).state
+
+    assert asyncio.run(main()) == (OutcomeState.PENDING, OutcomeState.SKIPPED)
+
+
+def test_of_many(broker: StubBroker, start_worker: Any) -> None:
+    """Each as soon as it is known, and the pending ones last."""
+
+    @dramatiq.actor
+    def task() -> None:
+        raise AssertionError
+
+    start_worker()
+    messages = [task.message() for _ in range(250)]
+    abort(messages)
+    for message in messages:
+        broker.enqueue(message)
+    ids = [message.message_id for message in messages]
+    assert sorted(outcome.message_id for outcome in wait_for_outcomes(ids, timeout=LONG)) == sorted(ids)
+    outcomes = list(wait_for_outcomes(["unknown", *ids], timeout=0))
+
+    assert outcomes[-1].message_id == "unknown"
+    assert outcomes[-1].state is OutcomeState.PENDING
+    assert {outcome.state for outcome in outcomes[:-1]} == {OutcomeState.SKIPPED}
+
+
+def test_a_worker_that_stops_tells_first(broker: StubBroker, start_worker: Any, backend: EventBackend) -> None:
+    """What it has to tell is on the board when it is gone."""
+
+    @dramatiq.actor
+    def task() -> None:
+        raise AssertionError
+
+    message = task.send()
+    abort(message.message_id)
+    worker = start_worker()
+    broker.join("default")
+    worker.stop(timeout=LONG)
+
+    assert wait_for_outcome(message.message_id, timeout=0).state is OutcomeState.SKIPPED
+    assert backend.board is not None
+    assert backend.board.roll() == []
+
+
+def test_a_backend_without_a_board_says_so(broker: StubBroker, backend: EventBackend, monkeypatch: Any) -> None:
+    """And goes on without one."""
+    monkeypatch.setattr(backend, "board", None)
+
+    with pytest.raises(UnsupportedByBackend, match="has no board"):
+        wait_for_outcome("x")
+
+
+@pytest.mark.parametrize(
+    ("message_id", "timeout", "error"),
+    [(1, 1, TypeError), ("", 1, ValueError), ("x", 0.5, TypeError), ("x", -1, ValueError)],
+)
+@pytest.mark.usefixtures("broker")
+def test_what_cannot_be_asked_is_refused(message_id: Any, timeout: Any, error: type[Exception]) -> None:
+    """At once."""
+    with pytest.raises(error):
+        wait_for_outcome(message_id, timeout=timeout)
+    with pytest.raises(error):
+        asyncio.run(wait_for_outcome_async(message_id, timeout=timeout))
