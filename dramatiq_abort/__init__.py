@@ -13,6 +13,7 @@ from .errors import (
     AsyncAbort,
     BackendError,
     ConfigurationError,
+    InvalidOption,
     InvalidRequest,
     UnsupportedByBackend,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "ConfigurationError",
     "Event",
     "EventBackend",
+    "InvalidOption",
     "InvalidRequest",
     "Note",
     "Outcome",

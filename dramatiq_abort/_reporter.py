@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from threading import Condition, Thread
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Reporter"]
 
+#: How often a worker renews its entry on the roll, in seconds, and for how long one lasts, in ms.
+_PERIOD: Final = 20.0
+_ENTRY: Final = 60_000
+
 #: How many notes wait at the most, as while the board does not answer. If there are more, the oldest are lost.
 _MOST: Final = 10_000
 
@@ -27,16 +32,27 @@ _LAST_WORDS: Final = 2.0
 
 
 class Reporter:
-    """Puts notes on a board, on a thread that there is only while there are any: no message waits for that."""
+    """Puts notes on a board, and a worker on its roll, on a thread that there is only while there is something to do.
 
-    def __init__(self, board: Board, logger: logging.Logger) -> None:
+    So neither a message nor the watcher waits for a board that does not answer.
+
+    Parameters:
+      board: The board.
+      entry: What the worker is on the roll with.
+    """
+
+    def __init__(self, board: Board, entry: bytes, logger: logging.Logger) -> None:
         self._board = board
+        self._entry = entry
         self._logger = logger
         self._changed = Condition()
         self._notes: deque[Note] = deque()
+        self._renewed = -math.inf
+        self._must_renew = False
         self._thread: Thread | None = None
         self._stops_at: float | None = None
         self._is_down = False
+        self._is_gone = False
 
     def post(self, note: Note) -> None:
         """Put up a note soon. From any thread."""
@@ -44,49 +60,76 @@ class Reporter:
             if self._stops_at is not None:
                 return
             self._notes.append(note)
-            if len(self._notes) == _MOST + 1:
+            if len(self._notes) > _MOST:
                 self._notes.popleft()
-            if self._thread is None:
-                thread = Thread(target=self._run, name="dramatiq-abort reporter", daemon=True)
-                thread.start()
-                self._thread = thread
+            self._begin_locked()
+
+    def renew(self) -> None:
+        """See to it that the worker stays on the roll. To be called often."""
+        if time.monotonic() < self._renewed + _PERIOD:
+            return
+        with self._changed:
+            if self._stops_at is None:
+                self._renewed = time.monotonic()
+                self._must_renew = True
+                self._begin_locked()
 
     def stop(self) -> None:
-        """Return when all is on the board, or after 2 seconds."""
+        """Return when all is on the board, and the worker off its roll, or after 2 seconds."""
         with self._changed:
-            thread = self._thread
             self._stops_at = time.monotonic() + _LAST_WORDS
             self._changed.notify()
+            self._begin_locked()
+            thread = self._thread
         if thread is not None:
             thread.join(_LAST_WORDS)
 
+    def _begin_locked(self) -> None:
+        if self._thread is None:
+            thread = Thread(target=self._run, name="dramatiq-abort reporter", daemon=True)
+            thread.start()
+            self._thread = thread
+
     def _run(self) -> None:
-        while notes := self._next():
+        while self._has_more():
             try:
-                self._board.post(notes)
+                self._do()
             except Exception as error:  # noqa: BLE001 - it is logged
-                self._go_on_after(error, notes)
+                if not self._is_down:
+                    self._is_down = True
+                    what = "The outcomes of aborts cannot be told now, and wait. %s: %s"
+                    self._logger.warning(what, type(error).__name__, error)
+                with self._changed:
+                    if self._stops_at is None:
+                        self._changed.wait(_BACKOFF)
             else:
                 if self._is_down:
                     self._is_down = False
-                    self._logger.info("Outcomes can be told again.")
+                    self._logger.info("The outcomes of aborts can be told again.")
 
-    def _next(self) -> list[Note]:
-        """Take those that are to be put up at once; none when there are none, and then this was the last call."""
+    def _has_more(self) -> bool:
+        """Say whether there is anything to do; if not, this was the thread's last call."""
+        with self._changed:
+            is_too_late = self._stops_at is not None and time.monotonic() >= self._stops_at
+            if self._is_gone or is_too_late or not (self._notes or self._must_renew or self._stops_at is not None):
+                self._thread = None
+                return False
+            return True
+
+    def _do(self) -> None:
+        """Do the next thing; what has not been done is still to be done."""
+        if self._must_renew:
+            self._board.enroll(self._entry, _ENTRY)
+            self._must_renew = False
         with self._changed:
             notes = [self._notes.popleft() for _ in range(min(len(self._notes), MOST_NOTES))]
-            if not notes or (self._stops_at is not None and time.monotonic() >= self._stops_at):
-                self._thread = None
-                return []
-            return notes
-
-    def _go_on_after(self, error: Exception, notes: list[Note]) -> None:
-        if not self._is_down:
-            self._is_down = True
-            self._logger.warning(
-                "The outcomes of aborts cannot be told now, and wait. %s: %s", type(error).__name__, error
-            )
-        with self._changed:
-            self._notes.extendleft(reversed(notes))
-            if self._stops_at is None:
-                self._changed.wait(_BACKOFF)
+        if notes:
+            try:
+                self._board.post(notes)
+            except BaseException:
+                with self._changed:
+                    self._notes.extendleft(reversed(notes))
+                raise
+        elif self._stops_at is not None:
+            self._board.leave(self._entry)
+            self._is_gone = True

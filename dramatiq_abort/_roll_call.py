@@ -20,17 +20,12 @@ from .board import MAX_NOTE, Note
 
 if TYPE_CHECKING:
     from ._running import Running, RunningMessages
-    from .board import Board
 
 __all__ = ["QUESTION", "WITH_ARGUMENTS", "RollCall", "answer_name", "worker_name"]
 
 #: How the key of a question begins, which every worker answers, and what one says that asks for arguments, too.
 QUESTION: Final = FOR_ALL + b"running:"
 WITH_ARGUMENTS: Final = b"arguments"
-
-#: How often a worker renews its entry on the roll, and for how long one lasts, in ms.
-_PERIOD: Final = 20_000
-_ENTRY: Final = 60_000
 
 #: For how long an answer can be read, in ms.
 _ANSWER: Final = 30_000
@@ -40,12 +35,10 @@ _MAX_ARGUMENT: Final = 200
 
 
 class RollCall:
-    """Keeps one worker process on the roll, and answers for it. Called by its watcher alone."""
+    """Answers for one worker process. ``entry`` is what it is on the roll with."""
 
-    def __init__(self, board: Board, running: RunningMessages) -> None:
-        self._board = board
+    def __init__(self, running: RunningMessages) -> None:
         self._running = running
-        self._renewed = -float(_PERIOD)
         self.worker = worker_name()
         about = {
             "worker": self.worker,
@@ -55,14 +48,7 @@ class RollCall:
             "python": f"{platform.python_implementation()} {platform.python_version()}",
             "dramatiq": dramatiq.__version__,
         }
-        self._entry = json.dumps(about, separators=(",", ":")).encode()
-
-    def renew(self) -> None:
-        """Stay on the roll."""
-        now = time.monotonic() * 1000
-        if now >= self._renewed + _PERIOD:
-            self._board.enroll(self._entry, _ENTRY)
-            self._renewed = now
+        self.entry = json.dumps(about, separators=(",", ":")).encode()
 
     def answer(self, name: str, *, arguments: bool) -> Note:
         """Say what is running here, to whoever has asked under this name."""
@@ -76,10 +62,7 @@ class RollCall:
                 fields["left_out"] = len(running) - len(fields["messages"])
                 break
             fields["messages"].append(said)
-        return Note(answer_name(name, self._entry), json.dumps(fields, separators=(",", ":")).encode(), _ANSWER)
-
-    def leave(self) -> None:
-        self._board.leave(self._entry)
+        return Note(answer_name(name, self.entry), json.dumps(fields, separators=(",", ":")).encode(), _ANSWER)
 
 
 def worker_name() -> str:

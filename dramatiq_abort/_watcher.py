@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -63,8 +62,8 @@ class Watcher:
         self._running = running
         self._logger = logger
         self._tags_of = tags_of
-        self._reporter = None if backend.board is None else Reporter(backend.board, logger)
-        self._roll_call = None if backend.board is None else RollCall(backend.board, running)
+        self._roll_call = RollCall(running)
+        self._reporter = None if backend.board is None else Reporter(backend.board, self._roll_call.entry, logger)
         self._complaints = Complaints(logger)
         self._deadlines = Deadlines(logger, report_after)
         self._unraisable = UnraisableAborts(self._deadlines.interrupt_again)
@@ -90,10 +89,8 @@ class Watcher:
         self._backend.wake()  # it may have begun to wait once more
         self._deadlines.stop()
         self._unraisable.remove()
-        if self._reporter is not None and self._roll_call is not None:
+        if self._reporter is not None:
             self._reporter.stop()
-            with suppress(Exception):  # it is off the roll in a minute, too
-                self._roll_call.leave()
 
     def skips(self, running: Running) -> bool:
         """Say whether there is a live request for a message that is to start, and if so, let it be its.
@@ -120,8 +117,7 @@ class Watcher:
 
     def report(self, running: Running) -> None:
         """Tell those who have asked to abort a message what became of it. More than once does no harm."""
-        if self._reporter is not None and self._roll_call is not None:
-            self._tell(running.outcome(self._roll_call.worker))
+        self._tell(running.outcome(self._roll_call.worker))
 
     def _tell(self, outcome: Outcome) -> None:
         if self._reporter is not None:
@@ -132,8 +128,8 @@ class Watcher:
         wait = 0
         while not self._stopping.is_set():
             try:
-                if self._roll_call is not None:
-                    self._roll_call.renew()
+                if self._reporter is not None:
+                    self._reporter.renew()
                 if self._unread is None:
                     self._unread = self._wait(wait)
                 if self._unread is not None:
@@ -171,7 +167,7 @@ class Watcher:
             running = self._running.with_key(key)
             self._request(running, request, key)
             completed = self._running.completed(key)
-            if completed is not None and not running and self._roll_call is not None:
+            if completed is not None and not running:
                 self._tell(completed.outcome(self._roll_call.worker, request))
 
     def _request(self, messages: Iterable[Running], request: AbortRequest, key: bytes) -> None:
@@ -202,13 +198,12 @@ class Watcher:
             return None
 
     def _answer(self, event: Event) -> None:
-        if self._reporter is None or self._roll_call is None:
-            return
         try:
             name = event.key.removeprefix(QUESTION).decode()
         except UnicodeDecodeError as error:
             self._complain_of(event.key, error)
-        else:
+            return
+        if self._reporter is not None:
             self._reporter.post(self._roll_call.answer(name, arguments=event.value == WITH_ARGUMENTS))
 
     def _decode(self, key: bytes, value: bytes) -> AbortRequest | None:

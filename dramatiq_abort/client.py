@@ -151,7 +151,7 @@ def abort_all(
         raise ValueError("abort_all() aborts the messages of an actor, a queue or a tag: say of which")
     milliseconds("abort_ttl", abort_ttl, at_least=1)
     request = request_of(
-        mode=mode, abort_timeout=abort_timeout, abort_ttl=abort_ttl, repeat_every=repeat_every, reason=reason, by=by
+        mode=mode, abort_timeout=abort_timeout, abort_ttl=None, repeat_every=repeat_every, reason=reason, by=by
     )
     middleware = found(middleware)
     backend = middleware.backend

@@ -11,6 +11,7 @@
     │   └── AbortedBeforeStart         a message that was aborted while it waited
     └── AbortError                     everything that abort() and its like raise
         ├── ConfigurationError         (and RuntimeError, dramatiq's MiddlewareError)
+        ├── InvalidOption              (and TypeError, dramatiq's MiddlewareError) of an actor or a message
         ├── BackendError               the event backend did not take the request
         ├── UnsupportedByBackend       (and NotImplementedError)
         └── InvalidRequest             (and ValueError) what came from the backend is no request
@@ -38,6 +39,7 @@ __all__ = [
     "AsyncAbort",
     "BackendError",
     "ConfigurationError",
+    "InvalidOption",
     "InvalidRequest",
     "UnsupportedByBackend",
 ]
@@ -116,6 +118,10 @@ class AbortError(DramatiqError):
 
 class ConfigurationError(AbortError, MiddlewareError, RuntimeError):
     """The middleware is missing, there are two of it, or it has no event backend."""
+
+
+class InvalidOption(AbortError, MiddlewareError, TypeError):
+    """An option of an actor or a message is none that it can have: the actor is not declared, the message not sent."""
 
 
 class BackendError(AbortError):

@@ -24,7 +24,7 @@ from ._running import Running, RunningMessages
 from ._targets import targets_of
 from ._watcher import Watcher
 from .backend import MOST_EVENTS, Event, EventBackend
-from .errors import Abort, AbortedBeforeStart, AbortError, AsyncAbort, BackendError, ConfigurationError
+from .errors import Abort, AbortedBeforeStart, AbortError, AsyncAbort, BackendError, ConfigurationError, InvalidOption
 from .outcome import OutcomeState
 from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds, text
 from .rule import Rule, is_rule, rule_key, tags_of
@@ -128,6 +128,7 @@ class Abortable(Middleware):
 
     def before_declare_actor(self, broker: Broker, actor: Actor[Any, Any]) -> None:
         self.settle(broker)
+        tags_of(actor.options.get("abort_tags"))
 
     def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any] | str) -> None:
         self.settle(broker)
@@ -228,7 +229,7 @@ class Abortable(Middleware):
 
     def _tags_of(self, message: Message[Any]) -> Collection[str]:
         tags = self._tags.get(message.actor_name, ())
-        with suppress(TypeError):  # what somebody else has enqueued may say anything
+        with suppress(InvalidOption):  # what somebody else has enqueued may say anything
             tags += tags_of(message.options.get("abort_tags"))
         return tags
 

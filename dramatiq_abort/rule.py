@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dramatiq.common import q_name
 
 from .backend import FOR_ALL
-from .errors import InvalidRequest
+from .errors import InvalidOption, InvalidRequest
 from .request import MAX_MESSAGE_ID, MAX_VALUE, AbortRequest
 
 if TYPE_CHECKING:
@@ -112,10 +112,10 @@ def tags_of(said: object) -> tuple[str, ...]:
     """Return the tags in an option ``abort_tags``, which is a list of them.
 
     Raises:
-      TypeError: When it is something else.
+      InvalidOption: When it is something else.
     """
     if said is None:
         return ()
     if not isinstance(said, (list, tuple)) or not all(isinstance(tag, str) for tag in said):
-        raise TypeError(f"abort_tags is a list of strings, not {said!r:.80}")
+        raise InvalidOption(f"abort_tags is a list of strings, not {said!r:.80}")
     return tuple(said)

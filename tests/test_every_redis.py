@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,19 @@ import redis
 from support import PATIENCE, result_of, run_forever, wait_until
 from ways import PROGRAMS, WAYS, documented_rules, kinds, make_user
 
-from dramatiq_abort import Abortable, BackendError, Event, abort
+from dramatiq_abort import (
+    Abortable,
+    BackendError,
+    Event,
+    Note,
+    OutcomeState,
+    abort,
+    abort_all,
+    restore,
+    rules,
+    running,
+    wait_for_outcome,
+)
 from dramatiq_abort.backends import RedisBackend
 from dramatiq_abort.request import key_of
 
@@ -79,12 +92,39 @@ def test_the_whole_life_of_an_abort(
     assert aborted() == "Abort"
 
 
+@pytest.mark.parametrize("way", kinds([*PROGRAMS], [*WAYS]), indirect=True)
+def test_everything_that_is_asked_and_told(
+    way: Way, abortable: Abortable, callers: Abortable, broker: StubBroker, worker: dramatiq.Worker
+) -> None:
+    """What runs, a rule for it, its outcome while somebody waits for it, and the rule taken back."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task(*, for_ever: bool) -> str:
+        if for_ever:
+            run_forever(started)
+        return "done"
+
+    message = task.send(for_ever=True)
+    assert started.wait(PATIENCE)
+    wait_until(lambda: running(callers).workers, "the worker's entry")
+    assert [each.message_id for each in running(callers, timeout=LONG)] == [message.message_id]
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(wait_for_outcome, message.message_id, callers, timeout=LONG)
+        rule = abort_all(callers, actor="task")
+        assert waiting.result().state is OutcomeState.ABORTED
+    assert rules(callers) == [rule]
+    assert restore(rule, callers)
+    assert rules(callers) == []
+    assert result_of(task.send(for_ever=False)) == "done"
+
+
 @pytest.mark.parametrize("way", kinds([*PROGRAMS], ["plain"]), indirect=True)
 def test_a_user_needs_all_rights_that_are_documented(way: Way, namespace: str) -> None:
     """And no others."""
     [server] = way.servers
-    rules = documented_rules(namespace)
-    assert len(rules) > 10
+    documented = documented_rules(namespace)
+    assert len(documented) > 10
 
     def allowed(rules: list[str]) -> bool:
         make_user(server, namespace, rules)
@@ -100,6 +140,7 @@ def test_a_user_needs_all_rights_that_are_documented(way: Way, namespace: str) -
             client.script_flush()
             client.delete(*client.keys(f"*{namespace}*") or ["none"])
             client.set(f"{{{namespace}}}:log", "none of ours")
+            client.set(f"{{{namespace}}}:bell", "none of ours")
         with server.client(**user) as client:
             backend = RedisBackend(client=client, namespace=namespace)
             backend.signal([Event(b"over", b"value", 1)])
@@ -108,6 +149,11 @@ def test_a_user_needs_all_rights_that_are_documented(way: Way, namespace: str) -
             backend.signal([Event(b"a", b"", LONG)])
             assert RedisBackend(client=client, namespace=namespace).wait_many([b"a"], 1) == b"a"
             assert backend.revoke(b"a")
+            backend.board.enroll(b"worker", LONG)
+            assert backend.board.roll() == [b"worker"]
+            assert backend.board.wait([b"note"], 1) == {}
+            backend.board.post([Note(b"note", b"text", LONG)])
+            assert backend.board.wait([b"note"], 1) == {b"note": b"text"}
 
-    assert allowed(rules)
-    assert [rule for rule in rules if allowed([other for other in rules if other != rule])] == []
+    assert allowed(documented)
+    assert [rule for rule in documented if allowed([other for other in documented if other != rule])] == []
