@@ -29,6 +29,9 @@ __all__ = ["Running", "RunningMessages"]
 
 _changing_bells = Lock()
 
+#: Looked up once: each message asks for it.
+_COMPLETED: Final = OutcomeState.COMPLETED
+
 #: How many messages that have completed are kept in mind.
 _MOST_COMPLETED: Final = 1000
 
@@ -225,6 +228,7 @@ class Running:
 class Completed(NamedTuple):
     """What is kept in mind of a message that has completed."""
 
+    key: bytes
     message_id: str
     actor_name: str
     enqueued: int
@@ -256,8 +260,7 @@ class RunningMessages(Collection[bytes]):
     def __init__(self) -> None:
         self._by_key: dict[bytes, Running] = {}
         #: The last ones that have completed, as ``Completed`` has it, which would take longer to make for each.
-        self._completed: dict[bytes, tuple[str, str, int, float, float]] = {}
-        self._in_order: deque[bytes] = deque()
+        self._completed: deque[tuple[bytes, str, str, int, float, float]] = deque(maxlen=_MOST_COMPLETED)
         #: Those of the same key as another, which the broker has delivered again.
         self._again: dict[Running, None] = {}
 
@@ -267,13 +270,10 @@ class RunningMessages(Collection[bytes]):
 
     def discard(self, running: Running) -> None:
         running.ended = ended = time.monotonic()
-        key, message = running.key, running.message
-        if running.state is OutcomeState.COMPLETED:  # what has failed may be tried again
-            about = (running.message_id, running.actor_name, message.message_timestamp, running.started, ended)
-            self._completed[key] = about
-            self._in_order.append(key)
-            if len(self._in_order) > _MOST_COMPLETED:
-                self._completed.pop(self._in_order.popleft(), None)
+        key = running.key
+        if running.state is _COMPLETED:  # what has failed may be tried again
+            made = running.message.message_timestamp
+            self._completed.append((key, running.message_id, running.actor_name, made, running.started, ended))
         if self._by_key.get(key) is running:
             del self._by_key[key]
         else:
@@ -286,18 +286,21 @@ class RunningMessages(Collection[bytes]):
         return again if first is None else (first, *again)
 
     def completed(self, key: bytes) -> Completed | None:
-        about = self._completed.get(key)
-        return None if about is None else Completed(*about)
+        for about in reversed([*self._completed]):
+            if about[0] == key:
+                return Completed(*about)
+        return None
 
     def all(self) -> list[Running]:
         """Return those that are running."""
         return [*self._by_key.values(), *list(self._again)]
 
     def __contains__(self, key: object) -> bool:
-        return key in self._by_key or key in self._completed or any(running.key == key for running in list(self._again))
+        return key in self._by_key or any(each == key for each in self)
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter([*self._by_key, *(running.key for running in list(self._again)), *list(self._completed)])
+        again = (running.key for running in list(self._again))
+        return iter([*self._by_key, *again, *[about[0] for about in [*self._completed]]])
 
     def __len__(self) -> int:
         return len(self._by_key) + len(self._again) + len(self._completed)

@@ -50,6 +50,8 @@ class Tombstones:
         self._most = most
         #: Whether none had to go, since they were last replaced.
         self.is_whole = True
+        #: Whether there are any, or were until their time was over: cheap to ask, for each message does.
+        self.is_used = False
         self._changing = Lock()  # not for get(), which every message calls
         self._live: dict[bytes, Tombstone] = {}
         self._by_expiry: list[tuple[float, bytes]] = []
@@ -64,6 +66,7 @@ class Tombstones:
             self._forget_expired_locked()
             if not tombstone.is_same(self._live.get(key)):
                 self._live[key] = tombstone
+                self.is_used = True
                 self._not_handed_out.add(key)
                 heapq.heappush(self._by_expiry, (tombstone.expiry, key))
                 self._keep_bounds_locked()
@@ -75,6 +78,7 @@ class Tombstones:
             if live:
                 del self._live[key]
                 self._not_handed_out ^= {key}
+                self.is_used = bool(self._live)
             return live
 
     def replace(self, tombstones: dict[bytes, Tombstone]) -> None:
@@ -86,6 +90,7 @@ class Tombstones:
             self._by_expiry = [(tombstone.expiry, key) for key, tombstone in tombstones.items()]
             heapq.heapify(self._by_expiry)
             self._live = tombstones
+            self.is_used = bool(tombstones)
             self.is_whole = True
             self._keep_bounds_locked()
 
@@ -97,7 +102,8 @@ class Tombstones:
     def live(self) -> dict[bytes, Tombstone]:
         """Return all there are."""
         with self._changing:
-            return {key: tombstone for key, tombstone in self._live.items() if tombstone.expiry > now()}
+            self._forget_expired_locked()
+            return self._live.copy()
 
     def hand_out(self, keys: Collection[bytes] | None = None) -> bytes | None:
         """Return one of ``keys``, or of all, that is live, or was removed, and has not been handed out so until now."""
@@ -117,6 +123,7 @@ class Tombstones:
             if tombstone is None or tombstone.expiry <= time_now:  # and not added again with a later expiry
                 self._live.pop(key, None)
                 self._not_handed_out.discard(key)
+        self.is_used = bool(self._live)
 
     def _keep_bounds_locked(self) -> None:
         while len(self._live) > self._most:

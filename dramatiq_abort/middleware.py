@@ -217,7 +217,9 @@ class Abortable(Middleware):
             if exception is not None:
                 running.fail(exception)
             self._running.discard(running)
-            if running.is_awaited:  # or who hears of one from now on sees that the message is over
+            if (
+                running.request is not None or running.declined is not None
+            ):  # or who hears of one from now on sees that the message is over
                 self._tell_of(running, broker)
         if isinstance(exception, Abort):
             message.fail()  # as Retries does, where it is not in use
@@ -234,7 +236,7 @@ class Abortable(Middleware):
         return tags
 
     def _tell_of(self, running: Running, broker: Broker) -> None:
-        if self._watcher is not None:
+        if self._watcher is not None and running.is_awaited:
             self._watcher.report(running)
         if running.state in {OutcomeState.SKIPPED, OutcomeState.ABORTED}:
             self._call_back(running, broker)

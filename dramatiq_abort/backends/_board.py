@@ -142,7 +142,8 @@ class RedisBoard(Board):
             some = names[start : start + MOST_NOTES]
             newest, notes = self._ask((self._bell, *(self._note + name for name in some)), _LOOK)
             last_id = last_id or newest
-            found |= {name: note for name, note in zip(some, notes, strict=True) if note and len(note) <= MAX_NOTE}
+            pairs = zip(some, notes, strict=True)
+            found |= {name: note for name, note in pairs if note is not None and len(note) <= MAX_NOTE}
         return last_id or b"0-0", found
 
     def _listen(self, listener: OwnConnection, names: set[bytes], last_id: bytes, left: int) -> set[bytes]:

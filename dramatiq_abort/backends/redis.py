@@ -57,6 +57,9 @@ _MOST: Final = 200_000
 _MOST_FOR_ALL: Final = 1000
 
 
+_NOTHING: Final[Mapping[bytes, Event]] = {}
+
+
 class RedisBackend(EventBackend):
     """Carries events over Redis 6.2 or later, or Valkey, to any number of worker processes.
 
@@ -146,6 +149,8 @@ class RedisBackend(EventBackend):
         return self._mirror.get(key) is not None
 
     def announced(self) -> Mapping[bytes, Event]:
+        if not self._for_all.is_used and time.monotonic() < self._fresh_until and self._is_followed:
+            return _NOTHING  # nearly always, and for each message
         if not self._is_followed:
             tombstones, _ = self._read_index(partial(self._ask, self._keys_for_all), _MOST_FOR_ALL)
         elif self._must_ask:
@@ -153,8 +158,6 @@ class RedisBackend(EventBackend):
                 tombstones, _ = self._read_index(partial(self._ask_quickly, self._keys_for_all), _MOST_FOR_ALL)
             except _NoAnswer:
                 tombstones = self._for_all.live()
-        elif not self._for_all:
-            return {}  # nearly always, for each message
         else:
             tombstones = self._for_all.live()
         return {key: _event(key, tombstone) for key, tombstone in tombstones.items()}

@@ -54,7 +54,7 @@ class StubBackend(EventBackend):
         return None if tombstone is None else _event(key, tombstone)
 
     def announced(self) -> Mapping[bytes, Event]:
-        if not len(self._for_all):
+        if not self._for_all.is_used:
             return {}
         return {key: _event(key, tombstone) for key, tombstone in self._for_all.live().items()}
 

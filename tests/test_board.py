@@ -1,0 +1,182 @@
+"""Where workers leave word: the boards of the backends, and what happens when one does not answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import PATIENCE, wait_until
+
+from dramatiq_abort import Board, Note, _reporter
+from dramatiq_abort._reporter import Reporter
+from dramatiq_abort.backends import RedisBackend
+from dramatiq_abort.board import MAX_NOTE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    import redis
+
+    from dramatiq_abort import EventBackend
+
+LONG = PATIENCE * 1000
+
+
+@pytest.fixture
+def board(backend: EventBackend) -> Board:
+    assert backend.board is not None
+    return backend.board
+
+
+def test_a_note_is_there_for_its_time(board: Board) -> None:
+    """A later one takes its place."""
+    assert board.wait([b"a", b"b"], 0) == {}
+    board.post([Note(b"a", b"first", LONG), Note(b"c", b"other", LONG)])
+    assert board.wait([b"a", b"b"], 0) == {b"a": b"first"}
+    board.post([Note(b"a", b"second", LONG), Note(b"c", b"other", 1)])
+    assert board.wait([b"a"], LONG) == {b"a": b"second"}
+    wait_until(lambda: not board.wait([b"c"], 0))
+
+
+def test_who_waits_hears_of_it(board: Board) -> None:
+    """Of any of many names, and not of others."""
+    names = [b"%d" % number for number in range(250)]
+    with ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(board.wait, some, LONG) for some in (names, names[100:101], [b"x"])]
+        board.post([Note(b"other", b"", LONG)])
+        board.post([Note(b"100", b"yes", LONG)])
+        assert [each.result() for each in waiting[:2]] == [{b"100": b"yes"}] * 2
+        assert not waiting[2].done()
+        board.post([Note(b"x", b"", LONG)])
+        assert waiting[2].result() == {b"x": b""}
+
+
+def test_the_roll(board: Board) -> None:
+    """Those are on it who have said so not long ago."""
+    board.enroll(b"b", LONG)
+    board.enroll(b"a", LONG)
+    board.enroll(b"a", LONG)
+    board.enroll(b"short", 1)
+    wait_until(lambda: board.roll() == [b"a", b"b"])
+    board.leave(b"a")
+    board.leave(b"nobody")
+    assert board.roll() == [b"b"]
+
+
+@pytest.mark.parametrize("kind", ["string", "list", "last id"])
+def test_what_others_have_put_there_is_in_nobodys_way(redis_client: redis.Redis, namespace: str, kind: str) -> None:
+    """Whatever it is."""
+    board = RedisBackend(client=redis_client, namespace=namespace).board
+    for name in ("bell", "workers", "note:a", "note:b"):
+        key = f"{{{namespace}}}:{name}"
+        if kind == "string":
+            redis_client.set(key, "x" * (MAX_NOTE + 1))
+        elif kind == "list":
+            redis_client.rpush(key, "x")
+        else:
+            redis_client.xadd(key, {"n": "x"}, id=f"{2**64 - 1}-{2**64 - 1}")
+
+    assert board.wait([b"a", b"b"], 0) == {}
+    board.post([Note(b"a", b"text", LONG)])
+    board.enroll(b"worker", LONG)
+    assert board.wait([b"a", b"b"], 0) == {b"a": b"text"}
+    assert board.roll() == [b"worker"]
+
+
+class Failing(Board):
+    """One that does not answer until it is mended."""
+
+    def __init__(self) -> None:
+        self.notes: list[bytes] = []
+        self.workers: set[bytes] = set()
+        self.calls = 0
+        self.is_mended = threading.Event()
+
+    def post(self, notes: Iterable[Note]) -> None:
+        self._fail()
+        self.notes += [note.name for note in notes]
+
+    def wait(self, names: Collection[bytes], timeout: int) -> dict[bytes, bytes]:
+        raise NotImplementedError
+
+    def enroll(self, worker: bytes, ttl: int) -> None:
+        self._fail()
+        self.workers.add(worker)
+
+    def leave(self, worker: bytes) -> None:
+        self._fail()
+        self.workers.discard(worker)
+
+    def roll(self) -> list[bytes]:
+        raise NotImplementedError
+
+    def _fail(self) -> None:
+        self.calls += 1
+        if not self.is_mended.is_set():
+            raise ConnectionError("gone")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_reporter, "_BACKOFF", 0.001)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_is_to_be_told_waits_for_the_board(caplog: pytest.LogCaptureFixture) -> None:
+    """In its order; two lines in the log say when it went and came."""
+    caplog.set_level(logging.INFO)
+    board = Failing()
+    reporter = Reporter(board, b"worker", logging.getLogger("test"))
+    reporter.renew()
+    for number in range(250):
+        reporter.post(Note(b"%d" % number, b"", LONG))
+    wait_until(lambda: board.calls >= 3)
+    board.is_mended.set()
+    wait_until(lambda: len(board.notes) == 250)
+    assert board.workers == {b"worker"}
+    reporter.stop()
+
+    assert board.notes == [b"%d" % number for number in range(250)]
+    assert board.workers == set()
+    assert [record.message for record in caplog.records] == [
+        "The outcomes of aborts cannot be told now, and wait. ConnectionError: gone",
+        "The outcomes of aborts can be told again.",
+    ]
+    wait_until(lambda: not _threads())
+
+
+@pytest.mark.usefixtures("quick")
+def test_not_any_number_of_notes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest are lost."""
+    monkeypatch.setattr(_reporter, "_MOST", 10)
+    board = Failing()
+    reporter = Reporter(board, b"worker", logging.getLogger("test"))
+    for number in range(100):
+        reporter.post(Note(b"%d" % number, b"", LONG))
+    board.is_mended.set()
+    reporter.stop()
+
+    assert len(board.notes) <= 20  # those that were on their way
+    assert board.notes[-1] == b"99"
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_worker_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody listens."""
+    monkeypatch.setattr(_reporter, "_LAST_WORDS", 0.01)
+    board = Failing()
+    reporter = Reporter(board, b"worker", logging.getLogger("test"))
+    reporter.post(Note(b"a", b"", LONG))
+    reporter.stop()
+    reporter.post(Note(b"b", b"", LONG))
+    reporter.renew()
+
+    wait_until(lambda: not _threads())
+    assert board.notes == []
+
+
+def _threads() -> list[Any]:
+    return [thread for thread in threading.enumerate() if thread.name == "dramatiq-abort reporter"]
