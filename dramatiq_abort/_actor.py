@@ -59,7 +59,8 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
             if (request := running.request) is None:
                 raise
             # Whatever the function made of it: a message that was to be aborted is not tried again.
-            logger.warning("Message %s was being aborted and raised this.", running.message_id, exc_info=True)
+            what = "Message %s was being aborted and raised this."
+            logger.warning(what, running.message_id, exc_info=True, extra=running.fields())
             was_aborted = f"message {running.message_id} was aborted{request.says}"
             terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
             terminal.failure = type(error).__name__

@@ -76,7 +76,7 @@ class Deadlines:
         running.is_pursued = True
         if self._pursue(running) not in {Answer.CLOSED, Answer.UNSUPPORTED}:
             names = running.message_id, running.actor_name
-            self._logger.info("Aborting message %s of actor %s%s.", *names, request.says)
+            self._logger.info("Aborting message %s of actor %s%s.", *names, request.says, extra=running.fields())
 
     def interrupt_again(self, running: Running) -> None:
         """Interrupt a message whose exception has been dropped, as soon as it is somewhere else."""
@@ -110,6 +110,7 @@ class Deadlines:
                     running.message_id,
                     running.actor_name,
                     late,
+                    extra=running.fields(),
                 )
             shortest, longest = _ASK_AGAIN[answer]
             self._at(now + min(max(shortest, late / 10), longest), partial(self._pursue, running))
@@ -125,6 +126,7 @@ class Deadlines:
             late,
             reason,
             _text_of(frames) if frames else "Its function has not been called.",
+            extra=running.fields(),
         )
 
     def _at(self, when: float, act: Callable[[], object]) -> None:

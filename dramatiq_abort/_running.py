@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from dramatiq.common import q_name
+
 from .errors import Abort
 from .interrupt import Answer
 from .outcome import Outcome, OutcomeState
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Running", "RunningMessages"]
 
 _changing_bells = Lock()
+_telling = Lock()
 
 #: Looked up once: each message asks for it.
 _COMPLETED: Final = OutcomeState.COMPLETED
@@ -70,6 +73,7 @@ class Running:
     failure: str | None = None
     _raised_at: float | None = None
     _begun = False
+    _is_told = False
     _bells: tuple[Callable[[], object], ...] = ()
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
@@ -116,6 +120,12 @@ class Running:
             self.requested = now
         return True
 
+    @property
+    def _latency(self) -> float | None:
+        if self.state is not OutcomeState.ABORTED or self.requested is None or self.ended is None:
+            return None
+        return round((self.ended - self.requested) * 1000, 3)
+
     def skip(self, request: AbortRequest, rule: bytes | None) -> None:
         """Take a request that was there before the start."""
         self.state = OutcomeState.SKIPPED
@@ -149,11 +159,13 @@ class Running:
             self.message_id,
             self.state,
             actor=self.actor_name,
+            queue=q_name(self.message.queue_name),
             worker=worker,
             enqueued=self.message.message_timestamp,
             started=None if self.state is OutcomeState.SKIPPED else _since_1970(self.started),
             requested=_since_1970(self.requested),
             ended=_since_1970(self.ended),
+            latency=self._latency,
             exception=self.failure,
             reason=request.reason,
             by=request.by,
@@ -211,6 +223,18 @@ class Running:
             with _changing_bells:
                 self._bells = tuple(bell for bell in self._bells if bell is not ring)
 
+    def is_told(self) -> bool:
+        """Say whether somebody has told the outcome already, and from now on somebody has."""
+        with _telling:
+            was_told, self._is_told = self._is_told, True
+        return was_told
+
+    def fields(self) -> dict[str, Any]:
+        """Return what a line in the log has of it, beside its text."""
+        request = self.request or AbortRequest()
+        names = {"message_id": self.message_id, "actor": self.actor_name}
+        return names | {"reason": request.reason, "by": request.by}
+
     def leave(self) -> bool:
         """Let the worker thread go on, if the coroutine that it waits for has had its time.
 
@@ -231,6 +255,7 @@ class Completed(NamedTuple):
     key: bytes
     message_id: str
     actor_name: str
+    queue_name: str
     enqueued: int
     started: float
     ended: float
@@ -241,6 +266,7 @@ class Completed(NamedTuple):
             self.message_id,
             OutcomeState.COMPLETED,
             actor=self.actor_name,
+            queue=q_name(self.queue_name),
             worker=worker,
             enqueued=self.enqueued,
             started=_since_1970(self.started),
@@ -260,7 +286,7 @@ class RunningMessages(Collection[bytes]):
     def __init__(self) -> None:
         self._by_key: dict[bytes, Running] = {}
         #: The last ones that have completed, as ``Completed`` has it, which would take longer to make for each.
-        self._completed: deque[tuple[bytes, str, str, int, float, float]] = deque(maxlen=_MOST_COMPLETED)
+        self._completed: deque[tuple[bytes, str, str, str, int, float, float]] = deque(maxlen=_MOST_COMPLETED)
         #: Those of the same key as another, which the broker has delivered again.
         self._again: dict[Running, None] = {}
 
@@ -272,8 +298,9 @@ class RunningMessages(Collection[bytes]):
         running.ended = ended = time.monotonic()
         key = running.key
         if running.state is _COMPLETED:  # what has failed may be tried again
-            made = running.message.message_timestamp
-            self._completed.append((key, running.message_id, running.actor_name, made, running.started, ended))
+            message = running.message
+            queue, made = message.queue_name, message.message_timestamp
+            self._completed.append((key, running.message_id, running.actor_name, queue, made, running.started, ended))
         if self._by_key.get(key) is running:
             del self._by_key[key]
         else:

@@ -56,12 +56,15 @@ class Watcher:
         running: RunningMessages,
         logger: logging.Logger,
         report_after: int | None,
+        *,
         tags_of: Callable[[Message[Any]], Collection[str]] = lambda _: (),
+        on_outcome: Callable[[Outcome], object] = lambda _: None,
     ) -> None:
         self._backend = backend
         self._running = running
         self._logger = logger
         self._tags_of = tags_of
+        self._on_outcome = on_outcome
         self._roll_call = RollCall(running)
         self._reporter = None if backend.board is None else Reporter(backend.board, self._roll_call.entry, logger)
         self._complaints = Complaints(logger)
@@ -116,10 +119,12 @@ class Watcher:
         return False
 
     def report(self, running: Running) -> None:
-        """Tell those who have asked to abort a message what became of it. More than once does no harm."""
-        self._tell(running.outcome(self._roll_call.worker))
+        """Tell those who have asked to abort a message what became of it, if that has not been done."""
+        if not running.is_told():
+            self._tell(running.outcome(self._roll_call.worker))
 
     def _tell(self, outcome: Outcome) -> None:
+        self._on_outcome(outcome)
         if self._reporter is not None:
             self._reporter.post(Note(outcome_name(outcome.message_id), outcome.encode(), _OUTCOME))
 
@@ -182,7 +187,8 @@ class Watcher:
         is_rule = key.startswith(RULE)
         for running in self._running.all() if is_rule else self._running.with_key(key):
             if running.rule == (key if is_rule else None) and running.retract():
-                self._logger.info("Message %s of actor %s goes on.", running.message_id, running.actor_name)
+                names = running.message_id, running.actor_name
+                self._logger.info("Message %s of actor %s goes on.", *names, extra=running.fields())
 
     def _matches(self, rule: Rule, running: Running) -> bool:
         message = running.message

@@ -17,8 +17,10 @@ from . import _blocking_calls as blocking_calls
 from . import _safe_points as safe_points
 from . import interrupt
 from ._actor import in_scope, is_async, with_abort
+from ._audience import Audience
 from ._coroutines import Scope as CoroutineScope
 from ._current import current
+from ._metrics import Metrics, is_wanted
 from ._roll_call import worker_name
 from ._running import Running, RunningMessages
 from ._targets import targets_of
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from ._running import ThreadScope
     from ._shield import AnyShield
     from ._targets import Target, Targets
+    from .outcome import Outcome
 
 __all__ = ["Abort", "AbortMode", "Abortable", "abort", "abort_requested", "restore", "shield"]
 
@@ -67,6 +70,9 @@ class Abortable(Middleware):
         on; see ``_blocking_calls.py`` for how, and which.
       report_after: How many milliseconds after its abort a message that is still running is reported in the log, once,
         with its stack. None: never.
+      on_outcome: Called with the ``Outcome`` of each message that somebody has asked to abort, as soon as it is over,
+        in whichever thread of the worker process that is known first: for metrics and traces. What it raises goes to
+        the log, and nowhere else.
 
     Raises:
       TypeError: When the backend is no ``EventBackend``, a time is no integer, or ``protect`` is no list of names.
@@ -86,6 +92,7 @@ class Abortable(Middleware):
         cleanup_timeout: int | None = None,
         interrupt_blocking_calls: bool = True,
         report_after: int | None = 10_000,
+        on_outcome: Callable[[Outcome], object] | None = None,
     ) -> None:
         if backend is not None and not isinstance(backend, EventBackend):
             raise TypeError(f"the backend of Abortable is an EventBackend, not {backend!r}")
@@ -101,6 +108,9 @@ class Abortable(Middleware):
         self.repeat_every: int | None = _milliseconds_or_none("repeat_every", repeat_every)
         self.interrupt_blocking_calls = interrupt_blocking_calls
         self.cleanup_timeout: int | None = _milliseconds_or_none("cleanup_timeout", cleanup_timeout)
+        if not (on_outcome is None or callable(on_outcome)):
+            raise TypeError(f"on_outcome is a function that is called with an Outcome, not {on_outcome!r}")
+        self.on_outcome = on_outcome
         self.report_after: int | None = _milliseconds_or_none("report_after", report_after)
         self._backend = backend
         self._running = RunningMessages()
@@ -153,7 +163,14 @@ class Abortable(Middleware):
             )
         self._workers += 1
         if self._watcher is None:
-            self._watcher = Watcher(self.backend, self._running, self.logger, self.report_after, self._tags_of)
+            self._watcher = Watcher(
+                self.backend,
+                self._running,
+                self.logger,
+                self.report_after,
+                tags_of=self._tags_of,
+                on_outcome=self._audience(broker),
+            )
             self._watcher.start()
             if self.interrupt_blocking_calls and blocking_calls.SUPPORTED and not is_gevent_active():
                 self._has_signal = blocking_calls.install()
@@ -241,6 +258,12 @@ class Abortable(Middleware):
         if running.state in {OutcomeState.SKIPPED, OutcomeState.ABORTED}:
             self._call_back(running, broker)
 
+    def _audience(self, broker: Broker) -> Audience:
+        listeners: list[Callable[[Outcome], object]] = [Metrics().observe] if is_wanted(broker) else []
+        if self.on_outcome is not None:
+            listeners.append(self.on_outcome)
+        return Audience(self.logger, *listeners)
+
     def _call_back(self, running: Running, broker: Broker) -> None:
         message = running.message
         try:
@@ -248,7 +271,8 @@ class Abortable(Middleware):
             if name:
                 broker.get_actor(name).send(message.asdict(), running.outcome(worker_name()).asdict())
         except Exception:
-            self.logger.exception("The on_abort of message %s could not be sent.", message.message_id)
+            what = "The on_abort of message %s could not be sent."
+            self.logger.exception(what, message.message_id, extra=running.fields())
 
     def settle(self, broker: Broker) -> None:
         """Make sure that this is the broker's only one and has a backend.

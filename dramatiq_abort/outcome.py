@@ -44,12 +44,14 @@ class Outcome:
     Parameters:
       message_id: The message.
       state: What became of it.
-      actor: Its actor's name.
+      actor, queue: The names of its actor and its queue.
       worker: Who tells it: the host's name and the process id.
       enqueued: When the message was made, on the clock of whoever made it.
       started: When the worker took it.
       requested: When the worker heard of the request.
       ended: When it was over.
+      latency: How many milliseconds it was from when the worker heard of the request to the end of a message that was
+        aborted.
       exception: The type of what its function raised, if that was not ``Abort``.
       reason: Why it was to be aborted, if that was said.
       by: Who has asked, if that was said.
@@ -58,11 +60,13 @@ class Outcome:
     message_id: str
     state: OutcomeState = OutcomeState.PENDING
     actor: str | None = None
+    queue: str | None = None
     worker: str | None = None
     enqueued: int | None = None
     started: int | None = None
     requested: int | None = None
     ended: int | None = None
+    latency: float | None = None
     exception: str | None = None
     reason: str | None = None
     by: str | None = None
@@ -72,13 +76,6 @@ class Outcome:
         """Whether a worker has told."""
         return self.state is not OutcomeState.PENDING
 
-    @property
-    def latency(self) -> int | None:
-        """How many milliseconds it took from when the worker heard of the request to the end of the message."""
-        if self.state is not OutcomeState.ABORTED or self.requested is None or self.ended is None:
-            return None
-        return max(0, self.ended - self.requested)
-
     def asdict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
         return asdict(self) | {"state": self.state.value}
@@ -86,7 +83,7 @@ class Outcome:
     def encode(self) -> bytes:
         fields = {name: value for name, value in self.asdict().items() if value is not None}
         # Whatever an actor's or an exception's name is, this is short enough to be read.
-        for name in ("actor", "exception"):
+        for name in ("actor", "queue", "exception"):
             if name in fields:
                 fields[name] = fields[name][:256]
         return json.dumps(fields, separators=(",", ":")).encode()
@@ -106,10 +103,12 @@ class Outcome:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise InvalidRequest(f"no outcome: {text[:80]!r}") from error
         outcome = cls(message_id, state)
-        texts = {name: fields.get(name) for name in ("actor", "worker", "exception", "reason", "by")}
+        texts = {name: fields.get(name) for name in ("actor", "queue", "worker", "exception", "reason", "by")}
         times = {name: fields.get(name) for name in ("enqueued", "started", "requested", "ended")}
         known: dict[str, Any] = {name: value for name, value in texts.items() if isinstance(value, str)}
         known |= {name: value for name, value in times.items() if type(value) is int}
+        if type(fields.get("latency")) in {int, float}:
+            known["latency"] = fields["latency"]
         return replace(outcome, **known)
 
 

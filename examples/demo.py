@@ -1,6 +1,6 @@
 """Watch messages being aborted on a real dramatiq worker: ``make demo``.
 
-Four tasks are stopped in four ways. The demo believes nothing: the tasks, which are in ``demo_actors.py``, write down
+Tasks are stopped in five ways. The demo believes nothing: the tasks, which are in ``demo_actors.py``, write down
 in Redis what happens to them. If that is not what should happen, the worker's log is shown and the status is 1. The
 server and the worker are started in ``demo_stage.py``; DEMO_REDIS_URL names another server to use.
 """
@@ -16,7 +16,7 @@ import dramatiq
 from demo_stage import DemoError, clean_exit, say, stage
 from dramatiq.results import ResultFailure, ResultTimeout
 
-from dramatiq_abort import __version__, abort
+from dramatiq_abort import OutcomeState, __version__, abort, abort_all, restore, wait_for_outcome, wait_for_outcomes
 
 #: How long to wait for what should come at once, in seconds.
 PATIENCE = 4
@@ -29,6 +29,7 @@ def main() -> None:
         cancel_a_waiting_one(tasks.count)
         let_one_finish_by_itself(tasks.copy_pages)
         leave_a_critical_section_alone(tasks.transfer)
+        abort_all_that_wait(tasks.count)
     say("\nAll of this has happened, and nothing is left running.")
 
 
@@ -37,31 +38,33 @@ def abort_a_running_task(count: dramatiq.Actor[[], int]) -> None:
     message = count.send()
     told(message, "at work")
     called = time.time()
-    abort(message.message_id)
+    abort(message.message_id, reason="counted far enough", by="the demo")
     aborted = told(message, "aborted")
     check(aborted["pid"] != os.getpid(), "the task ran in this process")
     say(f"   A task counted, in process {aborted['pid']}, and asked nobody whether to stop.")
     latency = 1000 * (aborted["time"] - called)
     say(f"   {latency:.2f} ms after the call of abort(), at {aborted['number']}, Abort was raised in it.")
     show_failure(message)
+    show_outcome(message, OutcomeState.ABORTED)
 
 
 def cancel_a_waiting_one(count: dramatiq.Actor[[], int]) -> None:
     say("\n2. Cancel one that waits")
     message = count.send_with_options(delay=1000)
-    abort(message.message_id)
+    abort(message.message_id, reason="nobody waits for it")
     result = result_of(message)
     check(result is None, f"the result is {result!r}")
     told_no_more(message)
     say("   A task was to start in a second. The second is over, and it did not start.")
     say("   Its result: None, as dramatiq stores it for what is skipped.")
+    show_outcome(message, OutcomeState.SKIPPED)
 
 
 def let_one_finish_by_itself(copy_pages: dramatiq.Actor[[], str]) -> None:
     say("\n3. Give one two seconds to finish by itself")
     message = copy_pages.send()
     told(message, "at work")
-    abort(message.message_id, abort_timeout=2000)
+    abort(message.message_id, abort_timeout=2000, reason="the printer is needed")
     left = [told(message, action)["milliseconds_left"] for action in ("flushed", "closed", "renamed")]
     check(2000 >= left[0] > left[1] > left[2] > 0, f"abort_requested() said {left}")
     result = result_of(message)
@@ -70,13 +73,14 @@ def let_one_finish_by_itself(copy_pages: dramatiq.Actor[[], str]) -> None:
     say("   A task copied pages until abort_requested() told it that it was to stop.")
     say(f"   It tidied up while {left[0]:.0f}, {left[1]:.0f} and {left[2]:.0f} ms were left, and returned.")
     say(f"   Its result: {result!r}")
+    show_outcome(message, OutcomeState.COMPLETED)
 
 
 def leave_a_critical_section_alone(transfer: dramatiq.Actor[[], str]) -> None:
     say("\n4. Leave a critical section alone")
     message = transfer.send()
     withdrawn = told(message, "withdrawn")
-    abort(message.message_id)
+    abort(message.message_id, reason="the wrong account")
     deposited = told(message, "deposited")
     told(message, "aborted")
     check(not withdrawn["abort_has_come"], "the abort came before it was asked for")
@@ -84,6 +88,28 @@ def leave_a_critical_section_alone(transfer: dramatiq.Actor[[], str]) -> None:
     say("   A task withdrew money inside of a shield(), and the abort came before it had deposited it.")
     say("   It deposited it all the same, and Abort was raised at the end of the shield.")
     show_failure(message)
+    show_outcome(message, OutcomeState.ABORTED)
+
+
+def abort_all_that_wait(count: dramatiq.Actor[[], int]) -> None:
+    say("\n5. Abort all of a kind")
+    messages = [count.send_with_options(delay=1000) for _ in range(100)]
+    rule = abort_all(actor=count.actor_name, reason="enough of it")
+    states = [outcome.state for outcome in wait_for_outcomes(ids_of(messages), timeout=1000 * PATIENCE)]
+    check(states == [OutcomeState.SKIPPED] * 100, f"they are {states}")
+    check(restore(rule), "there was nothing to restore")
+    say("   A hundred tasks were to start in a second. One request was for all of them, and none has started.")
+
+
+def ids_of(messages: list[dramatiq.Message[Any]]) -> list[str]:
+    return [message.message_id for message in messages]
+
+
+def show_outcome(message: dramatiq.Message[Any], state: OutcomeState) -> None:
+    outcome = wait_for_outcome(message.message_id, timeout=1000 * PATIENCE)
+    check(outcome.state is state, f"the outcome is {outcome}")
+    why = outcome.reason if outcome.by is None else f"{outcome.reason} (asked by {outcome.by})"
+    say(f"   Its outcome: {outcome.state.value}, says worker {outcome.worker}. Why: {why}.")
 
 
 def told(message: dramatiq.Message[Any], event: str) -> dict[str, Any]:

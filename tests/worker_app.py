@@ -24,6 +24,10 @@ broker = RedisBroker(
 # Who waits for a result on a busy machine waits for longer than redis-py would.
 results_client = redis.Redis.from_url(os.environ["TEST_REDIS_URL"], socket_timeout=60)
 broker.add_middleware(Results(backend=RedisResults(client=results_client), store_results=True))
+if "TEST_PROMETHEUS" in os.environ:
+    from dramatiq.middleware.prometheus import Prometheus
+
+    broker.add_middleware(Prometheus())
 broker.add_middleware(Abortable())
 dramatiq.set_broker(broker)
 

@@ -1,0 +1,157 @@
+"""What an operator hears of outcomes: fields of lines in the log, on_outcome, and Prometheus."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import urllib.error
+import urllib.request
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from support import PATIENCE, free_port, run_forever, told, wait_until
+
+from dramatiq_abort import Abort, Abortable, Outcome, OutcomeState, abort, wait_for_outcome
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from dramatiq.brokers.stub import StubBroker
+
+    from dramatiq_abort import EventBackend
+
+LONG = PATIENCE * 1000
+
+
+def aborted(start_worker: Any, *, fails: bool = False) -> Outcome:
+    """Abort a message that runs."""
+    started = threading.Event()
+
+    @dramatiq.actor
+    def task() -> None:
+        try:
+            run_forever(started)
+        except Abort:
+            if fails:
+                raise KeyError from None
+            raise
+
+    start_worker()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id, reason="enough", by="me")
+    return wait_for_outcome(message.message_id, timeout=LONG)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_lines_in_the_log_have_fields(
+    broker: StubBroker, start_worker: Any, caplog: pytest.LogCaptureFixture, *, fails: bool
+) -> None:
+    """For whatever reads logs by the field."""
+    caplog.set_level(logging.INFO)
+    outcome = aborted(start_worker, fails=fails)
+
+    def found() -> list[Any]:
+        return [record for record in caplog.records if record.name.startswith("dramatiq_abort")]
+
+    wait_until(lambda: any(line.message.startswith("Aborting message") for line in found()))
+    lines = found()
+    for line in lines:
+        assert (line.message_id, line.actor, line.reason, line.by) == (outcome.message_id, "task", "enough", "me")
+    (last,) = [line for line in lines if hasattr(line, "outcome")]
+    assert (last.outcome, last.latency_ms) == (outcome.state.value, outcome.latency)
+    name = f"Message {outcome.message_id} of actor task was to be aborted, and is over: "
+    says = "failed with KeyError." if fails else f"aborted after {outcome.latency:.1f} ms."
+    assert last.message == name + says
+
+
+@pytest.fixture
+def abortable(backend: EventBackend, request: pytest.FixtureRequest) -> Abortable:
+    """With somebody who wants to hear of outcomes."""
+    return Abortable(backend=backend, on_outcome=getattr(request, "param", None))
+
+
+heard: list[Outcome] = []
+
+
+@pytest.mark.parametrize("abortable", [heard.append], indirect=True)
+def test_who_wants_to_hear_of_outcomes_does(broker: StubBroker, start_worker: Any) -> None:
+    """Once of each, before anybody else."""
+    heard.clear()
+    outcome = aborted(start_worker)
+
+    assert heard == [outcome]
+
+
+def fail(_: Outcome) -> None:
+    raise KeyError("nobody cares")
+
+
+@pytest.mark.parametrize("abortable", [fail], indirect=True)
+def test_who_fails_to_hear_is_an_error_in_the_log(
+    broker: StubBroker, start_worker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And nothing more."""
+    assert aborted(start_worker).state is OutcomeState.ABORTED
+    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "was not taken by <function fail" in line.message
+
+
+def test_who_cannot_hear_is_refused() -> None:
+    """At once."""
+    with pytest.raises(TypeError, match="on_outcome is a function"):
+        Abortable(on_outcome="print")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def prometheus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Where dramatiq's middleware shows what is counted; it is in use in the workers, not in here."""
+    if find_spec("prometheus_client") is None:
+        pytest.skip("prometheus_client is not installed")
+    port = free_port()
+    monkeypatch.setenv("TEST_PROMETHEUS", "1")
+    monkeypatch.setenv("dramatiq_prom_db", str(tmp_path / "prometheus"))
+    monkeypatch.setenv("dramatiq_prom_host", "127.0.0.1")
+    monkeypatch.setenv("dramatiq_prom_port", str(port))
+    return f"http://127.0.0.1:{port}"
+
+
+def test_prometheus_counts(prometheus: str, app: ModuleType, start_processes: Any) -> None:
+    """Beside what dramatiq counts, and shown by its server."""
+    start_processes()
+    messages = [app.run.send(f"{app.broker.namespace}-{number}") for number in range(3)]
+    for message in messages:
+        told(app, message.args[0])
+        abort(message.message_id)
+    skipped = app.run.message("x")
+    abort(skipped.message_id)
+    app.broker.enqueue(skipped)
+    for message in (*messages, skipped):
+        assert wait_for_outcome(message.message_id, timeout=LONG).is_known
+
+    def shown() -> str:
+        try:
+            with urllib.request.urlopen(prometheus, timeout=PATIENCE) as page:  # noqa: S310 - this machine's own
+                return str(page.read(), "utf-8")
+        except urllib.error.URLError:  # its process has not begun
+            return ""
+
+    labels = 'actor_name="run",'
+    wait_until(lambda: f'dramatiq_aborts_total{{{labels}outcome="aborted",queue_name="default"}} 3.0' in shown())
+    page = shown()
+    assert f'dramatiq_aborts_total{{{labels}outcome="skipped",queue_name="default"}} 1.0' in page
+    assert f'dramatiq_abort_latency_milliseconds_count{{{labels}queue_name="default"}} 3.0' in page
+    assert f'dramatiq_messages_total{{{labels}queue_name="default"}} 4.0' in page
+
+
+def test_nothing_is_counted_where_nobody_wants_it(broker: StubBroker, start_worker: Any) -> None:
+    """And nothing for it is imported."""
+    aborted(start_worker)
+
+    assert "prometheus_client" not in sys.modules
+    assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
