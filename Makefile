@@ -9,7 +9,7 @@ DRAMATIQ_ABORT_EXTENSION ?= auto
 WITH ?=
 # The extras to install, and what else the tests need: gevent takes minutes where there is no wheel of it.
 EXTRAS ?= redis,gevent
-NEEDS ?= dev databases
+NEEDS ?= dev databases examples
 ARGS ?=
 
 export DRAMATIQ_ABORT_EXTENSION

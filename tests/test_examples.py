@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,11 +10,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import urllib.error
+import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, needs_interrupts, wait_until
+from support import PATIENCE, free_port, needs_interrupts, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,9 +126,73 @@ def test_databases(start: Start) -> None:
     assert program.returncode == 0
 
 
+def call(method: str, url: str) -> Any:
+    """What a site answers, as soon as it is there."""
+    answers: list[Any] = []
+
+    def has_answered() -> bool:
+        request = urllib.request.Request(url, method=method)  # noqa: S310 - this machine's own
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310 - the same
+                answers.append(json.load(answer))
+        except ConnectionRefusedError:
+            return False
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError):
+                raise
+            return False
+        return True
+
+    wait_until(has_answered, f"an answer from {url}")
+    return answers[0]
+
+
+@needs_interrupts
+def test_django(start: Start, redis_url: str) -> None:
+    """Its middleware is found by its path, and a view aborts a job."""
+    pytest.importorskip("django_dramatiq")
+    port = free_port()
+    manage = EXAMPLES / "django_project" / "manage.py"
+    start(manage, "rundramatiq", "--processes", "1", "--path", manage.parent, REDIS_URL=redis_url)
+    start(manage, "runserver", "--noreload", "--skip-checks", f"127.0.0.1:{port}", REDIS_URL=redis_url)
+    message_id = call("POST", f"http://127.0.0.1:{port}/jobs/")["id"]
+    outcome = call("POST", f"http://127.0.0.1:{port}/jobs/{message_id}/abort/")
+
+    assert outcome["state"] in {"aborted", "skipped"}
+    assert (outcome["reason"], outcome["by"]) == ("asked for on the site", "127.0.0.1")
+
+
+@needs_interrupts
+def test_fastapi(start: Start, redis_url: str) -> None:
+    """An endpoint aborts a job and awaits its outcome."""
+    pytest.importorskip("fastapi")
+    pytest.importorskip("uvicorn")
+    port = free_port()
+    start("-m", "dramatiq", "fastapi_app", "--processes", "1", "--path", EXAMPLES, REDIS_URL=redis_url)
+    start("-m", "uvicorn", "fastapi_app:app", "--port", str(port), "--app-dir", EXAMPLES, REDIS_URL=redis_url)
+    message_id = call("POST", f"http://127.0.0.1:{port}/jobs")["id"]
+    outcome = call("DELETE", f"http://127.0.0.1:{port}/jobs/{message_id}?reason=enough")
+
+    assert outcome["state"] in {"aborted", "skipped"}
+    assert outcome["reason"] == "enough"
+
+
+@needs_interrupts
+def test_opentelemetry(start: Start) -> None:
+    """An abort is a span."""
+    pytest.importorskip("opentelemetry.sdk")
+    program = start(EXAMPLES / "opentelemetry_traces.py")
+    output, errors = program.communicate(timeout=PATIENCE)
+    span = json.loads(output)
+
+    assert (span["name"], span["attributes"]["abort.outcome"]) == ("abort resize_pictures", "aborted"), errors
+    assert span["attributes"]["abort.reason"] == "wrong size"
+    assert program.returncode == 0, errors
+
+
 @needs_interrupts
 def test_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
-    """The demo shows its four ways, and leaves no process and no key in a server that is not its own."""
+    """The demo shows its five ways, and leaves no process and no key in a server that is not its own."""
     demo = start(EXAMPLES / "demo.py", DEMO_REDIS_URL=redis_url)
     output, errors = demo.communicate(timeout=2 * PATIENCE)
     assert demo.returncode == 0, output + errors
@@ -135,6 +202,10 @@ def test_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
         r"2\. Cancel .*\n.*it did not start\.\n.*None",
         r"3\. Give .*\n.*abort_requested\(\).*\n.* while \d+, \d+ and \d+ ms were left.*\n.*pages are copied",
         r"4\. Leave .*\n.*inside of a shield\(\).*\n.*at the end of the shield.*\n.*a failure: .*Abort",
+        r"5\. Abort all .*\n.*none has started",
+        r"\n *Its outcome: aborted, says worker .*\. Why: counted far enough \(asked by the demo\)\.",
+        r"\n *Its outcome: skipped, says worker .*\. Why: nobody waits for it\.",
+        r"\n *Its outcome: completed, says worker .*\. Why: the printer is needed\.",
         r"nothing is left running",
     ):
         assert re.search(line, output), output

@@ -1,0 +1,1 @@
+"""Jobs that somebody may want to stop."""
