@@ -61,9 +61,9 @@ def marked(name: str) -> str:
     return found[1]
 
 
-def programs() -> list[str]:
-    """All programs in the README."""
-    found = re.findall(r"^( *)```python\n(.*?)^\1```$", README, re.DOTALL | re.MULTILINE)
+def programs(page: str) -> list[str]:
+    """All programs on a page."""
+    found = re.findall(r"^( *)```python\n(.*?)^\1```$", page, re.DOTALL | re.MULTILINE)
     return [textwrap.dedent(program) for _, program in found]
 
 
@@ -104,11 +104,27 @@ def test_quickstart_prints_what_the_readme_says(start: Start) -> None:
 
 def test_the_other_programs_of_the_readme_run(start: Start) -> None:
     """What the README shows besides the quickstart is a program that runs, when put together."""
-    quickstart, *others = programs()
+    quickstart, *others = programs(README)
     assert quickstart == marked("quickstart")
     assert others
     program = start("-c", "\n".join(others))
     _, errors = program.communicate(timeout=PATIENCE)
+    assert program.returncode == 0, errors
+
+
+@needs_interrupts
+def test_the_programs_about_control_run(start: Start) -> None:
+    """Put together, and with what they say that they show."""
+    program = start("-c", "\n".join(programs((EXAMPLES.parent / "docs" / "control.md").read_text(encoding="utf-8"))))
+    output, errors = program.communicate(timeout=PATIENCE)
+    first, listed, *others = output.splitlines()
+    assert re.fullmatch(r"aborted wrong size Ann \S+:\d+", first), errors
+    assert "tag='import 7'" in listed
+    assert [re.sub(r"\S+-\S+", "ID", line) for line in others[1:]] == [
+        "No answer from []",
+        "Tidy up behind ID since it was aborted because no room",
+    ]
+    assert re.fullmatch(r"\S+ resize default \S+:\d+ \d+ running \(\"'b.png'\",\)", others[0])
     assert program.returncode == 0, errors
 
 
