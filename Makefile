@@ -90,6 +90,7 @@ bench: $(installed)
 	@$(bin)/python benchmarks/cost.py $(OTHER)
 	@$(bin)/python benchmarks/bulk.py
 	@$(bin)/python benchmarks/scale.py
+	@$(bin)/python benchmarks/roll_call.py
 
 lint: $(linters)
 	$(bin)/ruff check --quiet --output-format=concise

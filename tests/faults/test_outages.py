@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fault_support import NOISE
-from support import result_of, wait_until
+from support import PATIENCE, result_of, wait_until
 
-from dramatiq_abort import Abortable, AbortMode, abort, abort_requested
+from dramatiq_abort import Abortable, AbortMode, OutcomeState, abort, abort_requested, wait_for_outcome
 from dramatiq_abort.backends import RedisBackend
+from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,3 +162,15 @@ def test_a_message_is_cancelled_in_an_outage(
         bench.abort(message)
 
     assert result_of(message)[0] == "Abort"
+
+
+def test_an_outcome_waits_for_the_server(bench: Bench, own_server: Server) -> None:
+    """(6) What became of a message meanwhile is told when it is back."""
+    running = bench.start_endless()
+    abort(running.message_id, bench.requester, abort_timeout=300)
+    wait_until(lambda: bench.backend.poll(key_of(running.message_id)), "the request")
+    with dead(own_server, keeps_data=True):
+        assert result_of(running)[0] == "Abort"
+    outcome = wait_for_outcome(running.message_id, bench.requester, timeout=PATIENCE * 1000)
+
+    assert outcome.state is OutcomeState.ABORTED

