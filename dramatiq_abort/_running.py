@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Running", "RunningMessages"]
 
 _changing_bells = Lock()
-_telling = Lock()
 
 #: Looked up once: each message asks for it.
 _COMPLETED: Final = OutcomeState.COMPLETED
@@ -73,7 +72,6 @@ class Running:
     failure: str | None = None
     _raised_at: float | None = None
     _begun = False
-    _is_told = False
     _bells: tuple[Callable[[], object], ...] = ()
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
@@ -222,12 +220,6 @@ class Running:
         finally:
             with _changing_bells:
                 self._bells = tuple(bell for bell in self._bells if bell is not ring)
-
-    def is_told(self) -> bool:
-        """Say whether somebody has told the outcome already, and from now on somebody has."""
-        with _telling:
-            was_told, self._is_told = self._is_told, True
-        return was_told
 
     def fields(self) -> dict[str, Any]:
         """Return what a line in the log has of it, beside its text."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ._running import Running, RunningMessages
     from .backend import Event, EventBackend
-    from .outcome import Outcome
+    from .outcome import Outcome, OutcomeState
 
 __all__ = ["Watcher"]
 
@@ -45,6 +45,9 @@ _LONGEST_BACKOFF: Final = 0.5
 
 #: For how long an outcome can be read, in ms.
 _OUTCOME: Final = 3_600_000
+
+#: How many of those that have been told are not told again.
+_REMEMBERED: Final = 1000
 
 
 class Watcher:
@@ -75,6 +78,8 @@ class Watcher:
         #: Handed out by the backend, and not passed on yet.
         self._unread: bytes | None = None
         self._thread = Thread(target=self._run, name="dramatiq-abort watcher", daemon=True)
+        self._telling = Lock()
+        self._told: dict[str, OutcomeState] = {}
         self._reporting = Lock()
         self._is_down = False
 
@@ -119,11 +124,17 @@ class Watcher:
         return False
 
     def report(self, running: Running) -> None:
-        """Tell those who have asked to abort a message what became of it, if that has not been done."""
-        if not running.is_told():
-            self._tell(running.outcome(self._roll_call.worker))
+        """Tell those who have asked to abort a message what became of it."""
+        self._tell(running.outcome(self._roll_call.worker))
 
     def _tell(self, outcome: Outcome) -> None:
+        # More than one may see that somebody is to be told, and more than one may have asked.
+        with self._telling:
+            if self._told.get(outcome.message_id) is outcome.state:
+                return
+            self._told[outcome.message_id] = outcome.state
+            if len(self._told) > _REMEMBERED:
+                del self._told[next(iter(self._told))]
         self._on_outcome(outcome)
         if self._reporter is not None:
             self._reporter.post(Note(outcome_name(outcome.message_id), outcome.encode(), _OUTCOME))

@@ -124,7 +124,9 @@ def abort_all(
     One request, whatever the number of messages; what is enqueued after this has returned is not touched. A message
     must be of all that is given. Its time is that at which it was made, on the clock of whoever made it, and it is
     compared with the clock of this machine: of messages that were made elsewhere within the difference of the two, some
-    are on the wrong side. A message that is retried, or was delayed, has the time of its first making.
+    are on the wrong side. A message that is retried, or was delayed, has the time of its first making. Messages that
+    cannot be aborted are not touched; and of one that is elsewhere, ``abort_requested(message_id)`` knows only what was
+    asked by its own id.
 
     Parameters:
       middleware: The ``Abortable`` of the messages' broker; without it, the default broker's.

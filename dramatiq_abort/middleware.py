@@ -234,9 +234,8 @@ class Abortable(Middleware):
             if exception is not None:
                 running.fail(exception)
             self._running.discard(running)
-            if (
-                running.request is not None or running.declined is not None
-            ):  # or who hears of one from now on sees that the message is over
+            # Who hears of a request from now on sees that the message is over.
+            if running.request is not None or running.declined is not None:
                 self._tell_of(running, broker)
         if isinstance(exception, Abort):
             message.fail()  # as Retries does, where it is not in use

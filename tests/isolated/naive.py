@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from dramatiq.middleware import Middleware, raise_thread_exception
 
-from dramatiq_abort import Abort
+from dramatiq_abort import Abort, Outcome, OutcomeState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class NaiveAbortable(Middleware):
     """Keeps who runs what between before_process_message and after_process_message, and raises in that thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_outcome: Callable[[Outcome], object]) -> None:
+        self._on_outcome = on_outcome
         self._threads: dict[str, int] = {}
 
     def before_process_message(self, broker, message):
@@ -27,3 +32,4 @@ class NaiveAbortable(Middleware):
         thread = self._threads.pop(message_id, None)
         if thread is not None:
             raise_thread_exception(thread, Abort)
+            self._on_outcome(Outcome(message_id, OutcomeState.ABORTED))

@@ -43,7 +43,7 @@ from dramatiq.results.backends import StubBackend as StubResults
 from naive import NaiveAbortable
 from storm_messages import COMPUTING, COROUTINES, KINDS, LOCKS, THREADS, WAYS_TO_WAIT, Race, dropped, log, time_limit
 
-from dramatiq_abort import Abort, Abortable, _blocking_calls, abort, interrupt
+from dramatiq_abort import Abort, Abortable, OutcomeState, _blocking_calls, abort, interrupt
 
 MESSAGES = 800  # of each round
 
@@ -58,11 +58,12 @@ AGAIN = "messages aborted and run again"
 UNACKNOWLEDGED = "messages never acknowledged, or twice"
 OTHERS = "exceptions of others lost"
 ABORTS = "aborts lost to exceptions of others"
+TOLD = "outcomes told twice, not at all, or wrong"
 LOCKED = "locks left locked"
 WEDGED = "processes wedged"
 COUNTERS = [
     *(OUTSIDE, HOOKS, CALLBACKS, THREADS_LOST, BOTH, STORED, ELSE, AGAIN, UNACKNOWLEDGED, OTHERS, ABORTS),
-    *(LOCKED, WEDGED),
+    *(TOLD, LOCKED, WEDGED),
 ]
 
 #: What has ended a thread.
@@ -130,7 +131,8 @@ class Round:
 
     def __init__(self, way, kinds, rng):
         self.way, self.kinds, self.rng = way, kinds, rng
-        self.probe, self.aborter = Probe(), way.middleware()
+        self.told = []
+        self.probe, self.aborter = Probe(), way.middleware(on_outcome=self.told.append)
         self.runs, self.callbacks, self.asked = Counter(), {}, set()
         self.races, self.racing = {}, deque()
         middleware = [AgeLimit(), time_limit, ShutdownNotifications(), Callbacks(), Pipelines(), AsyncIO(), self.probe]
@@ -214,6 +216,7 @@ class Round:
                 thread.stop()
         else:
             self.worker.stop(timeout=5_000)
+        counts[TOLD] = self._count_of_wrong_outcomes()
         return counts
 
     def _abort_what_has_begun(self):
@@ -255,6 +258,26 @@ class Round:
                 if lost:
                     print(f"{race.wait.__name__}, with {race.other.__name__}: lost {lost}", file=sys.stderr)
         return counts
+
+    def _count_of_wrong_outcomes(self):
+        """How many messages have another outcome than what has become of them, when all has been told."""
+        probe, told = self.probe, {}
+        for outcome in self.told:
+            told.setdefault(outcome.message_id, []).append((outcome.state, outcome.exception))
+        count = len(told.keys() - self.asked)
+        for id_ in self.asked:
+            exception, expected = probe.exceptions.get(id_), (OutcomeState.COMPLETED, None)
+            if id_ in probe.skipped:
+                expected = (OutcomeState.SKIPPED, None)
+            elif exception is not None:
+                failure = exception.failure if isinstance(exception, Abort) else type(exception).__name__
+                expected = (OutcomeState.ABORTED if failure is None else OutcomeState.FAILED, failure)
+            elif id_ not in told:  # it had completed, and its worker stopped before it could hear of the request
+                continue
+            if told.get(id_) != [expected]:
+                print(f"{id_}: {expected}, told {told.get(id_)}", file=sys.stderr)
+                count += 1
+        return count
 
     def _counts_of(self, index, message):
         """What is wrong with one message that has been acknowledged."""
