@@ -68,8 +68,8 @@ def run_build(tree: Path, switch: str, *words: str, **env: str) -> subprocess.Co
 
 
 def build(tree: Path, switch: str) -> Built:
-    """Build as publishing does: the sdist first, and the wheel from the sdist."""
-    done = run_build(tree, switch)
+    """Build as publishing does: the sdist first, and the wheel from the sdist, without debugging information."""
+    done = run_build(tree, switch, LDFLAGS="-s")
     assert done.returncode == 0, done.stdout
     (sdist,) = (tree / "dist").glob("*.tar.gz")
     (wheel,) = (tree / "dist").glob("*.whl")
@@ -200,6 +200,12 @@ def test_a_wheel_has_the_package_and_its_types_only(kind: str, request: pytest.F
     others = {name for name in files if ".dist-info/" not in name and not name.endswith((".so", ".pyd"))}
     assert others == modules | typed
     assert any(re.fullmatch(r"dramatiq_abort-[^/]*\.dist-info/licenses/LICENSE", name) for name in files)
+
+
+@pytest.mark.parametrize("kind", ["platform", "pure"])
+def test_a_wheel_is_small(kind: str, request: pytest.FixtureRequest) -> None:
+    """Not more than an image of a worker would miss."""
+    assert request.getfixturevalue(kind).wheel.stat().st_size < 200_000
 
 
 @pytest.mark.parametrize("kind", ["platform", "pure"])
