@@ -37,7 +37,8 @@ help:
 	@echo "make faults   only what concerns servers and networks that fail, and workers that are killed"
 	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
-	@echo "make bench    measure what it costs, how long an abort takes, and how many workers one Redis can tell of it"
+	@echo "make bench    measure what it costs, also to import, how long an abort takes, and how many workers one Redis"
+	@echo "              can tell of it"
 	@echo "              (OTHER=/path/to/python: compare with the dramatiq-abort of that environment)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
 	@echo "make lint     check the style of everything"
@@ -87,6 +88,7 @@ measure-waits: $(installed)
 
 bench: $(installed)
 	@$(bin)/python benchmarks/abort_latency.py $(or $(ABORTS),100)
+	@$(bin)/python benchmarks/import_time.py
 	@$(bin)/python benchmarks/cost.py $(OTHER)
 	@$(bin)/python benchmarks/bulk.py
 	@$(bin)/python benchmarks/scale.py
