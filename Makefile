@@ -19,6 +19,7 @@ pip := $(bin)/python -m pip --disable-pip-version-check -qq
 package := $(shell find dramatiq_abort -name '*.py' -o -name '*.pyx' -o -name '*.h' -o -name '*.pyi' -o -name py.typed)
 tools := $(VENV)/.tools
 linters := $(VENV)/.linters
+wheelers := $(VENV)/.wheelers
 # One for each setting of the switch: another setting builds anew.
 installed := $(VENV)/.installed-$(DRAMATIQ_ABORT_EXTENSION)
 # The compiled core once more, beside the usual one, for it runs only where the sanitizers have been loaded first.
@@ -27,7 +28,7 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all test-gevent faults storm sanitize bench waits measure-waits lint types install clean
+.PHONY: help demo test test-all test-gevent faults storm sanitize bench waits measure-waits wheels lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
@@ -41,7 +42,9 @@ help:
 	@echo "              can tell of it"
 	@echo "              (OTHER=/path/to/python: compare with the dramatiq-abort of that environment)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
-	@echo "make lint     check the style of everything"
+	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each by itself"
+	@echo "              (with Python 3.11 or later, as make lint)"
+	@echo "make lint     check the style of everything, and what the workflows and cibuildwheel are told"
 	@echo "make types    check the types, and that the compiled core's stub tells the truth"
 	@echo "make install  only make $(VENV), with the package and the tests' tools in it"
 	@echo "make clean    remove $(VENV) and everything else that was made here"
@@ -94,10 +97,19 @@ bench: $(installed)
 	@$(bin)/python benchmarks/scale.py
 	@$(bin)/python benchmarks/roll_call.py
 
+wheels: $(wheelers)
+	@rm -rf $(leftovers) dist
+	@PYTHON="$(PYTHON)" $(bin)/python .ci/wheels.py
+	@rm -rf $(leftovers)
+
+# zizmor looks for what can be turned against us in a workflow; the schema is of what GitHub understands.
 lint: $(linters)
 	$(bin)/ruff check --quiet --output-format=concise
 	$(bin)/ruff format --quiet --check
 	PATH="$(abspath $(bin)):$$PATH" cython-lint dramatiq_abort
+	$(bin)/python .ci/wheel_names.py
+	$(bin)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
+	$(bin)/zizmor --quiet --offline .github/workflows
 
 types: $(installed) $(linters)
 	$(bin)/mypy
@@ -132,6 +144,10 @@ $(tools): pyproject.toml
 
 $(linters): $(tools)
 	@$(pip) install --group lint
+	@touch $@
+
+$(wheelers): $(tools)
+	@$(pip) install --group build --group wheels
 	@touch $@
 
 clean:
