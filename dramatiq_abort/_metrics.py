@@ -17,9 +17,14 @@ _BUCKETS: Final = (0.5, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000
 
 
 def is_wanted(broker: Broker) -> bool:
-    """Say whether the broker has dramatiq's Prometheus; to import that here would make its directory."""
+    """Say whether the broker has dramatiq's Prometheus, and that has begun, as it does in dramatiq's own processes.
+
+    Else nobody would show what is counted; and to import the library before that would have it write elsewhere.
+    """
     module = sys.modules.get("dramatiq.middleware.prometheus")
-    return module is not None and any(isinstance(each, module.Prometheus) for each in broker.middleware)
+    if module is None or "prometheus_client" not in sys.modules:
+        return False
+    return any(isinstance(each, module.Prometheus) for each in broker.middleware)
 
 
 class Metrics:
@@ -30,8 +35,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # Not before dramatiq has told the library where to write, which it does when a process boots.
-        import prometheus_client
+        import prometheus_client  # not everybody has it
 
         registry = prometheus_client.CollectorRegistry()
         self._outcomes = prometheus_client.Counter(

@@ -116,8 +116,9 @@ def test_what_runs_is_let_be_where_only_what_waits_is_cancelled(broker: StubBrok
         return RAN
 
     start_worker(worker_threads=1)
-    runs, waits = task.send(), task.send()
+    runs = task.send()
     assert started.wait(PATIENCE)
+    waits = task.send()
     abort_all(actor="task", mode=AbortMode.CANCEL)
     go_on.set()
 

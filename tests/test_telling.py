@@ -57,7 +57,8 @@ def test_lines_in_the_log_have_fields(
     outcome = aborted(start_worker, fails=fails)
 
     def found() -> list[Any]:
-        return [record for record in caplog.records if record.name.startswith("dramatiq_abort")]
+        ours = [record for record in caplog.records if record.name.startswith("dramatiq_abort")]
+        return [record for record in ours if outcome.message_id in record.getMessage()]
 
     wait_until(lambda: any(line.message.startswith("Aborting message") for line in found()))
     lines = found()

@@ -27,7 +27,8 @@ broker.add_middleware(Results(backend=RedisResults(client=results_client), store
 if "TEST_PROMETHEUS" in os.environ:
     from dramatiq.middleware.prometheus import Prometheus
 
-    broker.add_middleware(Prometheus())
+    if not any(isinstance(middleware, Prometheus) for middleware in broker.middleware):  # as before dramatiq 2
+        broker.add_middleware(Prometheus())
 broker.add_middleware(Abortable())
 dramatiq.set_broker(broker)
 
