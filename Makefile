@@ -20,6 +20,7 @@ package := $(shell find dramatiq_abort -name '*.py' -o -name '*.pyx' -o -name '*
 tools := $(VENV)/.tools
 linters := $(VENV)/.linters
 wheelers := $(VENV)/.wheelers
+benchers := $(VENV)/.benchers
 # One for each setting of the switch: another setting builds anew.
 installed := $(VENV)/.installed-$(DRAMATIQ_ABORT_EXTENSION)
 # The compiled core once more, beside the usual one, for it runs only where the sanitizers have been loaded first.
@@ -89,7 +90,10 @@ waits: $(installed)
 measure-waits: $(installed)
 	@$(bin)/python benchmarks/waits.py
 
-bench: $(installed)
+bench: $(installed) $(benchers)
+	@$(bin)/pytest --quiet --override-ini pythonpath=benchmarks benchmarks/test_core.py --benchmark-sort=min \
+		--benchmark-columns=min,median,iqr,rounds --benchmark-max-time=0.5
+	@$(bin)/python benchmarks/ratios.py
 	@$(bin)/python benchmarks/abort_latency.py $(or $(ABORTS),100)
 	@$(bin)/python benchmarks/import_time.py
 	@$(bin)/python benchmarks/cost.py $(OTHER)
@@ -148,6 +152,10 @@ $(linters): $(tools)
 
 $(wheelers): $(tools)
 	@$(pip) install --group build --group wheels
+	@touch $@
+
+$(benchers): $(tools)
+	@$(pip) install --group bench
 	@touch $@
 
 clean:
