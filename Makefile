@@ -29,7 +29,7 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all test-gevent faults storm sanitize bench waits measure-waits wheels lint types install clean
+.PHONY: help demo test test-all test-gevent faults storm sanitize bench gate waits measure-waits wheels lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
@@ -42,6 +42,7 @@ help:
 	@echo "make bench    measure what it costs, also to import, how long an abort takes, and how many workers one Redis"
 	@echo "              can tell of it"
 	@echo "              (OTHER=/path/to/python: compare with the dramatiq-abort of that environment)"
+	@echo "make gate     see that this tree is not slower than where it left BASE=origin/main (Linux, with valgrind)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
 	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each by itself"
 	@echo "              (with Python 3.11 or later, as make lint)"
@@ -100,6 +101,9 @@ bench: $(installed) $(benchers)
 	@$(bin)/python benchmarks/bulk.py
 	@$(bin)/python benchmarks/scale.py
 	@$(bin)/python benchmarks/roll_call.py
+
+gate: $(installed)
+	@$(bin)/python benchmarks/gate.py --base $(or $(BASE),origin/main)
 
 wheels: $(wheelers)
 	@rm -rf $(leftovers) dist

@@ -2,10 +2,10 @@
 
 ``ratios.py`` and ``test_core.py`` import them. ``gate.py`` runs them, over whatever version is installed:
 
-- ``python benchmarks/operations.py time OPERATION REPETITIONS`` repeats it so many times for each line that it reads,
+- ``python benchmarks/operations.py time REPETITIONS OPERATION`` repeats it so many times for each line that it reads,
   and answers with the nanoseconds of processor time that one of them took.
-- ``python benchmarks/operations.py count OPERATION REPETITIONS`` repeats it so many times, and then twice as many, each
-  between two calls of ``getppid``, where callgrind begins a new count.
+- ``python benchmarks/operations.py count REPETITIONS OPERATION...`` repeats one after the other so many times, and then
+  twice as many, each between two calls of ``getppid``, where callgrind begins a new count.
 """
 
 from __future__ import annotations
@@ -125,14 +125,14 @@ def scope_interrupt() -> Repeated:
 
     def repeated(times: int) -> None:
         def fail() -> None:
-            scope.interrupt(Stop)
+            current.interrupt(Stop)
             call()  # where it comes up from 3.13 on: there, the slot is for threads that wait
             raise AssertionError("nothing has come up")
 
         for _ in repeat(None, times):
-            scope = new_scope()
+            current = new_scope()
             try:
-                scope.run(fail)
+                current.run(fail)
             except Stop:
                 pass
 
@@ -188,10 +188,11 @@ def dramatiq_setting() -> Repeated:
 def scope_setting() -> Repeated:
     """To interrupt the thread's scope first, until it says that it has raised the exception. Not for the pure core."""
     scope, _, take_out = waiting_thread()
+    raised = Answer.RAISED
 
     def repeated(times: int) -> None:
         for _ in repeat(None, times):
-            while scope.interrupt(Stop) is not Answer.RAISED:  # from 3.13 on, it looks twice
+            while scope.interrupt(Stop) is not raised:  # from 3.13 on, it looks twice
                 pass
             take_out()
 
@@ -236,19 +237,18 @@ def nanoseconds(repeated: Repeated, times: int) -> float:
 
 
 def main() -> None:
-    what, operation, times = sys.argv[1], globals()[sys.argv[2]], int(sys.argv[3])
-    repeated = prepared(operation)
-    gc.collect()
+    what, times, names = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     gc.disable()
-    if what == "time":
-        for _ in sys.stdin:
-            print(nanoseconds(repeated, times), flush=True)
-    else:
-        os.getppid()
-        repeated(times)
-        os.getppid()
-        repeated(2 * times)
-        os.getppid()
+    for repeated in (prepared(globals()[name]) for name in names):
+        if what == "time":
+            for _ in sys.stdin:
+                print(nanoseconds(repeated, times), flush=True)
+        else:
+            os.getppid()
+            repeated(times)
+            os.getppid()
+            repeated(2 * times)
+            os.getppid()
 
 
 if __name__ == "__main__":
