@@ -29,7 +29,7 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all test-gevent faults storm sanitize bench gate waits measure-waits wheels lint types install clean
+.PHONY: help demo test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits wheels lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
@@ -43,6 +43,7 @@ help:
 	@echo "              can tell of it"
 	@echo "              (OTHER=/path/to/python: compare with the dramatiq-abort of that environment)"
 	@echo "make gate     see that this tree is not slower than where it left BASE=origin/main (Linux, with valgrind)"
+	@echo "make planted  see that the gate finds what is made slower for it (SAME=20: and nothing in 20 runs without)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
 	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each by itself"
 	@echo "              (with Python 3.11 or later, as make lint)"
@@ -104,6 +105,9 @@ bench: $(installed) $(benchers)
 
 gate: $(installed)
 	@$(bin)/python benchmarks/gate.py --base $(or $(BASE),origin/main)
+
+planted: $(installed)
+	@$(bin)/python benchmarks/planted.py $(addprefix --same ,$(SAME))
 
 wheels: $(wheelers)
 	@rm -rf $(leftovers) dist

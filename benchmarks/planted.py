@@ -1,0 +1,114 @@
+"""Whether the gate sees what it is there for, and nothing else: ``gate.py`` is run over versions made for that.
+
+``python benchmarks/planted.py`` makes the package slower in one place after the other, and has the gate compare each
+with the package as it is: what is named with the place must fail. ``python benchmarks/planted.py --same TIMES`` has it
+compare two builds of the same that often: nothing may fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from builds import built, tree_of
+from gate import failures
+
+
+class Plant(NamedTuple):
+    """What makes one place slower."""
+
+    what: str
+    path: str
+    #: This text is there once.
+    before: str
+    #: What stands in its place.
+    after: str
+    #: What of the gate must fail.
+    fails: str
+
+
+CORE = "dramatiq_abort/_interrupt.pyx"
+MIDDLEWARE = "dramatiq_abort/middleware.py"
+
+PLANTS = [
+    Plant(
+        "a scope looks something up in a dictionary",
+        CORE,
+        "        self._open()\n        try:",
+        "        tokens.get(function)\n        self._open()\n        try:",
+        "instructions: scope",
+    ),
+    Plant(
+        "a shield makes a list",
+        CORE,
+        "        scope._shields += 1\n        self._entered = True",
+        "        scope._shields += len([scope])\n        self._entered = True",
+        "instructions: shield",
+    ),
+    Plant(
+        "an interrupt looks at the frames twice",
+        CORE,
+        "delivers(frame) and is_safe(frame, base)\n        ):",
+        "delivers(frame) and is_safe(frame, base) and is_safe(frame, base)\n        ):",
+        "instructions: scope_interrupt",
+    ),
+    Plant(
+        "a message is logged where nobody reads it",
+        MIDDLEWARE,
+        '        wanted = options.get("abortable")\n',
+        '        wanted = options.get("abortable")\n        self.logger.debug("Message %s", plain.message_id)\n',
+        "instructions: message",
+    ),
+    Plant(
+        "a message asks the system how long its thread has run",
+        MIDDLEWARE,
+        '        wanted = options.get("abortable")\n',
+        '        wanted = options.get("abortable")\n        time.thread_time()\n',
+        "nanoseconds: message",
+    ),
+    Plant(
+        "a scope takes down where it was opened",
+        CORE,
+        "        self._open()\n        try:",
+        "        self._open()\n        frames_from(innermost_frame(self._thread))\n        try:",
+        "floors",
+    ),
+]
+
+
+def planted(plant: Plant, to: Path) -> Path:
+    """Copy the working tree, with this in it."""
+    tree = tree_of(None, to)
+    text = (tree / plant.path).read_text(encoding="utf-8")
+    assert text.count(plant.before) == 1, f"{plant.path} has changed: where {plant.what} is to be decided anew"
+    (tree / plant.path).write_text(text.replace(plant.before, plant.after), encoding="utf-8")
+    return tree
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--same", type=int, metavar="TIMES", help="compare the same with itself, so many times")
+    same = parser.parse_args().same
+    wrong = []
+    with TemporaryDirectory() as directory:
+        base = built(tree_of(None, Path(directory, "base")))
+        if same is not None:
+            head = built(tree_of(None, Path(directory, "head")))
+            for number in range(1, same + 1):
+                failed = failures(base, head)
+                print(f"\nThe same, {number} of {same}: {', '.join(failed) or 'nothing'} failed.\n", flush=True)
+                wrong += failed
+        else:
+            for number, plant in enumerate(PLANTS):
+                print(f"\nPlanted: {plant.what}.\n", flush=True)
+                failed = failures(base, built(planted(plant, Path(directory, f"head{number}"))))
+                print(f"\n{plant.fails}: {'seen' if plant.fails in failed else 'NOT SEEN'}\n", flush=True)
+                wrong += [] if plant.fails in failed else [plant.what]
+    sys.exit(f"wrong: {', '.join(wrong)}" if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
