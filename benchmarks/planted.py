@@ -31,7 +31,7 @@ class Plant(NamedTuple):
 
 
 CORE = "dramatiq_abort/_interrupt.pyx"
-MIDDLEWARE = "dramatiq_abort/middleware.py"
+MIDDLEWARE = "dramatiq_abort/_abortable.py"
 
 PLANTS = [
     Plant(
@@ -66,7 +66,7 @@ PLANTS = [
         "a message asks the system how long its thread has run",
         MIDDLEWARE,
         '        wanted = options.get("abortable")\n',
-        '        wanted = options.get("abortable")\n        time.thread_time()\n',
+        '        wanted = options.get("abortable")\n        import time\n\n        time.thread_time()\n',
         "nanoseconds: message",
     ),
     Plant(

@@ -1,11 +1,13 @@
 """Abort dramatiq messages, waiting or running, from any process."""
 
-from ._cooperation import checkpoint, sleep
+from ._abortable import Abortable
+from ._cooperation import checkpoint, shield, sleep
 from ._subprocess import run
 from ._version import __version__
+from .answers import running, wait_for_outcome, wait_for_outcome_async, wait_for_outcomes
 from .backend import Event, EventBackend
 from .board import Board, Note
-from .client import abort_all, rules, running, wait_for_outcome, wait_for_outcome_async, wait_for_outcomes
+from .client import abort, abort_all, abort_requested, restore, rules
 from .errors import (
     Abort,
     AbortedBeforeStart,
@@ -17,7 +19,6 @@ from .errors import (
     InvalidRequest,
     UnsupportedByBackend,
 )
-from .middleware import Abortable, abort, abort_requested, restore, shield
 from .outcome import Outcome, OutcomeState
 from .request import AbortMode, AbortRequest
 from .roll import Roll, RunningMessage, WorkerProcess

@@ -1,10 +1,12 @@
-"""For functions that look after themselves: places to stop at, and a sleep that ends there."""
+"""For functions that look after themselves: places to stop at, a sleep that ends there, and where not to stop."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from threading import Event
+from typing import TYPE_CHECKING
 
 from dramatiq.threading import is_gevent_active
 
@@ -12,7 +14,10 @@ from ._coroutines import Scope as CoroutineScope
 from ._current import current
 from .request import milliseconds
 
-__all__ = ["checkpoint", "refuse_in_a_loop", "sleep"]
+if TYPE_CHECKING:
+    from ._shield import AnyShield
+
+__all__ = ["checkpoint", "refuse_in_a_loop", "shield", "sleep"]
 
 
 def checkpoint() -> None:
@@ -59,6 +64,22 @@ def sleep(duration: int) -> None:
             running.check()
             woken.wait(left)
     running.check()
+
+
+def shield() -> AnyShield:
+    """Protect a part of an actor's function from being aborted half way.
+
+    ::
+
+        with shield():
+            account.withdraw(10)
+            other.deposit(10)
+
+    An abort that comes meanwhile waits, and is raised on the way out of the outermost shield. Outside of a message
+    that can be aborted, a shield does nothing.
+    """
+    running = current.get()
+    return nullcontext() if running is None else running.scope.shield()
 
 
 def refuse_in_a_loop(what: str, instead: str) -> None:

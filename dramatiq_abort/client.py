@@ -1,109 +1,98 @@
-"""For those who abort: what came of it, requests for many messages at once, and what the workers are running."""
+"""For those who abort: requests for one message, for many, and for all of a kind."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-import uuid
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from ._roll_call import QUESTION, WITH_ARGUMENTS, answer_name
-from .backend import Event
-from .errors import InvalidRequest, UnsupportedByBackend
-from .middleware import asking, found, request_of
-from .outcome import Outcome, outcome_name
-from .request import AbortMode, milliseconds, text
-from .roll import Roll, RunningMessage, answer_of, worker_of
-from .rule import MAX_NAME, RULE, Rule, rule_key
+from dramatiq import get_broker
+
+from ._abortable import Abortable
+from ._current import current
+from ._targets import targets_of
+from .backend import MOST_EVENTS, Event
+from .errors import AbortError, BackendError, ConfigurationError, InvalidRequest, UnsupportedByBackend
+from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds, text
+from .rule import MAX_NAME, RULE, Rule, is_rule, rule_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from .backend import EventBackend
-    from .board import Board
-    from .middleware import Abortable
+    from ._targets import Target, Targets
 
-__all__ = ["abort_all", "rules", "running", "wait_for_outcome", "wait_for_outcome_async", "wait_for_outcomes"]
+__all__ = ["abort", "abort_all", "abort_requested", "asking", "found", "restore", "rules"]
 
 #: How many rules there may be at once: each message is compared with all of them.
 _MOST_RULES: Final = 100
 
-#: How long one wait in another thread lasts at the most, in ms: a coroutine that is cancelled leaves it behind.
-_STEP: Final = 1000
 
+def abort(
+    message_id: Targets,
+    middleware: Abortable | None = None,
+    abort_ttl: int | None = None,
+    mode: AbortMode = AbortMode.ABORT,
+    abort_timeout: int = 0,
+    *,
+    repeat_every: int | None = None,
+    reason: str | None = None,
+    by: str | None = None,
+) -> None:
+    """Abort a message, or many, on whichever worker they wait or run.
 
-def wait_for_outcome(message_id: str, middleware: Abortable | None = None, *, timeout: int = 10_000) -> Outcome:
-    """Return what became of a message that somebody has asked to abort, as soon as its worker tells.
-
-    ::
-
-        abort(message_id)
-        outcome = wait_for_outcome(message_id)
-        print(outcome.state.value, outcome.worker)
-
-    It can be asked for an hour. Of messages that nobody has asked to abort, nothing is told, nor of those that were
-    over long before: a worker process remembers its last 1,000.
+    When this returns, the request has been made, not yet carried out: a message that waits will be skipped, and one
+    that runs has ``Abort`` raised in its actor's function. One that has finished is not touched.
 
     Parameters:
-      message_id: As in ``message.message_id``.
+      message_id: As in ``message.message_id``; or the message, a group, a pipeline, or an iterable of those. Many are
+        one round trip for a hundred.
       middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
-      timeout: For how many milliseconds to wait at the most; 0: not at all.
-
-    Returns:
-      Outcome: Its state is ``PENDING`` if no worker has told until then.
+      abort_ttl: For how many milliseconds the request takes effect; without it, the middleware's. A message that is
+        delayed for longer, or waits for longer, runs. Where a message itself is given, or what has it in it, and it is
+        delayed, its delay comes on top, as this machine's clock has it.
+      mode: With ``AbortMode.CANCEL`` a message that is running is left alone.
+      abort_timeout: For how many milliseconds a running message may go on, and finish by itself. In that time
+        ``abort_requested()`` tells it how many are left.
+      repeat_every: After how many milliseconds ``Abort`` is raised again, and so on, in a function that has caught it
+        and goes on; without it, as the worker's ``Abortable`` says. A second call may say so of an abort under way.
+      reason: Why, in up to 256 characters: for the exception, the log, and the failure in the result backend. Of
+        several calls, what the one says that takes effect.
+      by: Who asks, the same.
 
     Raises:
-      TypeError: When the message id is not a string, or the timeout no integer.
-      ValueError: When the message id is empty or too long, or the timeout negative or too long.
+      TypeError: When a parameter is of another type than these. Nothing has been aborted then.
+      ValueError: When a message id is empty or too long, or a time is negative or too long. The same.
       ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend does not answer. Its own error is the cause.
-      UnsupportedByBackend: When workers cannot leave word with the event backend.
+      BackendError: When the event backend did not take the request. Its own error is the cause; ``made`` says how many
+        it did take.
+      UnsupportedByBackend: When the event backend can do no more than a plain abort, and this is more.
     """
-    return next(wait_for_outcomes([message_id], middleware, timeout=timeout))
-
-
-async def wait_for_outcome_async(
-    message_id: str, middleware: Abortable | None = None, *, timeout: int = 10_000
-) -> Outcome:
-    """Do what ``wait_for_outcome`` does, for a coroutine: see there."""
-    milliseconds("timeout", timeout, at_least=0)
-    deadline = time.monotonic() + timeout / 1000
-    while True:
-        step = min(max(0, int((deadline - time.monotonic()) * 1000)), _STEP)
-        outcome = await asyncio.to_thread(wait_for_outcome, message_id, middleware, timeout=step)
-        if outcome.is_known or time.monotonic() >= deadline:
-            return outcome
-
-
-def wait_for_outcomes(
-    message_ids: Iterable[str], middleware: Abortable | None = None, *, timeout: int = 10_000
-) -> Iterator[Outcome]:
-    """Do what ``wait_for_outcome`` does for many messages: yield each outcome when it is known, the pending ones last.
-
-    Parameters, errors: As there. ``timeout`` is for all of them together.
-    """
-    names = {outcome_name(message_id): message_id for message_id in message_ids}
-    milliseconds("timeout", timeout, at_least=0)
-    board = _board_of(found(middleware).backend)
-    return _outcomes(board, names, time.monotonic() + timeout / 1000)
-
-
-def _outcomes(board: Board, names: dict[bytes, str], deadline: float) -> Iterator[Outcome]:
-    while names:
-        left = max(0, int((deadline - time.monotonic()) * 1000))
-        with asking("nothing is known of what became of them"):
-            said = board.wait(names, left)
-        for name, note in said.items():
-            message_id = names.pop(name)
-            try:
-                yield Outcome.decode(message_id, note)
-            except InvalidRequest:  # nobody's word is nobody's
-                yield Outcome(message_id)
-        if not said and not left:
-            break
-    yield from map(Outcome, names.values())
+    if abort_ttl is not None:
+        milliseconds("abort_ttl", abort_ttl, at_least=1)
+    asked = _request_of(
+        mode=mode, abort_timeout=abort_timeout, abort_ttl=abort_ttl, repeat_every=repeat_every, reason=reason, by=by
+    )
+    targets = list(targets_of(message_id))
+    keys = [key_of(target.message_id) for target in targets]
+    middleware = found(middleware)
+    ttl = middleware.abort_ttl if abort_ttl is None else abort_ttl
+    now = time.time() * 1000
+    events = []
+    for target, key in zip(targets, keys, strict=True):
+        delay = 0 if target.eta is None else max(0, int(target.eta - now))
+        request = replace(asked, ttl=min(ttl + delay, MAX_TIME))
+        events.append(Event(key, request.encode(), request.ttl, request.priority))
+    made = 0
+    try:
+        while step := events[made : made + MOST_EVENTS]:
+            middleware.backend.signal(step)
+            made += len(step)
+    except AbortError:
+        raise
+    except Exception as error:
+        raise _not_aborted(targets, made, error) from error
 
 
 def abort_all(
@@ -152,7 +141,7 @@ def abort_all(
     if not any(names.values()):
         raise ValueError("abort_all() aborts the messages of an actor, a queue or a tag: say of which")
     milliseconds("abort_ttl", abort_ttl, at_least=1)
-    request = request_of(
+    request = _request_of(
         mode=mode, abort_timeout=abort_timeout, abort_ttl=None, repeat_every=repeat_every, reason=reason, by=by
     )
     middleware = found(middleware)
@@ -189,51 +178,121 @@ def rules(middleware: Abortable | None = None) -> list[Rule]:
     return sorted(live, key=attrgetter("before"))
 
 
-def running(middleware: Abortable | None = None, *, arguments: bool = False, timeout: int = 1_000) -> Roll:
-    """Ask all worker processes which messages they are running.
+def restore(message_id: str | Rule, middleware: Abortable | None = None) -> bool:
+    """Take an abort back, as long as the message has not been stopped.
+
+    A message that waits will run. One that is running goes on, if ``Abort`` has not been raised in it yet: in its grace
+    period, say, or behind a shield. One that was skipped or aborted stays so. A message that is to be aborted by its
+    own id and by a rule is restored only from the one of them that is given here.
 
     Parameters:
-      middleware: The ``Abortable`` of their broker; without it, the default broker's.
-      arguments: Whether to tell the messages' arguments, too, each in up to 200 characters.
-      timeout: For how many milliseconds to wait for the last answer.
+      message_id: As in ``message.message_id``; or what ``abort_all()`` has returned, or the ``id`` of that.
+      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
 
     Returns:
-      Roll: The messages, the workers that have answered, and those that have not.
+      bool: Whether there was a request to take back.
 
     Raises:
-      TypeError: When the timeout is no integer.
-      ValueError: When it is negative or too long.
+      TypeError: When the message id is not a string.
+      ValueError: When it is empty or too long.
       ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
       BackendError: When the event backend does not answer. Its own error is the cause.
-      UnsupportedByBackend: When workers cannot be asked by the event backend.
+      UnsupportedByBackend: When the event backend cannot take anything back.
     """
-    milliseconds("timeout", timeout, at_least=0)
-    backend = found(middleware).backend
-    board = _board_of(backend)
-    question = uuid.uuid4().hex[:16]
-    asked = time.monotonic()
-    messages: list[RunningMessage] = []
-    with asking("nobody could be asked what is running"):
-        workers = {answer_name(question, entry): worker_of(entry) for entry in board.roll()}
-        said = WITH_ARGUMENTS if arguments else b""
-        backend.signal([Event(QUESTION + question.encode(), said, max(timeout, 1))])
-        silent = set(workers)
-        while silent:
-            left = max(0, timeout - int((time.monotonic() - asked) * 1000))
-            heard = board.wait(silent, left)
-            took = (time.monotonic() - asked) * 1000
-            for name, answer in heard.items():
-                workers[name], theirs = answer_of(workers[name], answer, took)
-                messages += theirs
-            silent -= heard.keys()
-            if not heard and not left:
-                break
-    return Roll(sorted(messages, key=attrgetter("started")), sorted(workers.values(), key=attrgetter("worker")))
+    name = message_id.id if isinstance(message_id, Rule) else message_id
+    names_rule = isinstance(name, str) and is_rule(name)
+    key = rule_key(name) if names_rule else key_of(name)
+    middleware = found(middleware)
+    with asking(f"{'' if names_rule else 'message '}{name} was not restored"):
+        return middleware.backend.revoke(key)
 
 
-def _board_of(backend: EventBackend) -> Board:
-    if backend.board is None:
-        raise UnsupportedByBackend(
-            f"{type(backend).__name__} has no board, so its workers cannot tell what became of messages, nor what runs."
+def abort_requested(message_id: str | None = None, middleware: Abortable | None = None) -> float | None:
+    """Say whether a message is to be aborted, and how much time it has left.
+
+    Parameters:
+      message_id: As in ``message.message_id``; without it, the message that is being processed here.
+      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
+
+    Returns:
+      float | None: How many milliseconds are left until ``Abort`` is raised, 0 when they are over; None when nobody
+      has asked to abort the message. In its own actor's function this costs no round trip.
+
+    Raises:
+      TypeError: When the message id is not a string.
+      ValueError: When it is empty or too long.
+      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
+      BackendError: When the event backend does not answer. Its own error is the cause.
+    """
+    if message_id is None:
+        running = current.get()
+        return None if running is None else running.grace_left()
+    middleware = found(middleware)
+    key_of(message_id)
+    with asking(f"nothing is known of message {message_id}"):
+        return middleware.requested(message_id)
+
+
+def found(middleware: Abortable | None) -> Abortable:
+    """Return the middleware, or the default broker's.
+
+    Raises:
+      TypeError: When it is none.
+      ConfigurationError: When the default broker has none.
+    """
+    if middleware is None:
+        broker = get_broker()
+        for candidate in broker.middleware:
+            if isinstance(candidate, Abortable):
+                candidate.settle(broker)
+                return candidate
+        raise ConfigurationError(
+            "the default broker has no Abortable middleware: add one with broker.add_middleware(Abortable()), "
+            "or pass the one of another broker as middleware"
         )
-    return backend.board
+    if not isinstance(middleware, Abortable):
+        raise TypeError(f"middleware is the broker's Abortable, not {middleware!r}")
+    return middleware
+
+
+@contextmanager
+def asking(what_if_not: str) -> Iterator[None]:
+    """Let what an event backend raises come out as a ``BackendError`` that says what this means."""
+    try:
+        yield
+    except AbortError:
+        raise
+    except Exception as error:
+        raise BackendError(f"{what_if_not}: {type(error).__name__}: {error}") from error
+
+
+def _request_of(
+    *,
+    mode: AbortMode,
+    abort_timeout: int,
+    abort_ttl: int | None,
+    repeat_every: int | None,
+    reason: str | None,
+    by: str | None,
+) -> AbortRequest:
+    """Make a request of what ``abort()`` has been given.
+
+    Raises:
+      TypeError, ValueError: As there.
+    """
+    if not isinstance(mode, AbortMode):
+        raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
+    grace = milliseconds("abort_timeout", abort_timeout, at_least=0)
+    if repeat_every is not None:
+        milliseconds("repeat_every", repeat_every, at_least=1)
+    return AbortRequest(mode, grace, abort_ttl, repeat_every, text("reason", reason), text("by", by))
+
+
+def _not_aborted(targets: list[Target], made: int, error: Exception) -> BackendError:
+    """Say how far an abort has come."""
+    what = f"message {targets[made].message_id} was not aborted"
+    if len(targets) > 1:
+        what = f"{made} of {len(targets)} messages were aborted; {what}, nor were those behind it"
+    stopped = BackendError(f"{what}: {type(error).__name__}: {error}")
+    stopped.made = made
+    return stopped
