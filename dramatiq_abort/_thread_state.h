@@ -98,7 +98,11 @@ static inline PyObject *frame_module(PyObject *frame) {
 #else
     PyObject *globals = Py_NewRef(((PyFrameObject *)frame)->f_globals);
 #endif
-    PyObject *name = PyDict_CheckExact(globals) ? PyDict_GetItemString(globals, "__name__") : NULL;
+    static PyObject *key = NULL; /* made once: each look asks this of each frame */
+    if (key == NULL) {
+        key = PyUnicode_InternFromString("__name__");
+    }
+    PyObject *name = key != NULL && PyDict_CheckExact(globals) ? PyDict_GetItem(globals, key) : NULL;
     name = name != NULL && PyUnicode_CheckExact(name) ? Py_NewRef(name) : Py_NewRef(Py_None);
     Py_DECREF(globals);
     return name;
