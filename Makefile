@@ -8,7 +8,7 @@ DRAMATIQ_ABORT_EXTENSION ?= auto
 # Extra words: WITH for pip install (WITH='dramatiq==1.17.0'), ARGS for pytest (ARGS='-k shield').
 WITH ?=
 # The extras to install, and what else the tests need: gevent takes minutes where there is no wheel of it.
-EXTRAS ?= redis,gevent
+EXTRAS ?= redis,gevent,cli
 NEEDS ?= dev databases examples
 ARGS ?=
 
@@ -29,7 +29,8 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits wheels lint types install clean
+.PHONY: help demo test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits record wheels lint \
+	types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
@@ -45,6 +46,7 @@ help:
 	@echo "make gate     see that this tree is not slower than where it left BASE=origin/main (Linux, with valgrind)"
 	@echo "make planted  see that the gate finds what is made slower for it (SAME=20: and nothing in 20 runs without)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
+	@echo "make record   run the commands of docs/cli.md, and write down what they say"
 	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each by itself"
 	@echo "              (with Python 3.11 or later, as make lint)"
 	@echo "make lint     check the style of everything, and what the workflows and cibuildwheel are told"
@@ -108,6 +110,9 @@ gate: $(installed)
 
 planted: $(installed)
 	@$(bin)/python benchmarks/planted.py $(addprefix --same ,$(SAME))
+
+record: $(installed)
+	@$(bin)/python docs/record_cli.py --write
 
 wheels: $(wheelers)
 	@rm -rf $(leftovers) dist

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from .errors import InvalidRequest
 
-__all__ = ["AbortMode", "AbortRequest", "key_of", "milliseconds", "text"]
+__all__ = ["AbortMode", "AbortRequest", "key_of", "milliseconds", "printable", "text"]
 
 #: A longer value than this is none of ours, in bytes.
 MAX_VALUE: Final = 8192
@@ -58,8 +58,8 @@ class AbortRequest:
     @property
     def says(self) -> str:
         """By whom and why, to be put behind what is said of the message; control characters are written out."""
-        by = "" if self.by is None else f" by {_printable(self.by)}"
-        return by if self.reason is None else f"{by}: {_printable(self.reason)}"
+        by = "" if self.by is None else f" by {printable(self.by)}"
+        return by if self.reason is None else f"{by}: {printable(self.reason)}"
 
     @property
     def priority(self) -> int:
@@ -173,7 +173,8 @@ def _is_text(said: object, at_most: int = MAX_TEXT) -> bool:
     return isinstance(said, str) and 0 < len(said) <= at_most and not any("\ud800" <= char <= "\udfff" for char in said)
 
 
-def _printable(said: str) -> str:
+def printable(said: str) -> str:
+    """Return a text with its control characters, and all else that cannot be seen, written out."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in said)
 
 

@@ -101,6 +101,14 @@ class Roll:
         """Those that have not answered: dead for less than a minute, cut off, or too busy."""
         return [worker for worker in self.workers if worker.took is None]
 
+    def asdict(self) -> dict[str, Any]:
+        """Return the messages and the workers, for JSON."""
+        return {
+            "messages": [message.asdict() for message in self.messages],
+            "workers": [worker.asdict() for worker in self.workers],
+            "silent": [worker.worker for worker in self.silent],
+        }
+
     def __iter__(self) -> Iterator[RunningMessage]:
         return iter(self.messages)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dramatiq.common import q_name
@@ -51,6 +51,14 @@ class Rule:
     def __str__(self) -> str:
         names = (("actor", self.actor), ("queue", self.queue), ("tag", self.tag))
         return " and ".join(f"{name} {value}" for name, value in names if value is not None)
+
+    def asdict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        fields = asdict(self)
+        request = fields.pop("request") | {"mode": self.request.mode.value}
+        # By the names of the parameters of abort_all().
+        names = {"mode": "mode", "grace": "abort_timeout", "repeat": "repeat_every", "reason": "reason", "by": "by"}
+        return fields | {name: request[key] for key, name in names.items()}
 
     def matches(self, made: int, actor: str, queue: str, tags: Collection[str]) -> bool:
         """Say whether a message is among them."""

@@ -1,0 +1,5 @@
+"""``python -m dramatiq_abort`` is ``dramatiq-abort``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,84 @@
+"""Single keys from a terminal, as they are pressed."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+try:
+    import termios
+    import tty
+except ImportError:  # Windows has no such terminals
+    termios = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["SUPPORTED", "Keys", "keys"]
+
+#: Whether there are keys to be had.
+SUPPORTED: Final = termios is not None and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+#: A key that sends more than one byte, or one that sends one.
+_KEY: Final = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
+
+_NAMES: Final = {
+    **dict.fromkeys((b"\x1b[A", b"\x1bOA", b"k"), "up"),
+    **dict.fromkeys((b"\x1b[B", b"\x1bOB", b"j"), "down"),
+    **dict.fromkeys((b"\r", b"\n"), "enter"),
+    **dict.fromkeys((b"\x1b", b"\x03"), "escape"),
+}
+
+
+class Keys:
+    """Keys, and a bell that another thread may ring.
+
+    Parameters:
+      is_typed: Whether there is a keyboard; without one, the bell alone is heard.
+    """
+
+    def __init__(self, *, is_typed: bool) -> None:
+        self._pipe = os.pipe() if is_typed else None
+        self._rung = threading.Event()
+
+    def ring(self) -> None:
+        """End a ``wait``, from any thread."""
+        self._rung.set()
+        if self._pipe is not None:
+            os.write(self._pipe[1], b".")
+
+    def wait(self) -> list[str]:
+        """Return the keys that have been pressed, as soon as there are any, or none when the bell rings."""
+        if self._pipe is None:
+            while not self._rung.wait(1):  # on Windows, Ctrl-C is heard in between
+                pass
+            self._rung.clear()
+            return []
+        ready, _, _ = select.select([self._pipe[0], sys.stdin], [], [])
+        if self._pipe[0] in ready:
+            os.read(self._pipe[0], 1024)
+        if sys.stdin not in ready:
+            return []
+        typed = os.read(sys.stdin.fileno(), 1024)
+        # A keyboard that has gone away is read at its end for ever.
+        return [_NAMES.get(key, key.decode(errors="replace")) for key in _KEY.findall(typed)] or ["q"]
+
+
+@contextmanager
+def keys() -> Iterator[Keys]:
+    """Have the keys of the terminal, if there is one, and leave it as it was."""
+    typed = Keys(is_typed=SUPPORTED)
+    if not SUPPORTED:
+        yield typed
+        return
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin)
+        yield typed
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

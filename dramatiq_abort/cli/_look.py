@@ -1,0 +1,82 @@
+"""The commands that only look: rules, status, ps."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from .. import answers, client
+from ._command import Command, time_option, wait_option
+from ._output import cell, duration, table_of
+from ._request import ids_argument, read_ids
+from ._roll import as_table, say_who_is_missing
+from ._session import where
+
+if TYPE_CHECKING:
+    from ._session import Session
+
+__all__ = ["ps", "rules", "status"]
+
+
+@click.command("rules", cls=Command)
+@where
+def rules(session: Session) -> None:
+    """List the rules of abort-all that take effect now."""
+    found = client.rules(session.middleware)
+    rows = [
+        [
+            cell(rule.id, "bold"),
+            cell(rule),
+            rule.request.mode.value,
+            duration(max(0, time.time() * 1000 - rule.before)),
+            "?" if rule.ttl is None else duration(rule.ttl),
+            cell(rule.request.by or ""),
+            cell(rule.request.reason or ""),
+        ]
+        for rule in found
+    ]
+    if rows:
+        session.output.table(table_of(["RULE", "FOR", "MODE", "SINCE", "ENDS IN", "BY", "REASON"], rows))
+    else:
+        session.output.say("There are no rules.")
+    for rule in found:
+        session.output.data(rule.asdict())
+
+
+@click.command("status", cls=Command)
+@ids_argument()
+@wait_option("Wait until it is known")
+@where
+def status(session: Session, ids: tuple[str, ...], *, wait: int | None) -> int:
+    """Tell what became of messages that somebody has asked to abort.
+
+    Each ID is a message's. With - they are read from standard input, one to a line.
+    """
+    pending = 0
+    for outcome in answers.wait_for_outcomes(read_ids(ids), session.middleware, timeout=wait or 0):
+        asked = outcome.is_known or client.abort_requested(outcome.message_id, session.middleware) is not None
+        session.output.outcome(outcome, asked=asked)
+        pending = pending if outcome.is_known else 1
+    return pending
+
+
+@click.command("ps", cls=Command)
+@click.option("--arguments", is_flag=True, help="Tell the messages' arguments, too.")
+@time_option("--timeout", "For how long to wait for the last worker's answer.", default="1s")
+@click.option("--watch", is_flag=True, help="Go on, and let messages be aborted by keyboard.")
+@time_option("--every", "With --watch: how often to ask.", default="1s")
+@where
+def ps(session: Session, *, arguments: bool, timeout: int, watch: bool, every: int) -> int:
+    """List the messages that run."""
+    if watch:
+        from ._watch import watch as go_on
+
+        return go_on(session, arguments=arguments, timeout=timeout, every=max(every, 50))
+    roll = answers.running(session.middleware, arguments=arguments, timeout=timeout)
+    output = session.output
+    if roll.messages:
+        output.table(as_table(roll, arguments=arguments))
+    output.data(roll.asdict())
+    return 0 if say_who_is_missing(roll, output, timeout) else 1

@@ -1,0 +1,120 @@
+"""Where a command is to do what it does, and what it has to say there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .._abortable import Abortable
+from ..backends.stub import StubBackend
+from ..errors import ConfigurationError
+from ._output import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Session", "where"]
+
+#: What the options are called in the environment.
+URL = "DRAMATIQ_ABORT_URL"
+BROKER = "DRAMATIQ_ABORT_BROKER"
+NAMESPACE = "DRAMATIQ_ABORT_NAMESPACE"
+
+
+@dataclass
+class Session:
+    """One run of the command line. What the options say is kept here when they are read."""
+
+    url: str | None = None
+    broker: str | None = None
+    namespace: str | None = None
+    as_json: bool = False
+    verbose: bool = False
+
+    @cached_property
+    def output(self) -> Output:
+        return Output(as_json=self.as_json)
+
+    @cached_property
+    def middleware(self) -> Abortable:
+        """The middleware of the broker that the options name.
+
+        Raises:
+          click.UsageError: When they name none, or two.
+          ConfigurationError: When the broker has no ``Abortable``.
+        """
+        url, broker = self.url, self.broker
+        if url is None and broker is None:
+            url, broker = os.environ.get(URL) or None, os.environ.get(BROKER) or None
+        if url is not None and broker is not None:
+            raise click.UsageError("there is a URL and a broker: say one of them")
+        if broker is not None:
+            if self.namespace is not None:
+                raise click.UsageError("the namespace is the broker's: --namespace goes with --url")
+            return _middleware_of(broker)
+        if url is None:
+            raise click.UsageError(f"where? Say --url redis://..., or --broker module, or set {URL} or {BROKER}")
+        namespace = self.namespace or os.environ.get(NAMESPACE) or "dramatiq-abort"
+        from ..backends.redis import RedisBackend
+
+        return Abortable(backend=RedisBackend.from_url(url, namespace=namespace))
+
+    @property
+    def place(self) -> str:
+        """Where that is, without a password."""
+        client = getattr(self.middleware.backend, "client", None)
+        parameters = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+        if "path" in parameters:
+            return f"unix://{parameters['path']}"
+        if "host" in parameters:
+            return f"{parameters['host']}:{parameters.get('port', 6379)}/{parameters.get('db') or 0}"
+        return type(client or self.middleware.backend).__name__
+
+
+def _middleware_of(name: str) -> Abortable:
+    """Return the ``Abortable`` of a broker, which is named as for dramatiq's own command."""
+    sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    from dramatiq.cli import import_broker
+
+    try:
+        with redirect_stdout(sys.stderr):  # what the user's modules print is not what was asked for
+            broker = import_broker(name)[1]
+    except Exception as error:
+        why = f"{type(error).__name__}: {str(error).rstrip('.')}"
+        raise ConfigurationError(
+            f"{name} cannot be imported from here: {why}. Say a module, or module:broker, as for the command `dramatiq`"
+        ) from error
+    for middleware in broker.middleware:
+        if isinstance(middleware, Abortable):
+            middleware.settle(broker)
+            if isinstance(middleware.backend, StubBackend):
+                raise ConfigurationError(f"the Abortable of {name} has a StubBackend, which stays in its process")
+            return middleware
+    raise ConfigurationError(f"the broker of {name} has no Abortable: add one with broker.add_middleware(Abortable())")
+
+
+def where(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every command has which asks a backend."""
+    options = [
+        click.option("--url", metavar="URL", help=f"The server, as in redis://localhost:6379/0.  [or: {URL}]"),
+        click.option("--broker", metavar="MODULE[:BROKER]", help=f"The broker, as for `dramatiq`.  [or: {BROKER}]"),
+        click.option("--namespace", help=f"With --url: `dramatiq-abort`, unless said otherwise.  [or: {NAMESPACE}]"),
+        click.option("--json", "as_json", is_flag=True, help="Speak to a program: a line of JSON each."),
+        click.option("--verbose", is_flag=True, help="Show the traceback of an error."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return click.pass_obj(command)
+
+
+def keep(context: click.Context, names: tuple[str, ...] = ("url", "broker", "namespace", "as_json", "verbose")) -> None:
+    """Let the session know what the options say that ``where`` has added."""
+    for name in names:
+        if name in context.params:
+            setattr(context.obj, name, context.params.pop(name))

@@ -1,0 +1,204 @@
+"""``ps --watch``: what runs, again and again, and keys to abort it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .. import answers, client
+from ..errors import AbortError
+from ._keys import SUPPORTED, Keys, keys
+from ._output import cell
+from ._request import me
+from ._roll import HEADS, as_table, row, say_who_is_missing, summary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..roll import Roll, RunningMessage
+    from ._session import Session
+
+__all__ = ["watch"]
+
+#: How many lines are not rows: the first, the heads, an empty one, and the last two.
+_OTHER_LINES: Final = 5
+
+#: How much of a name is shown before there is room for arguments, in characters.
+_NAME: Final = 24
+
+
+def watch(session: Session, *, arguments: bool, timeout: int, every: int) -> int:
+    """Show what runs until somebody presses q; without a terminal, until somebody ends it."""
+    roll = answers.running(
+        session.middleware, arguments=arguments, timeout=timeout
+    )  # or there is nothing to be watched
+    with _ending_well(), keys() as typed:
+        asker = _Asker(session, typed, roll, arguments=arguments, timeout=timeout, every=every)
+        asker.start()
+        if SUPPORTED:
+            _Screen(session, roll, arguments=arguments).show(asker, typed)
+            return 0
+        while True:
+            if roll.messages:
+                session.output.table(as_table(roll, arguments=arguments))
+            session.output.data(roll.asdict())
+            say_who_is_missing(roll, session.output, timeout)
+            typed.wait()
+            roll, error = asker.heard
+            if error:
+                session.output.note(cell(error))
+
+
+class _Asker(threading.Thread):
+    """Asks the workers again and again, so that a silent one does not keep the keys waiting."""
+
+    def __init__(self, session: Session, typed: Keys, roll: Roll, *, arguments: bool, timeout: int, every: int) -> None:
+        super().__init__(daemon=True)
+        self._middleware = session.middleware
+        self._typed = typed
+        self._arguments = arguments
+        self._timeout = timeout
+        self._every = every / 1000
+        self._wanted = threading.Event()
+        self.heard = roll, ""
+
+    def hurry(self) -> None:
+        """Ask at once."""
+        self._wanted.set()
+
+    def run(self) -> None:
+        while True:
+            self._wanted.wait(self._every)
+            self._wanted.clear()
+            try:
+                found = answers.running(self._middleware, arguments=self._arguments, timeout=self._timeout)
+                self.heard = found, ""
+            except AbortError as error:  # it may come back
+                self.heard = self.heard[0], str(error)
+            self._typed.ring()
+
+
+class _Screen:
+    """The whole terminal."""
+
+    def __init__(self, session: Session, roll: Roll, *, arguments: bool) -> None:
+        self._session = session
+        self._roll = roll
+        self._arguments = arguments
+        self._error = ""
+        self._said = ""
+        self._chosen: str | None = None
+        self._to_confirm: str | None = None
+
+    def show(self, asker: _Asker, typed: Keys) -> None:
+        console = self._session.output.console
+        with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+            while True:
+                live.update(self._picture(console.height, console.width), refresh=True)
+                for key in typed.wait():
+                    if not self._press(key, asker):
+                        return
+                self._roll, self._error = asker.heard
+
+    def _press(self, key: str, asker: _Asker) -> bool:
+        """Do what a key is for, and say whether to go on."""
+        if self._to_confirm is not None:
+            wanted, self._to_confirm = self._to_confirm, None
+            if key in {"y", "Y"}:
+                self._said = self._abort(wanted)
+                asker.hurry()
+            else:
+                self._said = "Nothing was done."
+            return True
+        if key in {"q", "Q"}:
+            return False
+        ids = [message.message_id for message in self._roll]
+        if not ids:
+            return True
+        place = ids.index(self._chosen) if self._chosen in ids else 0
+        if key in {"up", "down"}:
+            place += 1 if key == "down" else -1
+            self._chosen = ids[max(0, min(place, len(ids) - 1))]
+        elif key in {"a", "enter"}:
+            self._chosen = self._to_confirm = ids[place]
+        elif key == "r":
+            self._said = self._restore(ids[place])
+            asker.hurry()
+        return True
+
+    def _abort(self, message_id: str) -> str:
+        try:
+            client.abort(message_id, self._session.middleware, by=me())
+        except (AbortError, ValueError) as error:
+            return f"error: {error}"
+        return f"Asked to abort message {message_id}."
+
+    def _restore(self, message_id: str) -> str:
+        try:
+            restored = client.restore(message_id, self._session.middleware)
+        except (AbortError, ValueError) as error:
+            return f"error: {error}"
+        return f"Message {message_id} is {'restored' if restored else 'not to be aborted'}."
+
+    def _picture(self, height: int, width: int) -> Group:
+        messages = self._roll.messages
+        ids = [message.message_id for message in messages]
+        if self._chosen not in ids:
+            self._chosen = ids[0] if ids else None
+        place = ids.index(self._chosen) if self._chosen is not None else 0
+        room = max(1, height - _OTHER_LINES)
+        first = max(0, min(place - room // 2, len(messages) - room))
+        lines: list[Text | Table] = [_line(self._head(), "bold"), Text()]
+        if messages:
+            lines[1:] = [self._table(messages[first : first + room])]
+        shown = 1 + max(1, len(messages[first : first + room]) + 1)
+        lines += [Text()] * (height - shown - 2)
+        lines += [_line(self._error or self._said, "red" if self._error else ""), self._foot()]
+        return Group(*lines)
+
+    def _head(self) -> str:
+        silent = [worker.worker for worker in self._roll.silent]
+        missing = f"; no answer of {', '.join(silent)}" if silent else ""
+        return f"{summary(self._roll)} at {self._session.place}, {time.strftime('%H:%M:%S')}{missing}"
+
+    def _table(self, messages: list[RunningMessage]) -> Table:
+        rows = [row(message, arguments=self._arguments) for message in messages]
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for head, *cells in zip([*HEADS, "ARGUMENTS"] if self._arguments else HEADS, *rows, strict=True):
+            # The id is shown whole as long as anything is: it is what other commands want. Arguments have the rest.
+            widest = max(each.cell_len for each in cells)
+            at_least = None if head == "ARGUMENTS" else widest if head == "MESSAGE" else min(widest, _NAME)
+            table.add_column(head, no_wrap=True, overflow="ellipsis", min_width=at_least)
+        for message, cells in zip(messages, rows, strict=True):
+            table.add_row(*cells, style="reverse" if message.message_id == self._chosen else "")
+        return table
+
+    def _foot(self) -> Text:
+        if self._to_confirm is not None:
+            return _line(f"Abort message {self._to_confirm}? y: yes, any other key: no", "bold yellow")
+        return _line("up, down: choose   a: abort   r: restore   q: quit", "dim")
+
+
+def _line(said: str, style: str) -> Text:
+    line = cell(said, style)
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line
+
+
+@contextmanager
+def _ending_well() -> Iterator[None]:
+    """Let a SIGTERM end this so that the terminal is left as it was."""
+    before: Any = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
