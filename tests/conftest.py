@@ -46,7 +46,8 @@ CORES = {
 
 
 #: What runs programs of its own that have nothing to do with what is patched here.
-_OTHERS = ["test_docs.py", "test_examples.py", "test_gevent.py", "test_interrupt_switch.py", "test_packaging.py"]
+_OTHERS = ["test_cli.py", "test_docs.py", "test_examples.py", "test_gevent.py", "test_interrupt_switch.py"]
+_OTHERS += ["test_cli_page.py", "test_packaging.py"]
 collect_ignore = _OTHERS if GREENLETS else []
 
 
