@@ -43,6 +43,7 @@ _HEADERS: Final = (
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
+    ("Content-Type", "text/html; charset=utf-8"),
 )
 
 
@@ -157,8 +158,6 @@ class Application:
             reply = self._error(environ, HTTPStatus.INTERNAL_SERVER_ERROR, what, advice)
         body = reply.text.encode()
         headers = [*_HEADERS, *reply.headers, ("Content-Length", str(len(body)))]
-        if body:
-            headers.append(("Content-Type", "text/html; charset=utf-8"))
         start_response(f"{reply.status.value} {reply.status.phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
@@ -176,8 +175,10 @@ class Application:
             fields = fields_of(environ)
             self._seal.check(environ, fields.get("token", ""))
             view = View.of(environ.get("QUERY_STRING", ""))
-            name = unquote(fields["quoted"], errors="strict") if "quoted" in fields else fields.get("id", "").strip()
             try:
+                # What somebody has typed may have a space too many; what the page has written is exact.
+                quoted = fields.get("quoted")
+                name = fields.get("id", "").strip() if quoted is None else unquote(quoted, errors="strict")
                 view = (self._abort if path == "/abort" else self._restore)(environ, view, name, fields)
             except ValueError as error:
                 raise Refusal(HTTPStatus.BAD_REQUEST, f"Nothing has been done: {error}.") from error
@@ -218,8 +219,8 @@ class Application:
 
     def _error(self, environ: WSGIEnvironment, status: HTTPStatus, what: str, *advice: str, refresh: int = 0) -> _Reply:
         up = "../" * (environ.get("PATH_INFO", "").count("/") - 1) or "./"
-        back = f"{up}{View.of(environ.get('QUERY_STRING', '')).query()}"
-        return _Reply(status, error_page(self._title, what, *advice, back=back, refresh=refresh))
+        view = replace(View.of(environ.get("QUERY_STRING", "")), said=None)
+        return _Reply(status, error_page(self._title, what, *advice, back=f"{up}{view.query()}", refresh=refresh))
 
 
 def _allow(environ: WSGIEnvironment, *methods: str) -> None:
@@ -241,4 +242,5 @@ def _slashed(environ: WSGIEnvironment) -> str:
 
 def _remote_user(environ: WSGIEnvironment) -> str | None:
     user = environ.get("REMOTE_USER")
-    return user if isinstance(user, str) else None
+    # WSGI's way with bytes: each is a character.
+    return user.encode("latin-1", "replace").decode(errors="replace") if isinstance(user, str) and user else None

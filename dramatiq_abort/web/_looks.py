@@ -46,7 +46,7 @@ thead th { border-top: 0; color: var(--soft); font-size: .8125rem; font-weight: 
 tbody th { font-weight: 600; overflow-wrap: anywhere; }
 td { overflow-wrap: anywhere; }
 time { white-space: nowrap; }
-td small, tbody th small { display: block; }
+td small, tbody th small { display: block; font-weight: normal; }
 .state { font-weight: 600; white-space: nowrap; }
 .state::before {
   content: ""; display: inline-block; width: .6em; height: .6em; margin-right: .45em; border-radius: 50%;
@@ -58,6 +58,7 @@ td small, tbody th small { display: block; }
 .aborted { color: var(--link); }
 form { display: flex; flex-wrap: wrap; gap: .4rem; margin: 0; }
 td form { flex-wrap: nowrap; }
+form + form { margin-top: .4rem; }
 input, button { font: inherit; font-size: .9375rem; min-height: 2.25rem; border-radius: .35rem; }
 input { flex: 1 1 8rem; min-width: 6rem; padding: .25rem .55rem; }
 input { border: 1px solid var(--soft); background: var(--ground); color: var(--text); }

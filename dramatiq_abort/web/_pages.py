@@ -299,10 +299,11 @@ def _workers(shown: Shown) -> Iterable[Html]:
 
 def _worker(worker: WorkerProcess) -> Html:
     answer = _state("stop", "no answer") if worker.took is None else f"in {worker.took:.0f} ms"
+    core = {"cython": ", compiled core", "python": ", pure-Python core"}.get(worker.core, "")
     return _row(
         tag("th", worker.worker, scope="row", role="rowheader"),
         _cell("Answered", answer),
-        _cell("Version", f"{worker.version}, {worker.core} core"),
+        _cell("Version", f"{worker.version}{core}"),
         _cell("dramatiq", worker.dramatiq),
         _cell("Python", worker.python),
     )
@@ -365,9 +366,9 @@ def _id(message_id: str) -> Html:
 
 def _asked_by(asked: object) -> list[Html]:
     by, reason = getattr(asked, "by", None), getattr(asked, "reason", None)
-    said = [f"by {by}"] if by else []
-    said += [reason] if reason else []
-    return [tag("small", ": ".join(said))] if said else []
+    if not reason:
+        return [tag("small", f"by {by}")] if by else []
+    return [tag("small", f"{f'by {by}' if by else 'reason'}: {reason}")]
 
 
 def _time(milliseconds: int, now: int) -> Html:
