@@ -29,8 +29,8 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits record wheels lint \
-	types install clean
+.PHONY: help demo test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits record pictures wheels \
+	lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
@@ -47,6 +47,7 @@ help:
 	@echo "make planted  see that the gate finds what is made slower for it (SAME=20: and nothing in 20 runs without)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
 	@echo "make record   run the commands of docs/cli.md, and write down what they say"
+	@echo "make pictures take the pictures in docs/web.md anew, with Chromium"
 	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each by itself"
 	@echo "              (with Python 3.11 or later, as make lint)"
 	@echo "make lint     check the style of everything, and what the workflows and cibuildwheel are told"
@@ -104,6 +105,9 @@ bench: $(installed) $(benchers)
 	@$(bin)/python benchmarks/bulk.py
 	@$(bin)/python benchmarks/scale.py
 	@$(bin)/python benchmarks/roll_call.py
+
+pictures: $(installed)
+	@$(bin)/python docs/web_pictures.py
 
 gate: $(installed)
 	@$(bin)/python benchmarks/gate.py --base $(or $(BASE),origin/main)

@@ -55,7 +55,12 @@ class Browser:
         self._home = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         words = [program, "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={self._home.name}"]
         words += ["--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
-        words += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        words += [
+            "--disable-lcd-text",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+        ]
         if hasattr(os, "getuid") and os.getuid() == 0:
             words.append("--no-sandbox")
         theirs_in, self._out = os.pipe()
@@ -164,16 +169,18 @@ class Browser:
         for kind in ("keyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, **more)
 
-    def picture(self, width: int, *, dark: bool = False, telephone: bool = False, scale: float = 1) -> bytes:
-        """Return the whole page as a PNG."""
-        self.call(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
-        )
+    def picture(
+        self, width: int, height: int | None = None, *, dark: bool = False, telephone: bool = False, scale: float = 1
+    ) -> bytes:
+        """Return the page as a PNG, or as much of it as has room in this height."""
+        scheme = "dark" if dark else "light"
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         metrics: Mapping[str, Any] = {"width": width, "deviceScaleFactor": scale, "mobile": telephone}
-        self.call("Emulation.setDeviceMetricsOverride", height=100, **metrics)
-        height = self.value("document.documentElement.scrollHeight")
-        self.call("Emulation.setDeviceMetricsOverride", height=height, **metrics)
+        self.call("Emulation.setDeviceMetricsOverride", height=height or 100, **metrics)
+        if height is None:
+            height = self.value("document.documentElement.scrollHeight")
+            self.call("Emulation.setDeviceMetricsOverride", height=height, **metrics)
+        self.value("scrollTo(0, 0)")
         return b64decode(self.call("Page.captureScreenshot", format="png")["data"])
 
     def _read(self) -> None:

@@ -8,6 +8,8 @@ import re
 import threading
 from contextlib import closing, contextmanager
 from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urljoin, urlsplit
 from wsgiref.util import setup_testing_defaults
@@ -737,6 +739,86 @@ def test_times() -> None:
     ]
     assert moment(1_000) == ("1970-01-01", "00:00:01")
     assert moment(10**400) is moment(10**17) is None
+
+
+# In the sites of docs/web.md.
+
+
+def program(name: str) -> dict[str, Any]:
+    """Run what the page has under this name, and return what it has made."""
+    text = (Path(__file__).parent.parent / "docs" / "web.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- {name} -->\n```python\n(.*?)```\n<!-- /{name} -->", text, re.DOTALL)
+    assert found is not None
+    made: dict[str, Any] = {"__name__": "__main__"}
+    exec(found[1], made)
+    return made
+
+
+@stub_only
+@pytest.mark.usefixtures("broker")
+def test_in_flask() -> None:
+    """Behind a login, which says who aborts."""
+    pytest.importorskip("flask")
+    client = program("flask")["app"].test_client()
+    ann = ("Ann", "correct horse")
+    assert client.get("/aborts/").status_code == client.get("/aborts/", auth=("Ann", "x")).status_code == 401
+    assert client.get("/aborts", auth=ann).headers["Location"] == "./aborts/"
+    token = Page(client.get("/aborts/", auth=ann).text).forms[0]["token"]
+    sent = client.post("/aborts/abort", data={"token": token, "id": "x"}, auth=ann)
+    answer = client.get(urljoin("/aborts/abort", sent.headers["Location"]), auth=ann)
+
+    assert answer.status_code == 200
+    assert "pending" in answer.text
+    assert abort_requested("x") == 0
+
+
+@stub_only
+@pytest.mark.usefixtures("broker")
+def test_in_django(caplog: pytest.LogCaptureFixture) -> None:
+    """As a view, for those who may; it says who they are."""
+    django = pytest.importorskip("django")
+    from django.conf import settings as site_settings
+
+    site_settings.configure(
+        ROOT_URLCONF=ModuleType("urls"),
+        SECRET_KEY="x",  # noqa: S106
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+        MIDDLEWARE=["django.middleware.csrf.CsrfViewMiddleware"],
+        ALLOWED_HOSTS=["*"],
+    )
+    django.setup()
+
+    class User:
+        is_authenticated = True
+
+        def has_perms(self, names: Any) -> bool:
+            return bool(names)
+
+        def get_username(self) -> str:
+            return "Ann"
+
+    def users(get_response: Any) -> Any:
+        def with_user(request: Any) -> Any:
+            request.user = User()
+            return get_response(request)
+
+        return with_user
+
+    made = program("django")
+    site_settings.ROOT_URLCONF.urlpatterns = made["urlpatterns"]
+    from django.core.handlers.wsgi import WSGIHandler
+
+    handler = WSGIHandler()
+    handler._middleware_chain = users(handler._middleware_chain)
+    site = Site(handler)
+    assert site.ask("/aborts").headers["Location"] == "./aborts/"
+    form = next(form for form in site.ask("/aborts/").page.forms if "id" in form)
+    with caplog.at_level("INFO"):
+        answer = site.send(form | {"id": "x", "action": f"aborts/{form['action']}"})
+
+    assert answer.headers["Location"] == "./?asked=x&said=asked"
+    assert abort_requested("x") == 0
+    assert "by 'Ann'" in caplog.text
 
 
 # By itself.

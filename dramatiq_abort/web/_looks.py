@@ -22,7 +22,7 @@ STYLE: Final = """
 }
 * { box-sizing: border-box; }
 body {
-  margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 76rem;
+  margin: 0 auto; padding: 1.5rem 1rem 3rem; max-width: 78rem;
   background: var(--ground); color: var(--text); font: 1rem/1.5 system-ui, sans-serif;
 }
 header { display: flex; flex-wrap: wrap; gap: 0 1.5rem; align-items: baseline; justify-content: space-between; }
@@ -35,16 +35,16 @@ small, .soft { color: var(--soft); font-size: .875rem; }
 section { margin-top: 1.75rem; }
 section:empty { display: none; }
 code { font: .875rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
-.id { display: block; color: var(--soft); font-size: .8125rem; font-weight: normal; }
+.id { display: block; color: var(--soft); font-size: .75rem; font-weight: normal; }
 .arguments code { display: block; font-size: .8125rem; }
 .arguments { margin-top: .25rem; font-weight: normal; }
 .said { padding: .6rem .9rem; border-radius: .4rem; background: var(--said); }
 .none { padding: 1.25rem 1rem; border: 1px dashed var(--line); border-radius: .5rem; color: var(--soft); }
 table { width: 100%; border-collapse: collapse; background: var(--card); border: 1px solid var(--line); }
-th, td { padding: .6rem .75rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
+th, td { padding: .6rem .65rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
 thead th { border-top: 0; color: var(--soft); font-size: .8125rem; font-weight: 600; white-space: nowrap; }
 tbody th { font-weight: 600; overflow-wrap: anywhere; }
-td { overflow-wrap: anywhere; }
+td { min-width: 5.5rem; overflow-wrap: anywhere; font-size: .9375rem; }
 time { white-space: nowrap; }
 td small, tbody th small { display: block; font-weight: normal; }
 .state { font-weight: 600; white-space: nowrap; }
@@ -57,10 +57,11 @@ td small, tbody th small { display: block; font-weight: normal; }
 .stop, .failed { color: var(--stop); }
 .aborted { color: var(--link); }
 form { display: flex; flex-wrap: wrap; gap: .4rem; margin: 0; }
-td form { flex-wrap: nowrap; }
+td form { flex-wrap: nowrap; min-width: 13rem; }
+td form:has(.back) { min-width: 0; }
 form + form { margin-top: .4rem; }
 input, button { font: inherit; font-size: .9375rem; min-height: 2.25rem; border-radius: .35rem; }
-input { flex: 1 1 8rem; min-width: 6rem; padding: .25rem .55rem; }
+input { flex: 1 1 7rem; width: 7rem; min-width: 5rem; padding: .25rem .55rem; }
 input { border: 1px solid var(--soft); background: var(--ground); color: var(--text); }
 input::placeholder { color: var(--soft); opacity: 1; }
 input[type=hidden] { display: none; }
@@ -84,6 +85,8 @@ details form { margin-top: .6rem; max-width: 46rem; }
   td[data-label] { display: grid; grid-template-columns: 5.5rem 1fr; gap: .5rem; }
   td[data-label]::before { content: attr(data-label); color: var(--soft); font-size: .875rem; line-height: 1.7; }
   td form { padding-top: .35rem; }
+  td { font-size: 1rem; }
+  .id { font-size: .8125rem; }
   input, button { min-height: 2.75rem; font-size: 1rem; }
 }
 """
