@@ -17,6 +17,8 @@ from wsgiref.validate import validator
 
 import dramatiq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support import PATIENCE, run_forever, wait_until, wait_until_requested
 
 from dramatiq_abort import (
@@ -37,8 +39,9 @@ from dramatiq_abort import (
     wait_for_outcome,
 )
 from dramatiq_abort._roll_call import worker_name
-from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.web import Server, _application, application, make_server, serve
+from dramatiq_abort.backends import RedisBackend, StubBackend
+from dramatiq_abort.web import Server as PageServer
+from dramatiq_abort.web import _application, application, make_server, serve
 from dramatiq_abort.web._hosts import Hosts
 from dramatiq_abort.web._pages import Shown, View, page
 from dramatiq_abort.web._times import moment, span
@@ -47,11 +50,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dramatiq.brokers.stub import StubBroker
+    from support import Server
 
     from dramatiq_abort import EventBackend
-
-hypothesis = pytest.importorskip("hypothesis")
-given, settings, st = hypothesis.given, hypothesis.settings, hypothesis.strategies
 
 LONG = PATIENCE * 1000
 FORM = "application/x-www-form-urlencoded"
@@ -572,6 +573,16 @@ def test_a_backend_that_is_down_is_said(
     assert "the password" in caplog.text
 
 
+def test_a_server_that_is_down_and_comes_back(own_server: Server) -> None:
+    """A real one: the page says so, and is there again when it is."""
+    site = Site(application(Abortable(backend=RedisBackend.from_url(own_server.url))))
+    assert site.ask().status == 200
+    own_server.kill()
+    assert site.ask().status == 503
+    own_server.start()
+    assert site.ask().status == 200
+
+
 @stub_only
 def test_a_page_that_is_not_set_up_says_so(site: Site, backend: EventBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the words of the error."""
@@ -825,7 +836,7 @@ def test_in_django(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @contextmanager
-def serving(**parameters: Any) -> Iterator[Server]:
+def serving(**parameters: Any) -> Iterator[PageServer]:
     with make_server(port=0, **parameters) as server:
         thread = threading.Thread(target=server.serve_forever, args=[0.01])
         thread.start()
@@ -836,7 +847,7 @@ def serving(**parameters: Any) -> Iterator[Server]:
             thread.join()
 
 
-def get(server: Server, path: str = "/", **headers: str) -> http.client.HTTPResponse:
+def get(server: PageServer, path: str = "/", **headers: str) -> http.client.HTTPResponse:
     connection = http.client.HTTPConnection(*server.server_address[:2], timeout=PATIENCE)
     connection.request("GET", path, headers=headers)
     with closing(connection):
@@ -906,7 +917,7 @@ def test_ctrl_c_ends_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Server, "serve_forever", interrupted)
+    monkeypatch.setattr(PageServer, "serve_forever", interrupted)
     serve(port=0)
     assert re.search(r"http://127.0.0.1:\d+/ \(Ctrl-C ends it\)", capsys.readouterr().err)
     said: list[str] = []

@@ -65,7 +65,7 @@ class Seal:
         page's address.
         """
         word = secrets.token_urlsafe(24)
-        secure = "; Secure" if environ["wsgi.url_scheme"] == "https" else ""
+        secure = "; Secure" if environ.get("wsgi.url_scheme") == "https" else ""
         return word, f"{_COOKIE}={word}; HttpOnly; SameSite=Strict{secure}"
 
     def token(self, word: str) -> str:

@@ -33,7 +33,7 @@ p { margin: .4rem 0; }
 a { color: var(--link); }
 small, .soft { color: var(--soft); font-size: .875rem; }
 section { margin-top: 1.75rem; }
-section:empty { display: none; }
+section:empty { margin: 0; }
 code { font: .875rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 .id { display: block; color: var(--soft); font-size: .75rem; font-weight: normal; }
 .arguments code { display: block; font-size: .8125rem; }

@@ -87,7 +87,7 @@ def make_server(
             f"{host or 'the empty host'} can be reached from other machines, and everybody who reaches the page can "
             "abort every message. Use 127.0.0.1; or allow_remote=True, behind something that asks who it is."
         )
-    names = {*_LOCAL, *named(hosts), host}
+    names = {*_LOCAL, *named(hosts), host} - {""}
     if not local:
         names.add(socket.gethostname())
     app = Application(
