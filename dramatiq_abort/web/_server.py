@@ -25,15 +25,19 @@ __all__ = ["Server", "make_server", "serve"]
 #: What this machine calls itself.
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 
+_LOGGER: Final = get_logger(__name__)
+
 
 class Server(ThreadingMixIn, WSGIServer):
     """Serves the page, a thread to each request. ``url`` is where; ``serve_forever()`` starts it."""
 
     daemon_threads = True
+    address_family: int
+    server_name: str
+    server_port: int
 
     def __init__(self, family: socket.AddressFamily, address: tuple[Any, ...], app: Application) -> None:
         self.address_family = family
-        self.logger = get_logger(__name__, type(self))
         super().__init__(address, _Handler)
         self.set_app(app)
 
@@ -51,17 +55,15 @@ class Server(ThreadingMixIn, WSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # A browser has gone away, or has said nothing: nobody needs a traceback on the terminal for that.
-        self.logger.debug("A request from %s has failed.", client_address, exc_info=True)  # noqa: LOG014
+        _LOGGER.debug("A request from %s has failed.", client_address, exc_info=True)  # noqa: LOG014
 
 
 class _Handler(WSGIRequestHandler):
     #: For how many seconds a browser may say nothing.
     timeout = 30
 
-    server: Server
-
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        self.server.logger.debug("%r", format % args)
+        _LOGGER.debug("%r", format % args)
 
 
 def make_server(

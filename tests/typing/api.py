@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dramatiq
 import redis
+from _typeshed.wsgi import WSGIApplication
 from typing_extensions import assert_type
 
 from dramatiq_abort import (
@@ -21,6 +22,7 @@ from dramatiq_abort import (
 from dramatiq_abort._shield import AnyShield
 from dramatiq_abort.backends import RedisBackend, StubBackend
 from dramatiq_abort.interrupt import IMPLEMENTATION, SUPPORTED, Answer, Scope
+from dramatiq_abort.web import Server, application, make_server, serve
 
 assert_type(__version__, str)
 
@@ -92,3 +94,8 @@ assert_type(scope.shield(), AnyShield)
 scope.interrupt(Abort())  # type: ignore[arg-type]  # a class, not an instance
 assert_type(IMPLEMENTATION, str)
 assert_type(SUPPORTED, bool)
+
+# The page.
+assert_type(application(arguments=True, by=lambda environ: environ.get("REMOTE_USER")), WSGIApplication)
+assert_type(make_server(port=0), Server)
+assert_type(serve(started=print), None)
