@@ -259,8 +259,9 @@ def test_an_abort_is_followed_until_it_is_known(site: Site, broker: StubBroker, 
     shown = site.follow(restored).page
     assert "The abort has been taken back." in shown.text
     assert shown.codes == [message.message_id]
-    late = site.follow(site.send(shown.form("restore", message.message_id) | {"quoted": "gone"})).page
+    late = site.follow(site.send(site.follow(both).page.form("restore", other.message_id))).page
     assert "There was nothing to take back" in late.text
+    assert late.codes == [other.message_id, message.message_id]
     start_worker()
     broker.join("default")
     wait_for_outcome(message.message_id, timeout=LONG)
@@ -541,7 +542,7 @@ def test_hosts() -> None:
         "10.0.0.1",
     ):
         assert not ours.know(host)
-    any_address = Hosts(["here"], addresses=True)
+    any_address = Hosts(["Here."], addresses=True)
     assert all(any_address.know(host) for host in ("here", "10.0.0.1:80", "[fe80::1]"))
     assert not any_address.know("evil.example")
     with pytest.raises(TypeError, match="a list of names"):
@@ -714,6 +715,14 @@ def test_any_address_is_understood(query: str) -> None:
     view = View.of(query)
 
     assert View.of(view.query()[1:]) == view
+    assert len(view.asked) <= 10
+
+
+def test_an_address_follows_ten_aborts() -> None:
+    """Whoever has written it."""
+    asked = [f"m{number}" for number in range(15)]
+
+    assert View.of(urlencode({"asked": asked}, doseq=True)).asked == tuple(asked[:10])
 
 
 @given(st.lists(st.text(min_size=1, max_size=400), min_size=1, max_size=30))
@@ -866,7 +875,7 @@ def test_it_serves_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
         assert answer.status == 200
         assert "<h1>Ours</h1>" in answer.text  # type: ignore[attr-defined]
         assert get(server, Host="localhost").status == get(server, Host="proxy.example").status == 200
-        assert get(server, Host="evil.example").status == 421
+        assert get(server, Host="evil.example").status == get(server, Host="10.1.2.3").status == 421
         assert get(server, "/nothing").status == 404
 
     assert capsys.readouterr() == ("", "")
