@@ -13,7 +13,8 @@ import pytest
 from browser import Browser, find_browser
 from support import needs_threads, result_type, told
 
-from dramatiq_abort import abort, abort_requested, wait_for_outcome
+from dramatiq_abort import Roll, RunningMessage, WorkerProcess, abort, abort_all, abort_requested, wait_for_outcome
+from dramatiq_abort.web import _application
 from dramatiq_abort.web import make_server as make_page
 
 if TYPE_CHECKING:
@@ -128,6 +129,43 @@ def test_a_server_that_has_gone_is_said(app: ModuleType, browser: Browser) -> No
     browser.wait_for("document.querySelector('#status').innerText.includes('out of date')")
     with serving(make_page(port=port, refresh=1)):
         browser.wait_for("document.querySelector('#status').innerText.includes('As of')")
+
+
+@with_scripts
+@pytest.mark.parametrize("width", [320, 800, 900, 1200])
+def test_nothing_sticks_out(url: str, browser: Browser, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the words are, on whatever screen."""
+    long = "w" * 250
+    message = RunningMessage(long, long, long, long, 0, 0, 10**9, 10**9, long, long, (long, f"{long}={long}"))
+    roll = Roll([message], [WorkerProcess(long, long, long, long, long), WorkerProcess("w", took=1.0)])
+    monkeypatch.setattr(_application, "running", lambda *_, **__: roll)
+    abort_all(actor=long, queue=long, tag=long, reason=long, by=long)
+    browser.open(f"{url}?asked={long}")
+    browser.picture(width, telephone=width < 500)
+
+    assert browser.value("document.documentElement.scrollWidth") <= width
+    assert browser.complaints == []
+
+
+@with_scripts
+def test_it_can_be_used_without_a_mouse(app: ModuleType, url: str, browser: Browser) -> None:
+    """Each field has a name, and the focus is seen where it is."""
+    browser.open(url)
+    for _ in range(2):
+        browser.press("Tab")
+    assert browser.value("document.activeElement.tagName") == "SUMMARY"
+    assert browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    browser.press("Enter")
+    browser.press("Tab")
+    browser.write("x")
+    browser.press("Tab")
+    assert browser.value("document.activeElement.labels[0].innerText") == "Reason"
+    browser.write("why")
+    browser.press("Tab")
+    browser.press("Enter")
+    browser.wait_for("document.querySelector('#outcomes .pending') !== null")
+
+    assert abort_requested("x") == 0
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])

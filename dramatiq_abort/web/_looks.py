@@ -75,7 +75,7 @@ details { margin-top: .75rem; }
 summary { cursor: pointer; color: var(--link); }
 details form { margin-top: .6rem; max-width: 46rem; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-@media (max-width: 48rem) {
+@media (max-width: 56rem) {
   table, tbody, tr, td, tbody th { display: block; width: 100%; }
   table { border: 0; background: none; }
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
