@@ -143,7 +143,7 @@ class Application:
                 environ,
                 HTTPStatus.SERVICE_UNAVAILABLE,
                 "The event backend does not answer",
-                "If you have just sent something, it has not been done.",
+                "If you have just sent something, send it again when it does: twice does no harm.",
                 "See whether the Redis server runs, and can be reached from the process that serves this page: its log "
                 "has the error. Workers go on meanwhile; what was asked before takes effect when it is back.",
                 refresh=self._refresh,
