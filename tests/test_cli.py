@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -611,6 +612,52 @@ def test_completion_in_bash(send_running: Any, env: dict[str, str], tmp_path: Pa
     assert completed("restore", "") == [rule]
     assert completed("abort", "--url", "redis://127.0.0.1:1", "") == []
     abort(message.message_id)
+
+
+@pytest.fixture
+def page(env: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts ``dramatiq-abort web``, on any port."""
+    started = []
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = [COMMAND, "web", "--port", "0", *words]
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_web(send_running: Any, page: Any) -> None:
+    """The page says what runs; Ctrl-C ends it."""
+    (message,) = send_running(1)
+    process = page("--json")
+    url = json.loads(process.stdout.readline())["url"]
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - this machine's own
+        shown = answer.read().decode()
+    process.send_signal(signal.SIGINT)
+
+    assert message.message_id in shown
+    assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--host", "0.0.0.0"], "can be reached from other machines"),  # noqa: S104 - that is the point
+        (["--host", "203.0.113.1", "--allow-remote"], "the page cannot be at 203.0.113.1"),
+        (["--port", "65536"], "65536"),
+    ],
+)
+def test_web_that_cannot_be(cli: Cli, words: list[str], why: str) -> None:
+    """It says why, and what to do."""
+    done = cli("web", *words)
+
+    assert done.returncode == 2
+    assert why in done.stderr
 
 
 def test_help(cli: Cli) -> None:

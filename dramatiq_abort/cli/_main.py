@@ -18,6 +18,7 @@ from ._look import ps, rules, status
 from ._output import PipeClosed
 from ._request import abort, abort_all, cancel, restore
 from ._session import Session
+from ._web import web
 
 __all__ = ["run"]
 
@@ -51,7 +52,7 @@ def dramatiq_abort(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (abort, abort_all, cancel, restore, rules, status, ps, doctor, completion):
+for command in (abort, abort_all, cancel, restore, rules, status, ps, doctor, web, completion):
     dramatiq_abort.add_command(command)
 
 

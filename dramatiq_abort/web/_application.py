@@ -9,9 +9,9 @@ from urllib.parse import quote, unquote
 
 from dramatiq.logging import get_logger
 
-from ..client import rules, running, wait_for_outcomes
+from ..answers import running, wait_for_outcomes
+from ..client import abort, restore, rules
 from ..errors import AbortError, BackendError
-from ..middleware import abort, restore
 from ..request import MAX_TEXT
 from ._forms import Refusal, Seal, fields_of
 from ._hosts import Hosts
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from ..middleware import Abortable
+    from .._abortable import Abortable
 
     By = Callable[[WSGIEnvironment], str | None]
 

@@ -193,7 +193,7 @@ def _outcomes(shown: Shown) -> Iterable[Html]:
         if outcome.exception is not None:
             told.append(f"It raised {outcome.exception}.")
         if outcome.latency is not None:
-            told.append(f"That took {span(outcome.latency)}.")
+            told.append(f"That took {span(round(outcome.latency))}.")
         form = _form(shown, "restore", outcome.message_id, "Take back") if not outcome.is_known else Html()
         about = tag("span", outcome.actor) if outcome.actor else Html()
         rows.append(

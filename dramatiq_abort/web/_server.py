@@ -18,7 +18,7 @@ from ._hosts import Hosts, is_loopback, named
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..middleware import Abortable
+    from .._abortable import Abortable
 
 __all__ = ["Server", "make_server", "serve"]
 
