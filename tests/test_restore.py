@@ -41,10 +41,11 @@ def test_a_waiting_message_that_is_restored_runs(broker: StubBroker, start_worke
 
 def test_one_that_a_worker_knows_of_is_restored(broker: StubBroker, start_worker: Any) -> None:
     """The worker's own memory of the request goes, too."""
-    go_on = threading.Event()
+    started, go_on = threading.Event(), threading.Event()
 
-    @dramatiq.actor(queue_name="first", priority=0)
+    @dramatiq.actor(queue_name="first")
     def holds_the_worker() -> None:
+        started.set()
         assert go_on.wait(PATIENCE)
 
     @dramatiq.actor(queue_name="second")
@@ -53,6 +54,7 @@ def test_one_that_a_worker_knows_of_is_restored(broker: StubBroker, start_worker
 
     start_worker(worker_threads=1)
     holds_the_worker.send()
+    assert started.wait(PATIENCE)
     message = task.send()
     abort(message.message_id)
     assert restore(message.message_id) is True

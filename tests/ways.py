@@ -136,8 +136,16 @@ class Installation:
 
 
 async def _relay(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
-    await asyncio.gather(_pump(reader, server_writer), _pump(server_reader, writer))
+    writers = [writer]
+    try:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.append(server_writer)
+        await asyncio.gather(_pump(reader, server_writer), _pump(server_reader, writer))
+    except OSError:  # the server has gone
+        pass
+    finally:
+        for each in writers:  # whatever is left open when the loop ends is a warning
+            each.transport.abort()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
