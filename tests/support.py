@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import re
 import shutil
 import signal
@@ -209,8 +210,17 @@ def wait_until_it_waits(thread: threading.Thread) -> None:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """One that is still free when somebody comes to listen: the system gives no connection such a low one by itself.
+
+    Nor the one 10,000 above it, where the nodes of a cluster listen to each other.
+    """
+    while True:
+        port = random.randrange(10_000, 22_000)
+        try:
+            with socket.create_server(("127.0.0.1", port)):
+                return port
+        except OSError:  # somebody else has it
+            continue
 
 
 def answers(client: redis.Redis) -> bool:

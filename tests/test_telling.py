@@ -139,6 +139,8 @@ def test_prometheus_counts(prometheus: str, app: ModuleType, start_processes: An
         try:
             with urllib.request.urlopen(prometheus, timeout=PATIENCE) as page:  # noqa: S310 - this machine's own
                 return str(page.read(), "utf-8")
+        except urllib.error.HTTPError:
+            raise
         except urllib.error.URLError:  # its process has not begun
             return ""
 
