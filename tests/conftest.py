@@ -51,6 +51,11 @@ _OTHERS += ["test_cli_page.py", "test_packaging.py"]
 collect_ignore = _OTHERS if GREENLETS else []
 
 
+# A shell lets what it runs in the background ignore Ctrl-C, and what that starts would ignore it, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(params=["greenlets"] if GREENLETS else ["cython", "python"])
 def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """One of the two cores, in use everywhere; under gevent, what takes their place."""
