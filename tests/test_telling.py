@@ -160,8 +160,11 @@ def test_prometheus_counts(prometheus: str, app: ModuleType, start_processes: An
     assert counts[f'dramatiq_messages_total{{{labels}queue_name="default"}}'] == 4
 
 
-def test_nothing_is_counted_where_nobody_wants_it(broker: StubBroker, start_worker: Any) -> None:
+def test_nothing_is_counted_where_nobody_wants_it(
+    broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And nothing for it is imported."""
+    monkeypatch.delitem(sys.modules, "prometheus_client", raising=False)
     aborted(start_worker)
 
     assert "prometheus_client" not in sys.modules

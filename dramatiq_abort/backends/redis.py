@@ -105,6 +105,7 @@ class RedisBackend(EventBackend):
         # Whether somebody calls wait_many, and whether the server is known to answer.
         self._is_followed = False
         self._answers = False
+        self._has_failed = False
         self._asking: Final = Lock()
         self._asker: OwnConnection | None = None
         self._connections: Final = None if is_cluster(client) else Connections(client, self._keys[0])
@@ -216,7 +217,8 @@ class RedisBackend(EventBackend):
         try:
             if self._reader is None or not self._reader.is_ours:
                 self._answers = False  # until it does
-                find_anew(self.client)
+                if self._has_failed:  # else it knows, and to ask would cut off who is asking it something
+                    find_anew(self.client)
                 self._reader = OwnConnection(self.client, self._keys[2], (_LONGEST_WAIT + _PATIENCE) / 1000)
                 self._heard_at = -math.inf
             if time.monotonic() >= self._heard_at + _RETENTION / 1000:
@@ -230,7 +232,9 @@ class RedisBackend(EventBackend):
                 # However long the answer was on its way: when the server gave it, there was nothing else.
                 self._fresh_until = asked_at + (_FRESH if heard else _FRESH + wait) / 1000
             self._answers = True
+            self._has_failed = False
         except Exception:
+            self._has_failed = True
             if self._is_followed:
                 self._answers = False
                 self._reader = None
