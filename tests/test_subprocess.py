@@ -173,7 +173,7 @@ def test_a_program_that_is_not_there() -> None:
     with pytest.raises(FileNotFoundError):
         run(["/nonexistent"])
 
-    assert open_files() == before
+    assert open_files() <= before  # others may close theirs meanwhile
 
 
 @needs_open_files
@@ -183,7 +183,7 @@ def test_a_program_whose_input_cannot_be_sent_does_not_run_on(tmp_path: Path) ->
     with pytest.raises(TypeError):
         run(shell(SLEEP, str(tmp_path)), input=object())
 
-    assert open_files() == files
+    assert open_files() <= files
     assert set(_children()) <= set(children)
 
 
