@@ -17,7 +17,8 @@ import redis
 from dramatiq import Message
 
 from dramatiq_abort import Abortable, interrupt, running
-from dramatiq_abort._running import Running, RunningMessages
+from dramatiq_abort._running import Running
+from dramatiq_abort._running_messages import RunningMessages
 from dramatiq_abort._watcher import Watcher
 from dramatiq_abort.backends import RedisBackend
 

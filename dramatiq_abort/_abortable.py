@@ -19,7 +19,8 @@ from ._coroutines import Scope as CoroutineScope
 from ._current import current
 from ._metrics import Metrics, is_wanted
 from ._roll_call import worker_name
-from ._running import Running, RunningMessages
+from ._running import Running
+from ._running_messages import RunningMessages
 from ._watcher import Watcher
 from .backend import EventBackend
 from .errors import Abort, AbortedBeforeStart, AsyncAbort, ConfigurationError, InvalidOption
@@ -148,7 +149,8 @@ class Abortable(Middleware):
         actor.options["throws"] = with_abort(actor.options.get("throws") or ())
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
-        tags_of(message.options.get("abort_tags"))
+        if "abort_tags" in message.options:
+            tags_of(message.options["abort_tags"])
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)

@@ -24,8 +24,9 @@ _ENTRY: Final = 60_000
 #: How many notes wait at the most, as while the board does not answer. If there are more, the oldest are lost.
 _MOST: Final = 10_000
 
-#: How long to wait before a board that failed is tried again, in seconds.
+#: How long to wait before a board that failed is tried again, in seconds; and when the worker stops.
 _BACKOFF: Final = 0.5
+_LAST_BACKOFF: Final = 0.1
 
 #: For how long a worker that stops waits until its last notes are on the board, in seconds.
 _LAST_WORDS: Final = 2.0
@@ -100,8 +101,7 @@ class Reporter:
                     what = "The outcomes of aborts cannot be told now, and wait. %s: %s"
                     self._logger.warning(what, type(error).__name__, error)
                 with self._changed:
-                    if self._stops_at is None:
-                        self._changed.wait(_BACKOFF)
+                    self._changed.wait(_BACKOFF if self._stops_at is None else _LAST_BACKOFF)
             else:
                 if self._is_down:
                     self._is_down = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import reprlib
 import socket
 import time
 import uuid
@@ -14,12 +15,14 @@ import dramatiq
 from dramatiq.common import q_name
 
 from . import interrupt
+from ._running import since_1970
 from ._version import __version__
 from .backend import FOR_ALL
 from .board import MAX_NOTE, Note
 
 if TYPE_CHECKING:
-    from ._running import Running, RunningMessages
+    from ._running import Running
+    from ._running_messages import RunningMessages
 
 __all__ = ["QUESTION", "WITH_ARGUMENTS", "RollCall", "answer_name", "worker_name"]
 
@@ -32,6 +35,10 @@ _ANSWER: Final = 30_000
 
 #: How long the text of one argument may be, in characters.
 _MAX_ARGUMENT: Final = 200
+
+_representation: Final = reprlib.Repr()
+_representation.maxstring = _representation.maxother = _representation.maxlong = _MAX_ARGUMENT
+_representation.maxlist = _representation.maxdict = _representation.maxtuple = _representation.maxset = 20
 
 
 class RollCall:
@@ -81,12 +88,17 @@ def _said(running: Running, *, arguments: bool) -> dict[str, Any]:
         "message_id": message.message_id,
         "actor": message.actor_name,
         "queue": q_name(message.queue_name),
-        "enqueued": message.message_timestamp,
-        "started": int((time.time() - time.monotonic() + running.started) * 1000),
+        "enqueued": running.enqueued,
+        "started": since_1970(running.started),
     }
     if request is not None:
         said |= {"grace_left": int(left or 0), "reason": request.reason, "by": request.by}
     if arguments:
-        said["arguments"] = [f"{value!r:.{_MAX_ARGUMENT}}" for value in message.args]
-        said["arguments"] += [f"{name}={value!r:.{_MAX_ARGUMENT}}" for name, value in message.kwargs.items()]
+        said["arguments"] = [_shown(value) for value in message.args]
+        said["arguments"] += [f"{name}={_shown(value)}" for name, value in message.kwargs.items()]
     return said
+
+
+def _shown(value: object) -> str:
+    """Write a value down, however large it is, and whatever its own way to do that may raise."""
+    return _representation.repr(value)[:_MAX_ARGUMENT]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from dramatiq import Message
 
-    from ._running import Running, RunningMessages
+    from ._running import Running
+    from ._running_messages import RunningMessages
     from .backend import Event, EventBackend
     from .outcome import Outcome, OutcomeState
 
@@ -42,6 +43,9 @@ _LONGEST_BOOT: Final = 5.0
 #: How long to wait before a backend that failed is tried again, in seconds, at first and at the most.
 _BACKOFF: Final = 0.05
 _LONGEST_BACKOFF: Final = 0.5
+
+#: What a request to cancel says, among other things.
+_CANCEL: Final = AbortMode.CANCEL.value.encode()
 
 #: For how long an outcome can be read, in ms.
 _OUTCOME: Final = 3_600_000
@@ -106,16 +110,15 @@ class Watcher:
         Not if the backend does not answer.
         """
         try:
-            if self._backend.poll(running.key):
-                event = self._backend.read(running.key)
-                request = None if event is None else self._decode(event.key, event.value)
-                if request is not None:
-                    running.skip(request, None)
-                    return True
+            event = self._backend.read(running.key) if self._backend.poll(running.key) else None
             announced = self._backend.announced()
         except Exception as error:
             self._report_down(error)
             return False
+        request = None if event is None else self._decode(event.key, event.value)
+        if request is not None:
+            running.skip(request, None)
+            return True
         for key, event in announced.items() if announced else ():
             rule = self._rule(event)
             if rule is not None and self._matches(rule, running):
@@ -149,8 +152,11 @@ class Watcher:
                 if self._unread is None:
                     self._unread = self._wait(wait)
                 if self._unread is not None:
-                    self._pass_on(self._unread)
+                    key, event = self._unread, self._backend.read(self._unread)
+                    # A question to the backend, too: only where it may be needed.
+                    age = self._backend.age(key) if event is not None and _CANCEL in event.value else None
                     self._unread = None
+                    self._pass_on(key, event, age)
                 self._report_up()
                 backoff, wait = _BACKOFF, _WAIT
                 self._has_begun.set()
@@ -169,27 +175,40 @@ class Watcher:
         self._stopping.wait(_SHORT_WAIT / 1000)
         return None
 
-    def _pass_on(self, key: bytes) -> None:
-        event = self._backend.read(key)
-        if event is None:
-            self._take_back(key)
-        elif key.startswith(QUESTION):
-            self._answer(event)
-        elif key.startswith(RULE):
-            rule = self._rule(event)
-            if rule is not None:
-                self._request([each for each in self._running.all() if self._matches(rule, each)], rule.request, key)
-        elif (request := self._decode(key, event.value)) is not None:
+    def _pass_on(self, key: bytes, event: Event | None, age: float | None) -> None:
+        try:
+            if event is None:
+                self._take_back(key)
+            elif key.startswith(QUESTION):
+                self._answer(event)
+            elif key.startswith(RULE):
+                self._apply_rule(event, age)
+            else:
+                self._apply(event, age)
+        except Exception:  # what nobody has thought of must not be in the way of all others
+            self._logger.exception("What was signaled with key %.200r could not be passed on.", key)
+
+    def _apply_rule(self, event: Event, age: float | None) -> None:
+        rule = self._rule(event)
+        if rule is not None:
+            matching = [running for running in self._running.all() if self._matches(rule, running)]
+            self._request(matching, rule.request, age, event.key)
+
+    def _apply(self, event: Event, age: float | None) -> None:
+        key = event.key
+        request = self._decode(key, event.value)
+        if request is not None:
             running = self._running.with_key(key)
-            self._request(running, request, key)
+            self._request(running, request, age)
             completed = self._running.completed(key)
             if completed is not None and not running:
                 self._tell(completed.outcome(self._roll_call.worker, request))
 
-    def _request(self, messages: Iterable[Running], request: AbortRequest, key: bytes) -> None:
-        age = self._backend.age(key) if request.mode is AbortMode.CANCEL else None
+    def _request(
+        self, messages: Iterable[Running], request: AbortRequest, age: float | None, rule: bytes | None = None
+    ) -> None:
         for running in messages:
-            if running.accept(request, age, key if key.startswith(RULE) else None):
+            if running.accept(request, age, rule):
                 self._deadlines.interrupt(running)
             if running.is_over and running.is_awaited:  # by now, and its worker thread may have seen nothing of that
                 self.report(running)
@@ -203,7 +222,7 @@ class Watcher:
 
     def _matches(self, rule: Rule, running: Running) -> bool:
         message = running.message
-        return rule.matches(message.message_timestamp, message.actor_name, message.queue_name, self._tags_of(message))
+        return rule.matches(running.enqueued, message.actor_name, message.queue_name, self._tags_of(message))
 
     def _rule(self, event: Event) -> Rule | None:
         if not event.key.startswith(RULE):

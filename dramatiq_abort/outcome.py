@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from ._untrusted import number_of, object_of, text_of
 from .errors import InvalidRequest
 from .request import key_of
 
@@ -95,21 +96,19 @@ class Outcome:
         Raises:
           InvalidRequest: When it is none.
         """
-        if len(text) > _MAX_OUTCOME:
-            raise InvalidRequest(f"an outcome of {len(text)} bytes: the most is {_MAX_OUTCOME}")
+        fields = object_of(text, _MAX_OUTCOME)
         try:
-            fields = json.loads(text)
-            state = OutcomeState(fields["state"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            state = OutcomeState(fields.get("state"))
+        except ValueError as error:
             raise InvalidRequest(f"no outcome: {text[:80]!r}") from error
-        outcome = cls(message_id, state)
-        texts = {name: fields.get(name) for name in ("actor", "queue", "worker", "exception", "reason", "by")}
-        times = {name: fields.get(name) for name in ("enqueued", "started", "requested", "ended")}
-        known: dict[str, Any] = {name: value for name, value in texts.items() if isinstance(value, str)}
-        known |= {name: value for name, value in times.items() if type(value) is int}
-        if type(fields.get("latency")) in {int, float}:
-            known["latency"] = fields["latency"]
-        return replace(outcome, **known)
+        texts: dict[str, Any] = {
+            name: text_of(fields.get(name)) for name in ("actor", "queue", "worker", "exception", "reason", "by")
+        }
+        times: dict[str, Any] = {
+            name: number_of(fields.get(name)) for name in ("enqueued", "started", "requested", "ended")
+        }
+        latency = fields.get("latency")
+        return cls(message_id, state, **texts, **times, latency=None if number_of(latency) is None else latency)
 
 
 def outcome_name(message_id: str) -> bytes:

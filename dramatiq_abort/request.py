@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ._untrusted import object_of
 from .errors import InvalidRequest
 
 __all__ = ["AbortMode", "AbortRequest", "key_of", "milliseconds", "printable", "text"]
@@ -100,13 +101,7 @@ class AbortRequest:
         """
         if not value:
             return cls()
-        if len(value) > MAX_VALUE:
-            raise InvalidRequest(f"an abort request of {len(value)} bytes: the most is {MAX_VALUE}")
-        try:
-            fields = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise InvalidRequest(f"no JSON: {value[:80]!r}") from error
-        return cls.from_fields(fields)
+        return cls.from_fields(object_of(value, MAX_VALUE))
 
     @classmethod
     def from_fields(cls, fields: object) -> AbortRequest:

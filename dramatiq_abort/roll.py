@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
+
+from ._untrusted import number_of, object_of, text_of
+from .board import MAX_NOTE
+from .errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ["Roll", "RunningMessage", "WorkerProcess"]
 
-#: What of an entry or a message is a text, and what a number.
+#: What an entry tells of a worker.
 _ABOUT: Final = ("worker", "version", "core", "python", "dramatiq")
-_TEXTS: Final = ("message_id", "actor", "queue")
-_NUMBERS: Final = ("enqueued", "started")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class RunningMessage:
       message_id: Its id.
       actor, queue: Their names.
       worker: Who runs it: the host's name and the process id.
-      enqueued: When it was made, in milliseconds since 1970, on the clock of whoever made it.
+      enqueued: When it was made, in milliseconds since 1970, on the clock of whoever made it; None: it does not
+        say.
       started: When its worker took it, the same on the worker's clock.
       age: For how many milliseconds it has been running, by the worker's clock alone.
       grace_left: How many milliseconds it may still go on, 0 when it is being aborted; None: nobody has asked for that.
@@ -37,7 +39,7 @@ class RunningMessage:
     actor: str
     queue: str
     worker: str
-    enqueued: int
+    enqueued: int | None
     started: int
     age: int
     grace_left: int | None = None
@@ -119,42 +121,44 @@ class Roll:
 def worker_of(entry: bytes) -> WorkerProcess:
     """Read an entry on the roll, which may come from anybody."""
     about = _object(entry)
-    known = {name: about[name] for name in _ABOUT if isinstance(about.get(name), str)}
+    known: dict[str, Any] = {name: text for name in _ABOUT if (text := text_of(about.get(name))) is not None}
     return WorkerProcess(**{"worker": f"{entry[:80]!r}"} | known)
 
 
 def answer_of(worker: WorkerProcess, answer: bytes, took: float) -> tuple[WorkerProcess, list[RunningMessage]]:
     """Read what a worker has answered, which may come from anybody: what is none is left out."""
     fields = _object(answer)
-    now, left_out, said = fields.get("now"), fields.get("left_out"), fields.get("messages")
-    if type(now) is not int or type(left_out) is not int or not isinstance(said, list):
+    now, left_out, said = number_of(fields.get("now")), number_of(fields.get("left_out")), fields.get("messages")
+    if now is None or left_out is None or not isinstance(said, list):
         return worker, []
-    about = asdict(worker) | {"now": now, "took": took, "left_out": left_out}
     messages = [message for each in said if (message := _message(each, worker.worker, now)) is not None]
-    return WorkerProcess(**about), messages
+    return replace(worker, now=now, took=took, left_out=left_out), messages
 
 
 def _message(said: object, worker: str, now: int) -> RunningMessage | None:
     if not isinstance(said, dict):
         return None
-    texts: dict[str, Any] = {name: said.get(name) for name in _TEXTS}
-    numbers: dict[str, Any] = {name: said.get(name) for name in _NUMBERS}
-    if not all(isinstance(value, str) for value in texts.values()):
+    message_id, actor, queue = (text_of(said.get(name)) for name in ("message_id", "actor", "queue"))
+    started, arguments = number_of(said.get("started")), said.get("arguments")
+    if message_id is None or actor is None or queue is None or started is None:
         return None
-    if not all(type(value) is int for value in numbers.values()):
-        return None
-    more: dict[str, Any] = {name: said[name] for name in ("reason", "by") if isinstance(said.get(name), str)}
-    if type(said.get("grace_left")) is int:
-        more["grace_left"] = said["grace_left"]
-    arguments = said.get("arguments")
-    if isinstance(arguments, list):
-        more["arguments"] = tuple(map(str, arguments))
-    return RunningMessage(**texts, **numbers, worker=worker, age=max(0, now - said["started"]), **more)
+    return RunningMessage(
+        message_id,
+        actor,
+        queue,
+        worker=worker,
+        enqueued=number_of(said.get("enqueued")),
+        started=started,
+        age=max(0, now - started),
+        grace_left=number_of(said.get("grace_left")),
+        reason=text_of(said.get("reason")),
+        by=text_of(said.get("by")),
+        arguments=tuple(map(str, arguments)) if isinstance(arguments, list) else None,
+    )
 
 
 def _object(text: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        return object_of(text, MAX_NOTE)
+    except InvalidRequest:
         return {}
-    return found if isinstance(found, dict) else {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dramatiq.common import q_name
 
+from ._untrusted import number_of, object_of
 from .backend import FOR_ALL
 from .errors import InvalidOption, InvalidRequest
 from .request import MAX_MESSAGE_ID, MAX_VALUE, AbortRequest
@@ -60,10 +61,11 @@ class Rule:
         names = {"mode": "mode", "grace": "abort_timeout", "repeat": "repeat_every", "reason": "reason", "by": "by"}
         return fields | {name: request[key] for key, name in names.items()}
 
-    def matches(self, made: int, actor: str, queue: str, tags: Collection[str]) -> bool:
-        """Say whether a message is among them."""
+    def matches(self, made: int | None, actor: str, queue: str, tags: Collection[str]) -> bool:
+        """Say whether a message is among them; not one of which it is not known when it was made."""
         return (
-            made <= self.before
+            made is not None
+            and made <= self.before
             and self.actor in {None, actor}
             and self.queue in {None, q_name(queue)}
             and (self.tag is None or self.tag in tags)
@@ -82,21 +84,17 @@ class Rule:
         Raises:
           InvalidRequest: When it is none.
         """
-        if len(value) > MAX_VALUE:
-            raise InvalidRequest(f"a rule of {len(value)} bytes: the most is {MAX_VALUE}")
-        try:
-            fields = json.loads(value)
-            names = {name: fields.get(name) for name in ("actor", "queue", "tag")}
-            before = fields["before"]
-            rule_id = key.removeprefix(FOR_ALL).decode()
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise InvalidRequest(f"no rule: {value[:80]!r}") from error
-        if type(before) is not int:
-            raise InvalidRequest(f"no rule: {value[:80]!r}")
+        fields = object_of(value, MAX_VALUE)
+        names = {name: fields.get(name) for name in ("actor", "queue", "tag")}
+        before = number_of(fields.get("before"))
+        if before is None:
+            raise InvalidRequest(f"a rule for no time: {value[:80]!r}")
         # One that matches everything is never written, and what is not understood here must not become one.
         if not any(names.values()) or not all(name is None or isinstance(name, str) for name in names.values()):
             raise InvalidRequest(f"a rule for no actor, queue or tag: {value[:80]!r}")
-        return cls(before, **names, request=AbortRequest.from_fields(fields.get("request")), id=rule_id, ttl=ttl)
+        request = AbortRequest.from_fields(fields.get("request"))
+        rule_id = key.removeprefix(FOR_ALL).decode(errors="replace")
+        return cls(before, **names, request=request, id=rule_id, ttl=ttl)
 
 
 def is_rule(rule_id: str) -> bool:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import PATIENCE, wait_until
 
-from dramatiq_abort import Board, Note, _reporter
+from dramatiq_abort import Board, Event, Note, _reporter
 from dramatiq_abort._reporter import Reporter
+from dramatiq_abort.backend import FOR_ALL
 from dramatiq_abort.backends import RedisBackend
 from dramatiq_abort.board import MAX_NOTE
 
@@ -84,6 +85,18 @@ def test_what_others_have_put_there_is_in_nobodys_way(redis_client: redis.Redis,
     board.enroll(b"worker", LONG)
     assert board.wait([b"a", b"b"], 0) == {b"a": b"text"}
     assert board.roll() == [b"worker"]
+
+
+def test_nothing_is_there_for_ever(redis_client: redis.Redis, namespace: str) -> None:
+    """Every key has a time to live, those of the events for all workers, too."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    backend.signal([Event(b"abort:a", b"value", LONG), Event(FOR_ALL + b"b", b"value", LONG)])
+    backend.board.post([Note(b"a", b"text", LONG)])
+    backend.board.enroll(b"worker", LONG)
+    keys = redis_client.keys(f"*{namespace}*")
+
+    assert len(keys) == 8
+    assert [key for key in keys if redis_client.pttl(key) <= 0] == []
 
 
 class Failing(Board):
@@ -176,6 +189,16 @@ def test_a_worker_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
     wait_until(lambda: not _threads())
     assert board.notes == []
+
+
+def test_a_worker_that_stops_does_not_ask_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has two seconds for it."""
+    monkeypatch.setattr(_reporter, "_LAST_WORDS", 0.25)
+    board = Failing()
+    reporter = Reporter(board, b"worker", logging.getLogger("test"))
+    reporter.stop()
+
+    assert 1 <= board.calls <= 4
 
 
 def _threads() -> list[Any]:

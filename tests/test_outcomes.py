@@ -16,6 +16,8 @@ from dramatiq_abort import (
     Abort,
     Abortable,
     AbortMode,
+    Note,
+    Outcome,
     OutcomeState,
     UnsupportedByBackend,
     abort,
@@ -26,6 +28,7 @@ from dramatiq_abort import (
     wait_for_outcomes,
 )
 from dramatiq_abort._roll_call import worker_name
+from dramatiq_abort.outcome import outcome_name
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -292,6 +295,29 @@ def test_a_worker_that_stops_tells_first(broker: StubBroker, start_worker: Any, 
     assert wait_for_outcome(message.message_id, timeout=0).state is OutcomeState.SKIPPED
     assert backend.board is not None
     assert backend.board.roll() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        (b'{"state":"aborted","latency":NaN,"ended":1e999,"started":true,"worker":[],"actor":"a"}', {"actor": "a"}),
+        (b'{"state":"aborted","requested":1%s,"latency":1.5,"new":{}}' % (b"0" * 400), {"latency": 1.5}),
+    ],
+)
+def test_what_cannot_be_is_left_out(text: bytes, known: dict[str, Any]) -> None:
+    """Anybody can write there."""
+    assert Outcome.decode("x", text) == Outcome("x", OutcomeState.ABORTED, **known)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"state":"done"}', b'{"state":[]}', b"[" * 5000, b" " * 9000 + b"{}"]
+)
+def test_what_is_no_outcome_is_none(broker: StubBroker, backend: EventBackend, text: bytes) -> None:
+    """The message's stays unknown."""
+    assert backend.board is not None
+    backend.board.post([Note(outcome_name("x"), text, LONG)])
+
+    assert wait_for_outcome("x", timeout=LONG) == Outcome("x")
 
 
 def test_a_backend_without_a_board_says_so(broker: StubBroker, backend: EventBackend, monkeypatch: Any) -> None:

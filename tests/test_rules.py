@@ -295,6 +295,37 @@ def test_what_is_no_rule_aborts_nothing(
     assert "What was signaled with key b'all:rule:x' is ignored" in caplog.text
 
 
+@pytest.mark.parametrize("made", ["now", None, float("nan"), 10**40])
+def test_a_message_of_no_known_time_is_let_be(
+    broker: StubBroker, start_worker: Any, caplog: pytest.LogCaptureFixture, made: Any
+) -> None:
+    """Whoever has enqueued it; whether it waits or runs, and the watcher goes on."""
+    started = threading.Semaphore(0)
+
+    @dramatiq.actor
+    def task() -> None:
+        started.release()
+        run_forever()
+
+    @dramatiq.actor
+    def waits() -> str:
+        return RAN
+
+    start_worker()
+    message = task.message().copy(message_timestamp=made)
+    broker.enqueue(message)
+    assert started.acquire(timeout=PATIENCE)
+    abort_all(queue="default")
+    waiting = waits.message().copy(message_timestamp=made)
+    broker.enqueue(waiting)
+    assert result_of(waiting) == RAN
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert wait_for_outcome(message.message_id, timeout=LONG).enqueued is None
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 @pytest.mark.usefixtures("broker")
 def test_a_backend_that_cannot_tell_all_says_so(backend: EventBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it is asked."""

@@ -12,7 +12,9 @@ import pytest
 from support import PATIENCE, told, wait_until, wait_until_requested
 
 from dramatiq_abort import BackendError, RunningMessage, UnsupportedByBackend, abort, interrupt, running
-from dramatiq_abort._roll_call import worker_name
+from dramatiq_abort._roll_call import RollCall, worker_name
+from dramatiq_abort._running import Running
+from dramatiq_abort._running_messages import RunningMessages
 from dramatiq_abort.roll import WorkerProcess, answer_of, worker_of
 
 if TYPE_CHECKING:
@@ -73,6 +75,25 @@ def test_what_runs_is_listed(broker: StubBroker, start_worker: Any, abortable: A
     assert not roll.silent
     assert json.loads(json.dumps(one.asdict()))["state"] == "running"
     assert json.loads(json.dumps(worker.asdict()))["worker"] == worker_name()
+
+
+class Nasty:
+    """What cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise KeyError
+
+
+def test_arguments_are_shown_whatever_they_are() -> None:
+    """And in no more room than there is for them, which is known before they have been written down."""
+    messages = RunningMessages()
+    arguments = (Nasty(), ["x" * 100] * 10**6, "y" * 10**6)
+    messages.add(Running(dramatiq.Message("default", "task", arguments, {"z": {}}, {}), interrupt.Scope()))
+    (said,) = json.loads(RollCall(messages).answer("x", arguments=True).text)["messages"]
+
+    assert said["arguments"][0].startswith("<Nasty instance at")
+    assert [len(shown) for shown in said["arguments"][1:3]] == [200, 200]
+    assert said["arguments"][3] == "z={}"
 
 
 def test_who_does_not_answer_is_named(broker: StubBroker, start_worker: Any, backend: EventBackend) -> None:

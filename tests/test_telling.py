@@ -17,6 +17,7 @@ import pytest
 from support import PATIENCE, free_port, run_forever, told, wait_until
 
 from dramatiq_abort import Abort, Abortable, Outcome, OutcomeState, abort, wait_for_outcome
+from dramatiq_abort._running import Running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +89,62 @@ def test_who_wants_to_hear_of_outcomes_does(broker: StubBroker, start_worker: An
     outcome = aborted(start_worker)
 
     assert heard == [outcome]
+
+
+@pytest.mark.parametrize("abortable", [heard.append], indirect=True)
+def test_who_asks_twice_is_told_once(broker: StubBroker, start_worker: Any) -> None:
+    """What the first one has said stands."""
+    heard.clear()
+
+    @dramatiq.actor
+    def task() -> None:
+        pass
+
+    start_worker(worker_threads=1)
+    message, last = task.send(), task.send()
+    broker.join("default")
+    for reason in ("first", "second"):
+        abort(message.message_id, reason=reason)
+        assert wait_for_outcome(message.message_id, timeout=LONG).reason == "first"
+    abort(last.message_id)
+
+    assert wait_for_outcome(last.message_id, timeout=LONG).is_known
+    assert wait_for_outcome(message.message_id, timeout=0).reason == "first"
+    assert [outcome.message_id for outcome in heard] == [message.message_id, last.message_id]
+
+
+def test_an_error_of_ours_is_in_nobodys_way(
+    broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The watcher says so, and passes on what comes then."""
+    accept, errors = Running.accept, [KeyError("nobody has thought of this")]
+
+    def fails_once(running: Running, *arguments: Any) -> bool:
+        if errors:
+            raise errors.pop()
+        return accept(running, *arguments)
+
+    monkeypatch.setattr(Running, "accept", fails_once)
+    started = threading.Semaphore(0)
+
+    @dramatiq.actor
+    def task() -> None:
+        started.release()
+        run_forever()
+
+    start_worker()
+    messages = [task.send() for _ in range(2)]
+    for _ in messages:
+        assert started.acquire(timeout=PATIENCE)
+    abort(messages[0].message_id)
+    wait_until(lambda: not errors)
+    abort(messages[1].message_id)
+    assert wait_for_outcome(messages[1].message_id, timeout=LONG).state is OutcomeState.ABORTED
+    abort(messages[0].message_id)
+    assert wait_for_outcome(messages[0].message_id, timeout=LONG).state is OutcomeState.ABORTED
+
+    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "could not be passed on" in line.message
 
 
 def fail(_: Outcome) -> None:
