@@ -97,7 +97,7 @@ class Deadlines:
             running.is_pursued = False
             return Answer.CLOSED
         answer = running.interrupt()
-        running.ring()  # not before: a thread that a coroutine waits for would end, and the coroutine with it
+        running.ring()
         if answer is not Answer.CLOSED:
             now = time.monotonic()
             late = now - running.deadline

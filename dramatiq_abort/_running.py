@@ -199,6 +199,7 @@ class Running:
         if self.grace_left() != 0:
             return
         if not self.scope.is_here():
+            self.interrupt()  # first: it may wait for the end of this thread, and would return if that came before
             raise self.exception
         with self.scope.shield():
             self.interrupt()

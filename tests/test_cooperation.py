@@ -15,7 +15,7 @@ from dramatiq.middleware import AsyncIO
 from support import PATIENCE, result_of, wait_until_requested
 
 from dramatiq_abort import Abort, Abortable, abort, abort_requested, checkpoint, shield, sleep
-from dramatiq_abort._running import Running
+from dramatiq_abort._deadlines import Deadlines
 from dramatiq_abort.backends import StubBackend
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
 
     from dramatiq_abort import EventBackend
+    from dramatiq_abort._running import Running
 
 pytestmark = pytest.mark.usefixtures("core")
 
@@ -247,18 +248,30 @@ def test_in_a_coroutine(broker: StubBroker, start_worker: Any, steps: Steps) -> 
     assert steps.seen == [message.message_id, "checkpoint"]
 
 
+interrupt = Deadlines.interrupt
+
+
+def wake_first(deadlines: Deadlines, running: Running, thread_ended: threading.Event) -> None:
+    """Abort a message when its thread has seen that coming, and has ended."""
+    running.ring()
+    assert thread_ended.wait(PATIENCE)
+    interrupt(deadlines, running)
+
+
+def wake_last(deadlines: Deadlines, running: Running, thread_ended: threading.Event) -> None:
+    """Abort a message, and go on when its thread has ended."""
+    interrupt(deadlines, running)
+    assert thread_ended.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("order", [wake_first, wake_last])
 def test_a_coroutine_stops_before_the_thread_that_it_waits_for(
-    broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch
+    broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch, order: Any
 ) -> None:
     """One that keeps the abort to itself does not make the message complete."""
     broker.add_middleware(AsyncIO())
     steps = Steps()
     thread_ended = threading.Event()
-    ring = Running.ring
-
-    def ring_and_wait(running: Running) -> None:
-        ring(running)
-        assert thread_ended.wait(PATIENCE)
 
     def in_a_thread() -> None:
         steps.started.set()
@@ -271,7 +284,7 @@ def test_a_coroutine_stops_before_the_thread_that_it_waits_for(
         thread.add_done_callback(lambda _: thread_ended.set())
         await thread
 
-    monkeypatch.setattr(Running, "ring", ring_and_wait)
+    monkeypatch.setattr(Deadlines, "interrupt", lambda self, running: order(self, running, thread_ended))
     start_worker()
     message = task.send()
     assert steps.started.wait(PATIENCE)
