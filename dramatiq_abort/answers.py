@@ -107,15 +107,16 @@ def running(middleware: Abortable | None = None, *, arguments: bool = False, tim
     backend = found(middleware).backend
     board = _board_of(backend)
     question = uuid.uuid4().hex[:16]
-    asked = time.monotonic()
+    deadline = time.monotonic() + timeout / 1000
     messages: list[RunningMessage] = []
     with asking("nobody could be asked what is running"):
         workers = {answer_name(question, entry): worker_of(entry) for entry in board.roll()}
         said = WITH_ARGUMENTS if arguments else b""
+        asked, asked_at = time.monotonic(), int(time.time() * 1000)
         backend.signal([Event(QUESTION + question.encode(), said, max(timeout, 1))])
         silent = set(workers)
         while silent:
-            left = max(0, timeout - int((time.monotonic() - asked) * 1000))
+            left = max(0, int((deadline - time.monotonic()) * 1000))
             heard = board.wait(silent, left)
             took = (time.monotonic() - asked) * 1000
             for name, answer in heard.items():
@@ -124,7 +125,8 @@ def running(middleware: Abortable | None = None, *, arguments: bool = False, tim
             silent -= heard.keys()
             if not heard and not left:
                 break
-    return Roll(sorted(messages, key=attrgetter("started")), sorted(workers.values(), key=attrgetter("worker")))
+    names = attrgetter("worker")
+    return Roll(sorted(messages, key=attrgetter("started")), sorted(workers.values(), key=names), asked_at)
 
 
 def _outcomes(board: Board, names: dict[bytes, str], deadline: float) -> Iterator[Outcome]:

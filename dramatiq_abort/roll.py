@@ -93,10 +93,12 @@ class Roll:
     Parameters:
       messages: Those of the workers that have answered.
       workers: All that are there.
+      asked: When they were asked, in milliseconds since 1970, on the clock of whoever asked.
     """
 
     messages: list[RunningMessage] = field(default_factory=list)
     workers: list[WorkerProcess] = field(default_factory=list)
+    asked: int | None = None
 
     @property
     def silent(self) -> list[WorkerProcess]:
@@ -109,6 +111,7 @@ class Roll:
             "messages": [message.asdict() for message in self.messages],
             "workers": [worker.asdict() for worker in self.workers],
             "silent": [worker.worker for worker in self.silent],
+            "asked": self.asked,
         }
 
     def __iter__(self) -> Iterator[RunningMessage]:

@@ -40,6 +40,10 @@ pytestmark = pytest.mark.timeout(120)
 
 TESTS = Path(__file__).parent
 
+#: Commands that wait for the last worker's answer, however busy this machine is.
+PS = "ps", "--timeout", "20s"
+DOCTOR = "doctor", "--timeout", "20s"
+
 
 @pytest.fixture
 def env(redis_url: str, namespace: str) -> dict[str, str]:
@@ -216,7 +220,7 @@ def test_cancel(app: ModuleType, send_running: Any, cli: Cli) -> None:
     (running,) = send_running()
     assert cli("cancel", running.message_id).returncode == 0
 
-    (said,) = data_of(cli("ps", "--json"))
+    (said,) = data_of(cli(*PS, "--json"))
     assert [(message["message_id"], message["state"]) for message in said["messages"]] == [
         (running.message_id, "running")
     ]
@@ -267,15 +271,15 @@ def test_abort_all_says_its_rule_to_a_program(cli: Cli, app: ModuleType) -> None
 
 def test_ps(send_running: Any, cli: Cli) -> None:
     """A table, and the same for a program."""
-    wait_until(lambda: len(data_of(cli("ps", "--json"))[0]["workers"]) == 2, "both workers")
-    assert cli("ps").stdout == "No messages on 2 worker processes.\n"
+    wait_until(lambda: len(data_of(cli(*PS, "--json"))[0]["workers"]) == 2, "both workers")
+    assert cli(*PS).stdout == "No messages on 2 worker processes.\n"
     (message,) = send_running()
-    heads, line, last = cli("ps", "--arguments").stdout.splitlines()
+    heads, line, last = cli(*PS, "--arguments").stdout.splitlines()
     assert heads.split() == ["MESSAGE", "ACTOR", "QUEUE", "WORKER", "FOR", "STATE", "ARGUMENTS"]
     assert line.startswith(f"{message.message_id}  run    default  ")
     assert line.rstrip().endswith(f"  running  '{message.args[0]}'")
     assert last == "1 message on 2 worker processes."
-    (said,) = data_of(cli("ps", "--json", "--arguments"))
+    (said,) = data_of(cli(*PS, "--json", "--arguments"))
     (found,) = said["messages"]
     assert (found["message_id"], found["actor"], found["queue"]) == (message.message_id, "run", "default")
     assert found["arguments"] == [repr(message.args[0])]
@@ -286,7 +290,7 @@ def test_ps(send_running: Any, cli: Cli) -> None:
 def test_a_silent_worker(send_running: Any, cli: Cli) -> None:
     """Is named, by ps and by doctor, and is no success."""
     (message,) = send_running()
-    worker = data_of(cli("ps", "--json"))[0]["messages"][0]["worker"]
+    worker = data_of(cli(*PS, "--json"))[0]["messages"][0]["worker"]
     with stopped(worker):
         done = cli("ps", "--timeout", "200ms")
         assert done.returncode == 1
@@ -301,8 +305,8 @@ def test_a_silent_worker(send_running: Any, cli: Cli) -> None:
 def test_doctor(send_running: Any, cli: Cli) -> None:
     """All is well."""
     send_running()
-    wait_until(lambda: len(data_of(cli("ps", "--json"))[0]["workers"]) == 2, "both workers")
-    done = cli("doctor", "--json")
+    wait_until(lambda: len(data_of(cli(*PS, "--json"))[0]["workers"]) == 2, "both workers")
+    done = cli(*DOCTOR, "--json")
     (said,) = data_of(done)
     assert (done.returncode, said["ok"], said["wrong"]) == (0, True, [])
     assert said["here"]["dramatiq-abort"] == dramatiq_abort.__version__
@@ -310,7 +314,7 @@ def test_doctor(send_running: Any, cli: Cli) -> None:
     assert said["round_trip"] > 0
     assert {worker["version"] for worker in said["workers"]} == {dramatiq_abort.__version__}
     assert all(worker["took"] >= 0 and worker["clock"] == 0 for worker in said["workers"])
-    done = cli("doctor")
+    done = cli(*DOCTOR)
     assert done.returncode == 0
     assert done.stdout.endswith("All is well.\n")
 
@@ -353,7 +357,7 @@ def test_control_characters_are_written_out(send_running: Any, cli: Cli) -> None
     """Whoever wrote them."""
     (message,) = send_running()
     abort(message.message_id, by="\x1b]0;evil\x07", reason="\u202ereversed", abort_timeout=60_000)
-    done = cli("ps")
+    done = cli(*PS)
     assert r"by \x1b]0;evil\x07" in done.stdout
     abort(message.message_id, by="\x1b]0;evil\x07", reason="\u202ereversed")
     wait_for_outcome(message.message_id, timeout=PATIENCE * 1000)
@@ -545,7 +549,7 @@ def test_watch_restores(send_running: Any, terminal: Any) -> None:
 def test_watch_scrolls(send_running: Any, terminal: Any, cli: Cli) -> None:
     """Where there are more messages than lines; and a narrow terminal shows the ids."""
     send_running(4)
-    ids = [message["message_id"].encode() for message in data_of(cli("ps", "--json"))[0]["messages"]]
+    ids = [message["message_id"].encode() for message in data_of(cli(*PS, "--json"))[0]["messages"]]
     screen = terminal("ps", "--watch", "--every", "100ms", size=(7, 60))
     screen.read_until(OTHER_SCREEN, *ids[:2], b"q: quit")
     assert ids[2] not in screen.shown

@@ -178,7 +178,8 @@ class Site:
 
 
 @pytest.fixture
-def site(abortable: Abortable, broker: StubBroker) -> Site:
+def site(abortable: Abortable, broker: StubBroker, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr("dramatiq_abort.web._application._ROLL_CALL", LONG)
     return Site(application())
 
 
@@ -280,7 +281,7 @@ def test_what_is_to_be_aborted_says_so(site: Site, running_task: Any, abortable:
     assert "to be aborted" in page.text
     assert "by Ann" in page.text
     assert site.send(page.form("restore", message.message_id)).status == 303
-    wait_until(lambda: running().messages[0].state == "running", "the restoring")
+    wait_until(lambda: running(timeout=LONG).messages[0].state == "running", "the restoring")
     assert site.send(page.form("abort", message.message_id)).status == 303
     assert wait_for_outcome(message.message_id, timeout=LONG).state is OutcomeState.ABORTED
 

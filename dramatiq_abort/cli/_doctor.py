@@ -69,10 +69,9 @@ def doctor(session: Session, *, timeout: int) -> int:
         round_trip = _round_trip(backend)
     found = _Findings(session.place, _here(), round_trip, _server(getattr(backend, "client", None)))
     _look_at_server(found)
-    asked = time.time() * 1000
     roll = answers.running(session.middleware, timeout=timeout)
     for worker in roll.workers:
-        _look_at_worker(found, worker, asked, timeout)
+        _look_at_worker(found, worker, roll.asked or 0, timeout)
     if not roll.workers:
         found.wrong.append(
             "No worker is there. Start one, with an Abortable of this version; if one runs, it goes by another server "
@@ -130,7 +129,7 @@ def _look_at_server(found: _Findings) -> None:
         found.advice.append(f"The server's maxmemory-policy is {policy}: with noeviction, no request can be lost.")
 
 
-def _look_at_worker(found: _Findings, worker: WorkerProcess, asked: float, timeout: int) -> None:
+def _look_at_worker(found: _Findings, worker: WorkerProcess, asked: int, timeout: int) -> None:
     about = worker.asdict() | {"clock": None}
     found.workers.append(about)
     name = worker.worker

@@ -34,6 +34,9 @@ TITLE: Final = "dramatiq-abort"
 #: How long the page waits for the outcome of an abort that was asked for just now, in ms: most are there by then.
 _FIRST_LOOK: Final = 300
 
+#: How long it waits for the last worker's answer, in ms.
+_ROLL_CALL: Final = 1000
+
 _HEADERS: Final = (
     ("Content-Security-Policy", POLICY),
     ("X-Content-Type-Options", "nosniff"),
@@ -198,7 +201,7 @@ class Application:
             view,
             self._seal.token(word),
             self._refresh,
-            running(self._middleware, arguments=self._arguments),
+            running(self._middleware, arguments=self._arguments, timeout=_ROLL_CALL),
             rules(self._middleware),
             [told[each] for each in view.asked],
         )
