@@ -15,9 +15,11 @@ together make up for it:
 It looks before it raises, as the compiled core does (see there): it walks the target's frames and raises nothing while
 protected code is on the stack. From the look to the raising it takes many bytecodes, and the target must not get its
 turn in between. So both are done at the beginning of a turn: CPython lets a thread that has just got the GIL keep it
-for a switch interval, which must not be too short meanwhile. What remains is that the machine takes the processor from
-this thread for as long as that; and that, from 3.13 on, a target that goes on does not look at its slot at once. Nor
-can this core follow the target: where it may not raise, the answer is ``PROTECTED``, and the caller must ask again.
+for a switch interval, which must not be too short meanwhile. The machine can take the processor from this thread for as
+long as that, so the last thing before the raising is a look at the clock: if the turn may be over, it is not done. What
+remains is that this happens behind that look, within some 3 microseconds; and that, from 3.13 on, a target that goes on
+does not look at its slot at once. Nor can this core follow the target: where it may not raise, the answer is
+``PROTECTED``, and the caller must ask again.
 
 On 3.12 a late exception can come up before the one that the function has raised is safe, and takes its place.
 
@@ -60,8 +62,10 @@ _R = TypeVar("_R")
 SUPPORTED: Final = platform.python_implementation() == "CPython"
 
 
-#: The shortest switch interval, in seconds, in which there is time enough for a look and what follows from it.
+#: The shortest switch interval, in seconds, in which there is time enough for a look and what follows from it; and how
+#: much of a turn may be over before it is not sure any more that it still is the same one.
 _SHORTEST_TURN: Final = 0.005
+_SURE: Final = 0.004
 
 #: For the one who is about to interrupt: the switch interval is that of all threads.
 _interrupting = threading.Lock()
@@ -205,24 +209,25 @@ class Scope:
             try:
                 sys.setswitchinterval(max(interval, _SHORTEST_TURN))
                 time.sleep(0)  # a turn ends here, and another begins
-                answer = self._interrupt(gate, exception)
+                answer = self._interrupt(gate, exception, time.monotonic() + _SURE)
             finally:
                 sys.setswitchinterval(interval)
         return self.interrupt(exception) if answer is None else answer
 
-    def _interrupt(self, gate: _Gate, exception: type[BaseException]) -> Answer | None:
+    def _interrupt(self, gate: _Gate, exception: type[BaseException], sure_until: float) -> Answer | None:
         """Raise the exception where that may be; None if the gate has changed."""
         if not self._is_at_safe_point():
             return Answer.PROTECTED
         spent = _Gate(is_spent=True)
         spent.is_on_its_way = True  # the closing and the shields wait for it
+        set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+        words = ctypes.c_ulong(self._thread_id), ctypes.py_object(exception)
+        if time.monotonic() > sure_until:
+            return Answer.PROTECTED
         if not gate.becomes(spent):
             return None
         try:
-            found = ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(self._thread_id),
-                ctypes.py_object(exception),
-            )
+            found = set_exception(*words)
         finally:
             spent.is_on_its_way = False
         if not found:

@@ -8,6 +8,7 @@ import queue
 import random
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import pytest
 from support import PATIENCE, needs_interrupts, needs_threads, run_forever, unprotect, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
-from dramatiq_abort import Abortable
+from dramatiq_abort import Abortable, _interrupt_py
 from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.interrupt import Answer
 
@@ -72,6 +73,40 @@ def test_nothing_is_raised_in_protected_code(core: ModuleType) -> None:
     assert isinstance(target.error, Stop)
     assert handler.lock is not None
     assert handler.lock.acquire(blocking=False)
+
+
+def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pure core's: a machine that takes the processor away behind it lets the thread go on to somewhere else."""
+    looked, moved = threading.Event(), threading.Event()
+
+    class Slow(_interrupt_py.Scope):
+        __slots__ = ()
+
+        def _is_at_safe_point(self) -> bool:
+            is_safe = super()._is_at_safe_point()
+            if is_safe and not moved.is_set():
+                looked.set()
+                assert moved.wait(PATIENCE)
+                begin = time.monotonic()
+                wait_until(lambda: time.monotonic() > begin + _interrupt_py._SURE)
+            return is_safe
+
+    def function() -> None:
+        while not looked.is_set():
+            pass
+        moved.set()
+        run_forever()
+
+    monkeypatch.setattr(_interrupt_py, "Scope", Slow)
+    target = Target(_interrupt_py, function)
+    wait_until(target.scope.frames)
+    answers = []
+    while not moved.is_set():
+        answers.append(target.scope.interrupt(Stop))
+    interrupt_until_it_lands(target)
+
+    assert answers[-1] is Answer.PROTECTED
+    assert isinstance(target.error, Stop)
 
 
 def test_the_clean_up_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
