@@ -5,23 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from dramatiq.brokers.stub import StubBroker
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 from dramatiq.threading import is_gevent_active
 
-from . import _blocking_calls as blocking_calls
 from . import _safe_points as safe_points
 from . import interrupt
 from ._actor import in_scope, is_async, with_abort
-from ._audience import Audience
 from ._coroutines import Scope as CoroutineScope
 from ._current import current
-from ._metrics import Metrics, is_wanted
-from ._roll_call import worker_name
 from ._running import Running
 from ._running_messages import RunningMessages
-from ._watcher import Watcher
 from .backend import EventBackend
 from .errors import Abort, AbortedBeforeStart, AsyncAbort, ConfigurationError, InvalidOption
 from .outcome import OutcomeState
@@ -36,6 +30,7 @@ if TYPE_CHECKING:
     from dramatiq.broker import MessageProxy
 
     from ._running import ThreadScope
+    from ._worker import WorkerSide
     from .outcome import Outcome
 
 __all__ = ["Abortable"]
@@ -115,9 +110,8 @@ class Abortable(Middleware):
         self._new_scope = _scopes()
         self._async_actors: set[str] = set()
         self._tags: dict[str, tuple[str, ...]] = {}
-        self._watcher: Watcher | None = None
+        self._worker_side: WorkerSide | None = None
         self._workers = 0
-        self._has_signal = False
 
     @property
     def backend(self) -> EventBackend:
@@ -155,38 +149,18 @@ class Abortable(Middleware):
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
         self._new_scope = _scopes()
-        if not (interrupt.SUPPORTED or is_gevent_active()):
-            self.logger.warning(
-                "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
-                "ends only if its function asks abort_requested()."
-            )
         self._workers += 1
-        if self._watcher is None:
-            self._watcher = Watcher(
-                self.backend,
-                self._running,
-                self.logger,
-                self.report_after,
-                tags_of=self._tags_of,
-                on_outcome=self._audience(broker),
-            )
-            self._watcher.start()
-            if self.interrupt_blocking_calls and blocking_calls.SUPPORTED and not is_gevent_active():
-                self._has_signal = blocking_calls.install()
-                if not self._has_signal:
-                    self.logger.info(
-                        "Blocking calls are not interrupted: this program handles SIGURG itself, or starts its worker "
-                        "in another thread than the main one."
-                    )
+        if self._worker_side is None:
+            from ._worker import WorkerSide
+
+            self._worker_side = WorkerSide(self, broker, self._running, self._tags_of)
+            self._worker_side.start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._workers -= 1
-        if self._watcher is not None and not self._workers:
-            self._watcher.stop()
-            self._watcher = None
-            if self._has_signal:
-                blocking_calls.remove()
-                self._has_signal = False
+        if self._worker_side is not None and not self._workers:
+            self._worker_side.stop()
+            self._worker_side = None
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
         # Each message goes through here, and the proxy looks up what is asked of it anew, in a slow way.
@@ -213,8 +187,8 @@ class Abortable(Middleware):
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         self._running.add(running)
         current.set(running)
-        watcher = self._watcher
-        if watcher is not None and watcher.skips(running):
+        worker_side = self._worker_side
+        if worker_side is not None and worker_side.skips(running):
             if self.fail_skipped:
                 message.fail()
             raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start{running.says}")
@@ -234,8 +208,8 @@ class Abortable(Middleware):
                 running.fail(exception)
             self._running.discard(running)
             # Who hears of a request from now on sees that the message is over.
-            if running.request is not None or running.declined is not None:
-                self._tell_of(running, broker)
+            if self._worker_side is not None and (running.request is not None or running.declined is not None):
+                self._worker_side.tell_of(running)
         if isinstance(exception, Abort):
             message.fail()  # as Retries does, where it is not in use
 
@@ -249,28 +223,6 @@ class Abortable(Middleware):
         with suppress(InvalidOption):  # what somebody else has enqueued may say anything
             tags += tags_of(message.options.get("abort_tags"))
         return tags
-
-    def _tell_of(self, running: Running, broker: Broker) -> None:
-        if self._watcher is not None and running.is_awaited:
-            self._watcher.report(running)
-        if running.state in {OutcomeState.SKIPPED, OutcomeState.ABORTED}:
-            self._call_back(running, broker)
-
-    def _audience(self, broker: Broker) -> Audience:
-        listeners: list[Callable[[Outcome], object]] = [Metrics().observe] if is_wanted(broker) else []
-        if self.on_outcome is not None:
-            listeners.append(self.on_outcome)
-        return Audience(self.logger, *listeners)
-
-    def _call_back(self, running: Running, broker: Broker) -> None:
-        message = running.message
-        try:
-            name = message.options.get("on_abort") or broker.get_actor(message.actor_name).options.get("on_abort")
-            if name:
-                broker.get_actor(name).send(message.asdict(), running.outcome(worker_name()).asdict())
-        except Exception:
-            what = "The on_abort of message %s could not be sent."
-            self.logger.exception(what, message.message_id, extra=running.fields())
 
     def settle(self, broker: Broker) -> None:
         """Make sure that this is the broker's only one and has a backend.
@@ -303,15 +255,17 @@ def _scopes() -> Callable[[], ThreadScope]:
 
 def _backend_of(broker: Broker) -> EventBackend:
     """Make the backend that goes with a broker."""
-    if isinstance(broker, StubBroker):
-        from .backends.stub import StubBackend
-
-        return StubBackend()
     client = getattr(broker, "client", None)  # a RedisBroker's, without importing it
     if hasattr(client, "execute_command"):
         from .backends.redis import RedisBackend
 
         return RedisBackend(client=client, namespace=f"{getattr(broker, 'namespace', 'dramatiq')}-abort")
+    from dramatiq.brokers.stub import StubBroker
+
+    if isinstance(broker, StubBroker):
+        from .backends.stub import StubBackend
+
+        return StubBackend()
     raise ConfigurationError(
         f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
         "Abortable(backend=RedisBackend.from_url('redis://...'))"

@@ -17,18 +17,14 @@ from dramatiq.common import q_name
 from . import interrupt
 from ._running import since_1970
 from ._version import __version__
-from .backend import FOR_ALL
 from .board import MAX_NOTE, Note
+from .roll import answer_name
 
 if TYPE_CHECKING:
     from ._running import Running
     from ._running_messages import RunningMessages
 
-__all__ = ["QUESTION", "WITH_ARGUMENTS", "RollCall", "answer_name", "worker_name"]
-
-#: How the key of a question begins, which every worker answers, and what one says that asks for arguments, too.
-QUESTION: Final = FOR_ALL + b"running:"
-WITH_ARGUMENTS: Final = b"arguments"
+__all__ = ["RollCall", "worker_name"]
 
 #: For how long an answer can be read, in ms.
 _ANSWER: Final = 30_000
@@ -75,11 +71,6 @@ class RollCall:
 def worker_name() -> str:
     """Return the name of this worker process: the host's and the process id."""
     return f"{socket.gethostname()[:200]}:{os.getpid()}"
-
-
-def answer_name(question: str, entry: bytes) -> bytes:
-    """Return the name of the note in which a worker, known by its entry on the roll, answers."""
-    return f"running:{question}:".encode() + entry
 
 
 def _said(running: Running, *, arguments: bool) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ._complaints import Complaints
 from ._deadlines import Deadlines
 from ._reporter import Reporter
-from ._roll_call import QUESTION, WITH_ARGUMENTS, RollCall
+from ._roll_call import RollCall
 from ._unraisable import UnraisableAborts
 from .board import Note
 from .errors import InvalidRequest
 from .outcome import outcome_name
 from .request import AbortMode, AbortRequest
+from .roll import QUESTION, WITH_ARGUMENTS
 from .rule import RULE, Rule
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ class Watcher:
                     key, event = self._unread, self._backend.read(self._unread)
                     # A question to the backend, too: only where it may be needed.
                     age = self._backend.age(key) if event is not None and _CANCEL in event.value else None
-                    self._unread = None
                     self._pass_on(key, event, age)
+                    self._unread = None
                 self._report_up()
                 backoff, wait = _BACKOFF, _WAIT
                 self._has_begun.set()

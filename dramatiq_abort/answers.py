@@ -8,13 +8,12 @@ import uuid
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from ._roll_call import QUESTION, WITH_ARGUMENTS, answer_name
 from .backend import Event
 from .client import asking, found
 from .errors import InvalidRequest, UnsupportedByBackend
 from .outcome import Outcome, outcome_name
 from .request import milliseconds
-from .roll import Roll, RunningMessage, answer_of, worker_of
+from .roll import QUESTION, WITH_ARGUMENTS, Roll, RunningMessage, answer_name, answer_of, worker_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from .errors import UnsupportedByBackend
 
@@ -22,8 +21,7 @@ MOST_EVENTS: Final = 100
 FOR_ALL: Final = b"all:"
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """What an event backend carries.
 
     Parameters:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -18,8 +17,7 @@ MOST_NOTES: Final = 100
 MAX_NOTE: Final = 1 << 20
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """One word of one worker.
 
     Parameters:

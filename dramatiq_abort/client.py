@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -82,7 +81,7 @@ def abort(
     events = []
     for target, key in zip(targets, keys, strict=True):
         delay = 0 if target.eta is None else max(0, int(target.eta - now))
-        request = replace(asked, ttl=min(ttl + delay, MAX_TIME))
+        request = asked._replace(ttl=min(ttl + delay, MAX_TIME))
         events.append(Event(key, request.encode(), request.ttl, request.priority))
     made = 0
     try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ._untrusted import number_of, object_of, text_of
 from .errors import InvalidRequest
@@ -36,8 +35,7 @@ class OutcomeState(enum.Enum):
     """It raised something else. It is not tried again."""
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one message, as its worker tells it.
 
     Times are in milliseconds since 1970, on the worker's clock, and None where there is none.
@@ -79,7 +77,7 @@ class Outcome:
 
     def asdict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
-        return asdict(self) | {"state": self.state.value}
+        return self._asdict() | {"state": self.state.value}
 
     def encode(self) -> bytes:
         fields = {name: value for name, value in self.asdict().items() if value is not None}

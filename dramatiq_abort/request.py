@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ._untrusted import object_of
 from .errors import InvalidRequest
@@ -35,8 +34,7 @@ class AbortMode(enum.Enum):
     """Skip the message if it is still waiting, let it be if it is running."""
 
 
-@dataclass(frozen=True)
-class AbortRequest:
+class AbortRequest(NamedTuple):
     """The wish that a message stop.
 
     Parameters:

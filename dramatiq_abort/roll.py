@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ._untrusted import number_of, object_of, text_of
+from .backend import FOR_ALL
 from .board import MAX_NOTE
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Roll", "RunningMessage", "WorkerProcess"]
+__all__ = [
+    "QUESTION",
+    "WITH_ARGUMENTS",
+    "Roll",
+    "RunningMessage",
+    "WorkerProcess",
+    "answer_name",
+    "answer_of",
+    "worker_of",
+]
+
+#: How the key of a question begins, which every worker answers, and what one says that asks for arguments, too.
+QUESTION: Final = FOR_ALL + b"running:"
+WITH_ARGUMENTS: Final = b"arguments"
 
 #: What an entry tells of a worker.
 _ABOUT: Final = ("worker", "version", "core", "python", "dramatiq")
 
 
-@dataclass(frozen=True)
-class RunningMessage:
+class RunningMessage(NamedTuple):
     """A message that a worker is running.
 
     Parameters:
@@ -56,11 +69,10 @@ class RunningMessage:
 
     def asdict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
-        return asdict(self) | {"state": self.state}
+        return self._asdict() | {"state": self.state}
 
 
-@dataclass(frozen=True)
-class WorkerProcess:
+class WorkerProcess(NamedTuple):
     """A worker process.
 
     Parameters:
@@ -83,7 +95,7 @@ class WorkerProcess:
 
     def asdict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
-        return asdict(self)
+        return self._asdict()
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,11 @@ class Roll:
         return len(self.messages)
 
 
+def answer_name(question: str, entry: bytes) -> bytes:
+    """Return the name of the note in which a worker, known by its entry on the roll, answers."""
+    return f"running:{question}:".encode() + entry
+
+
 def worker_of(entry: bytes) -> WorkerProcess:
     """Read an entry on the roll, which may come from anybody."""
     about = _object(entry)
@@ -135,7 +152,7 @@ def answer_of(worker: WorkerProcess, answer: bytes, took: float) -> tuple[Worker
     if now is None or left_out is None or not isinstance(said, list):
         return worker, []
     messages = [message for each in said if (message := _message(each, worker.worker, now)) is not None]
-    return replace(worker, now=now, took=took, left_out=left_out), messages
+    return worker._replace(now=now, took=took, left_out=left_out), messages
 
 
 def _message(said: object, worker: str, now: int) -> RunningMessage | None:

@@ -56,7 +56,8 @@ class Rule:
     def asdict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
         fields = asdict(self)
-        request = fields.pop("request") | {"mode": self.request.mode.value}
+        del fields["request"]
+        request = self.request._asdict() | {"mode": self.request.mode.value}
         # By the names of the parameters of abort_all().
         names = {"mode": "mode", "grace": "abort_timeout", "repeat": "repeat_every", "reason": "reason", "by": "by"}
         return fields | {name: request[key] for key, name in names.items()}

@@ -113,10 +113,10 @@ def result_of(message: Message[Any]) -> Any:
 def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
     """Return when the worker has heard of the request to abort a message that it runs, and has done what it can."""
     key = key_of(message.message_id)
-    watcher = abortable._watcher
-    assert watcher is not None
+    worker_side = abortable._worker_side
+    assert worker_side is not None
     wait_until(lambda: any(running.request for running in abortable._running.with_key(key)), "the request")
-    wait_until(lambda: watcher._unread is None, "its passing on")
+    wait_until(lambda: worker_side._watcher._unread is None, "its passing on")
 
 
 def told(app: Any, key: str) -> str:

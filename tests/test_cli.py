@@ -19,8 +19,8 @@ from support import PATIENCE, free_port, result_type, told, wait_until
 
 import dramatiq_abort
 from dramatiq_abort import Note, abort, wait_for_outcome
-from dramatiq_abort._roll_call import QUESTION, answer_name
 from dramatiq_abort.backends import RedisBackend
+from dramatiq_abort.roll import QUESTION, answer_name
 
 pytest.importorskip("click")
 pytest.importorskip("rich")

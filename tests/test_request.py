@@ -7,13 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dramatiq_abort import AbortMode, AbortRequest, InvalidRequest
-from dramatiq_abort.request import MAX_MESSAGE_ID, MAX_TIME, MAX_VALUE, key_of
+from dramatiq_abort.request import MAX_MESSAGE_ID, MAX_TEXT, MAX_TIME, MAX_VALUE, key_of
 
 times = st.integers(0, MAX_TIME)
 positive = st.integers(1, MAX_TIME)
+texts = st.none() | st.text(min_size=1, max_size=MAX_TEXT)
+requests = st.builds(
+    AbortRequest, st.sampled_from(AbortMode), positive, times, st.none() | positive, reason=texts, by=texts
+)
 
 
-@given(st.builds(AbortRequest, st.sampled_from(AbortMode), st.integers(1, MAX_TIME), times, st.none() | positive))
+@given(requests)
 def test_a_request_comes_back_from_its_bytes(request: AbortRequest) -> None:
     """What is asked is what arrives."""
     assert AbortRequest.decode(request.encode()) == request
