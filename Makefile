@@ -21,6 +21,7 @@ tools := $(VENV)/.tools
 linters := $(VENV)/.linters
 wheelers := $(VENV)/.wheelers
 benchers := $(VENV)/.benchers
+documenters := $(VENV)/.documenters
 # One for each setting of the switch: another setting builds anew.
 installed := $(VENV)/.installed-$(DRAMATIQ_ABORT_EXTENSION)
 # The compiled core once more, beside the usual one, for it runs only where the sanitizers have been loaded first.
@@ -30,7 +31,7 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 leftovers := build *.egg-info
 
 .PHONY: help demo test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits record pictures wheels \
-	lint types install clean
+	docs lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
@@ -46,6 +47,7 @@ help:
 	@echo "make gate     see that this tree is not slower than where it left BASE=origin/main (Linux, with valgrind)"
 	@echo "make planted  see that the gate finds what is made slower for it (SAME=20: and nothing in 20 runs without)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
+	@echo "make docs     build the documentation site into docs/_build/html; what it warns of is an error"
 	@echo "make record   run the commands of docs/cli.md, and write down what they say"
 	@echo "make pictures take the pictures in docs/web.md anew, with Chromium"
 	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each by itself"
@@ -106,6 +108,10 @@ bench: $(installed) $(benchers)
 	@$(bin)/python benchmarks/scale.py
 	@$(bin)/python benchmarks/roll_call.py
 
+docs: $(installed) $(documenters)
+	@$(bin)/sphinx-build --quiet --fresh-env --nitpicky --fail-on-warning --keep-going \
+		--doctree-dir docs/_build/doctrees docs docs/_build/html
+
 pictures: $(installed)
 	@$(bin)/python docs/web_pictures.py
 
@@ -130,6 +136,7 @@ lint: $(linters)
 	PATH="$(abspath $(bin)):$$PATH" cython-lint dramatiq_abort
 	$(bin)/python .ci/wheel_names.py
 	$(bin)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
+	$(bin)/check-jsonschema --quiet --builtin-schema vendor.readthedocs .readthedocs.yaml
 	$(bin)/zizmor --quiet --offline .github/workflows
 
 types: $(installed) $(linters)
@@ -175,6 +182,10 @@ $(benchers): $(tools)
 	@$(pip) install --group bench
 	@touch $@
 
+$(documenters): $(tools)
+	@$(pip) install --group docs
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(leftovers) dist .hypothesis .benchmarks .*_cache
+	rm -rf $(VENV) $(leftovers) dist docs/_build .hypothesis .benchmarks .*_cache
 	find [!.]*/ \( -name __pycache__ -o -name '*.so' -o -name '*.c' \) -prune -exec rm -rf {} +
