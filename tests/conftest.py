@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import redis
     from dramatiq.brokers.stub import StubBroker
+    from pages import Start
     from ways import Kind, Way
 
     from dramatiq_abort import EventBackend
@@ -48,7 +49,7 @@ CORES = {
 #: What runs programs of its own that have nothing to do with what is patched here; and drivers in C, which hold up all
 #: greenlets while one of them waits for another.
 _OTHERS = ["test_cli.py", "test_docs.py", "test_examples.py", "test_gevent.py", "test_interrupt_switch.py"]
-_OTHERS += ["test_cli_page.py", "test_databases.py", "test_packaging.py"]
+_OTHERS += ["test_cli_page.py", "test_databases.py", "test_packaging.py", "test_programs.py"]
 collect_ignore = _OTHERS if GREENLETS else []
 
 
@@ -235,6 +236,30 @@ def start_processes(app: ModuleType, tmp_path: Path) -> Iterator[Callable[[], su
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a Python program in a process group of its own, somewhere else than in the source tree."""
+    processes = []
+
+    def start(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.terminate()  # has no effect on one that has ended
+        process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture

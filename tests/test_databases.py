@@ -1,6 +1,6 @@
 """Transactions and connection pools: what an abort cuts off is rolled back, and no connection is lost.
 
-With SQLAlchemy and psycopg, on SQLite and on a PostgreSQL of the tests' own; docs/databases.md names the tests.
+With SQLAlchemy and psycopg, on SQLite and on a PostgreSQL of the tests' own; docs/guides/databases.md names the tests.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ psycopg_pool = pytest.importorskip("psycopg_pool")
 
 pytestmark = [needs_interrupts, pytest.mark.usefixtures("core")]
 
-#: What docs/databases.md tells to protect.
+#: What docs/guides/databases.md tells to protect.
 PROTECT = ["psycopg_pool", "sqlalchemy.pool"]
 
 #: What can be protected as a whole besides, for statements that are never cut.
@@ -267,7 +267,7 @@ def is_protected() -> bool:
 
 @pytest.fixture
 def abortable(backend: EventBackend, is_protected: bool) -> Iterator[Abortable]:
-    """With the modules that docs/databases.md tells to protect, if they are to be."""
+    """With the modules that docs/guides/databases.md tells to protect, if they are to be."""
     yield Abortable(backend=backend, protect=PROTECT if is_protected else [])
     unprotect(*PROTECT, *DRIVERS)
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from pages import DOCS, PAGES, ROOT, name_of, text_of
 
 from dramatiq_abort import _safe_points
 
-ROOT = Path(__file__).parent.parent
-GUARANTEES = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def between(marks: str) -> str:
-    found = re.search(rf"<!-- {marks} -->\n(.*)<!-- /{marks} -->", GUARANTEES, re.DOTALL)
+    found = re.search(rf"<!-- {marks} -->\n(.*)<!-- /{marks} -->", text_of(DOCS / "guarantees.md"), re.DOTALL)
     assert found is not None
     return found[1]
+
+
+def headings(page: Path) -> set[str]:
+    """What can be behind the # of a link to a page, as GitHub and Sphinx have it."""
+    text = re.sub(r"^```.*?^```", "", text_of(page).lower(), flags=re.DOTALL | re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
 
 def test_each_rule_for_shields_has_its_test() -> None:
@@ -39,20 +45,17 @@ def test_the_protected_modules_are_the_codes() -> None:
 
 def test_the_page_on_databases_names_its_tests() -> None:
     """Each of them, and no others."""
-    page = (ROOT / "docs" / "databases.md").read_text(encoding="utf-8")
+    page = text_of(DOCS / "guides" / "databases.md")
     tests = (ROOT / "tests" / "test_databases.py").read_text(encoding="utf-8")
 
     assert set(re.findall(r"`(test_\w+)`", page)) == set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    """To a file, or to a heading of the page."""
-    text = page.read_text(encoding="utf-8")
-    headings = {
-        re.sub(r"[^\w -]", "", line).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text.lower(), re.MULTILINE)
-    }
-    for target in re.findall(r"\]\((?!https?://)([^)]*)\)", text):
+    """To a file, or to a heading of a page."""
+    for target in re.findall(r"\]\((?!https?://)([^)]*)\)", text_of(page)):
         path, _, anchor = target.partition("#")
-        assert (page.parent / path).exists()
-        assert path or anchor in headings
+        there = page.parent / path if path else page
+        assert there.is_file(), target
+        assert not anchor or anchor in headings(there), target

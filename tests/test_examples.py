@@ -7,64 +7,23 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pages import DOCS, README, blocks, marked
 from support import PATIENCE, free_port, needs_interrupts, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import subprocess
 
     import redis
-
-    Start = Callable[..., subprocess.Popen[str]]
+    from pages import Start
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a Python program in a process group of its own, somewhere else than in the source tree."""
-    processes = []
-
-    def start(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            cwd=tmp_path,
-            env=os.environ | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        processes.append(process)
-        return process
-
-    yield start
-    for process in processes:
-        process.terminate()  # has no effect on one that has ended
-        process.communicate(timeout=PATIENCE)
-
-
-def marked(name: str) -> str:
-    """The text in the README between the markers with this name."""
-    found = re.search(rf"^<!-- {name} -->\n```\w+\n(.*?)^```\n<!-- /{name} -->$", README, re.DOTALL | re.MULTILINE)
-    assert found is not None
-    return found[1]
-
-
-def programs(page: str) -> list[str]:
-    """All programs on a page."""
-    found = re.findall(r"^( *)```python\n(.*?)^\1```$", page, re.DOTALL | re.MULTILINE)
-    return [textwrap.dedent(program) for _, program in found]
 
 
 def has_ended(group: int) -> bool:
@@ -90,7 +49,7 @@ def assert_nothing_is_left(demo: subprocess.Popen[str], output: str) -> None:
 
 def test_quickstart_is_in_the_readme() -> None:
     """The README's quickstart is the program in examples/, to the letter."""
-    assert (EXAMPLES / "quickstart.py").read_text(encoding="utf-8") == marked("quickstart")
+    assert (EXAMPLES / "quickstart.py").read_text(encoding="utf-8") == marked(README, "quickstart")
 
 
 @needs_interrupts
@@ -98,14 +57,14 @@ def test_quickstart_prints_what_the_readme_says(start: Start) -> None:
     """The quickstart ends by itself, and prints what the README says that it prints."""
     quickstart = start(EXAMPLES / "quickstart.py")
     output, errors = quickstart.communicate(timeout=PATIENCE)
-    assert marked("output") == output, errors
+    assert marked(README, "output") == output, errors
     assert quickstart.returncode == 0
 
 
 def test_the_other_programs_of_the_readme_run(start: Start) -> None:
     """What the README shows besides the quickstart is a program that runs, when put together."""
-    quickstart, *others = programs(README)
-    assert quickstart == marked("quickstart")
+    quickstart, *others = blocks(README, "python")
+    assert quickstart == marked(README, "quickstart")
     assert others
     program = start("-c", "\n".join(others))
     _, errors = program.communicate(timeout=PATIENCE)
@@ -115,7 +74,7 @@ def test_the_other_programs_of_the_readme_run(start: Start) -> None:
 @needs_interrupts
 def test_the_programs_about_control_run(start: Start) -> None:
     """Put together, and with what they say that they show."""
-    program = start("-c", "\n".join(programs((EXAMPLES.parent / "docs" / "control.md").read_text(encoding="utf-8"))))
+    program = start("-c", "\n".join(blocks(DOCS / "control.md", "python")))
     output, errors = program.communicate(timeout=PATIENCE)
     first, listed, *others = output.splitlines()
     assert re.fullmatch(r"aborted wrong size Ann \S+:\d+", first), errors
