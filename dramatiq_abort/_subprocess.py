@@ -59,7 +59,8 @@ def run(
     but processes that have left the group themselves.
 
     Parameters:
-      args, input, capture_output, timeout (in seconds), check, and all others: As in ``subprocess.run``.
+      args, input, capture_output, check, others: As in ``subprocess.run``.
+      timeout: The same, so it is in seconds.
       abort_grace: For how many milliseconds the group may go on after SIGTERM.
 
     Returns:

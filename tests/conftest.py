@@ -1,6 +1,6 @@
 """The fixtures that run one test over both cores and all backends.
 
-Numbers in the docstrings of tests are those of what README.md promises; 9 is: the same everywhere.
+Numbers in the docstrings of tests are those of docs/guarantees.md; 9 is: the same everywhere.
 """
 
 from __future__ import annotations

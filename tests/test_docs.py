@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,3 +60,28 @@ def test_links_lead_somewhere(page: Path) -> None:
         there = page.parent / path if path else page
         assert there.is_file(), target
         assert not anchor or anchor in headings(there), target
+
+
+def test_the_map_has_each_module_once() -> None:
+    """With those of the backends, and the two packages that only use the rest."""
+    package = ROOT / "dramatiq_abort"
+    if not package.exists():
+        pytest.skip("the tests are here without the project")
+    names = {path.relative_to(package).as_posix() for path in package.rglob("*.py*") if path.suffix != ".pyc"}
+    names |= {path.name for path in package.glob("*.h")}
+    whole = {"cli/", "web/"}
+    expected = sorted(whole | {name for name in names if name.split("/")[0] + "/" not in whole} - {"py.typed"})
+    rows = re.findall(r"^\| (`.*?`) \|", text_of(DOCS / "internals.md"), re.MULTILINE)
+
+    assert sorted(re.findall(r"`([\w./]+)`", " ".join(rows))) == expected
+
+
+@pytest.mark.parametrize(
+    "module", ["dramatiq_abort", *(f"dramatiq_abort.{name}" for name in ("backends", "interrupt", "web"))]
+)
+def test_the_reference_has_each_public_name(module: str) -> None:
+    """Once."""
+    described = re.findall(r"^\.\. auto\w+:: ([\w.]+)", text_of(DOCS / "reference.md"), re.MULTILINE)
+
+    for name in import_module(module).__all__:
+        assert described.count(f"{module}.{name}") == 1

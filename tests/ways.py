@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
 SLOTS = 16384
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "guides" / "sentinel-and-cluster.md"
 
 
 class Way(NamedTuple):
@@ -216,8 +216,8 @@ class Kind(NamedTuple):
 
 
 def documented_rules(namespace: str = "dramatiq-abort") -> list[str]:
-    """The rules that README.md has for a user with no other rights."""
-    [rules] = re.findall(r"^ACL SETUSER (?:.*\\\n)*.*", README.read_text(), re.MULTILINE)
+    """The rules that the documentation has for a user with no other rights."""
+    [rules] = re.findall(r"^ACL SETUSER (?:.*\\\n)*.*", PAGE.read_text(), re.MULTILINE)
     return [rule.replace("dramatiq-abort", namespace) for rule in rules.replace("\\\n", " ").split() if rule[0] in "~+"]
 
 
