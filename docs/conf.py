@@ -19,6 +19,8 @@ exclude_patterns = ["_build"]
 
 # Links to headings, as GitHub has them: `[Limits](guarantees.md#limits)`.
 myst_heading_anchors = 3
+# Pictures whose width is given, which Markdown cannot.
+myst_enable_extensions = ["html_image"]
 
 html_theme = "furo"
 html_title = f"{project} {release}"

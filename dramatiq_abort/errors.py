@@ -4,17 +4,17 @@
 
     BaseException
     └── dramatiq.middleware.Interrupt
-        └── Abort                      raised in an actor that is aborted
-            └── AsyncAbort             (and asyncio.CancelledError) the same in a coroutine
+        └── Abort                 raised in an actor that is aborted
+            └── AsyncAbort        (and asyncio.CancelledError) the same in a coroutine
     Exception
     ├── dramatiq.middleware.SkipMessage
-    │   └── AbortedBeforeStart         a message that was aborted while it waited
-    └── AbortError                     everything that abort() and its like raise
-        ├── ConfigurationError         (and RuntimeError, dramatiq's MiddlewareError)
-        ├── InvalidOption              (and TypeError, dramatiq's MiddlewareError) of an actor or a message
-        ├── BackendError               the event backend did not take the request
-        ├── UnsupportedByBackend       (and NotImplementedError)
-        └── InvalidRequest             (and ValueError) what came from the backend is no request
+    │   └── AbortedBeforeStart    a message that was aborted while it waited
+    └── AbortError                everything that abort() and its like raise
+        ├── ConfigurationError    (and RuntimeError, dramatiq's MiddlewareError)
+        ├── InvalidOption         (and TypeError, dramatiq's MiddlewareError) of an actor or a message
+        ├── BackendError          the event backend did not take the request
+        ├── UnsupportedByBackend  (and NotImplementedError)
+        └── InvalidRequest        (and ValueError) what came from the backend is no request
 """
 
 from __future__ import annotations

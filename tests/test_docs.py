@@ -55,7 +55,8 @@ def test_the_page_on_databases_names_its_tests() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     """To a file, or to a heading of a page."""
-    for target in re.findall(r"\]\((?!https?://)([^)]*)\)", text_of(page)):
+    text = text_of(page)
+    for target in [*re.findall(r"\]\((?!https?://)([^)]*)\)", text), *re.findall(r'<img src="([^"]*)"', text)]:
         path, _, anchor = target.partition("#")
         there = page.parent / path if path else page
         assert there.is_file(), target
@@ -81,7 +82,7 @@ def test_the_map_has_each_module_once() -> None:
 )
 def test_the_reference_has_each_public_name(module: str) -> None:
     """Once."""
-    described = re.findall(r"^\.\. auto\w+:: ([\w.]+)", text_of(DOCS / "reference.md"), re.MULTILINE)
+    described = re.findall(r"^\.\. (?:auto\w+|py:data):: ([\w.]+)", text_of(DOCS / "reference.md"), re.MULTILINE)
 
     for name in import_module(module).__all__:
         assert described.count(f"{module}.{name}") == 1
