@@ -109,7 +109,7 @@ bench: $(installed) $(benchers)
 	@$(bin)/python benchmarks/roll_call.py
 
 docs: $(installed) $(documenters)
-	@$(bin)/sphinx-build --quiet --fresh-env --nitpicky --fail-on-warning --keep-going \
+	@$(bin)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going \
 		--doctree-dir docs/_build/doctrees docs docs/_build/html
 
 pictures: $(installed)
