@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import sys
+import time
 import types
 from contextlib import suppress
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._answer import Answer
 from ._shield import AnyShield
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Scope"]
 
 _R = TypeVar("_R")
+
+#: How long an interrupt from another thread pauses, in seconds: about as long as it takes the loop's thread to wake up,
+#: which otherwise would find this thread at its next step, and wait until that one has to wait for something.
+_PAUSE: Final = 0.0001
 
 
 class Scope:
@@ -97,6 +102,8 @@ class Scope:
             self._loop.call_soon_threadsafe(self._cancel)
         except RuntimeError:  # the loop has been closed, and the task with it
             return Answer.CLOSED
+        if not self.is_in_its_thread():
+            time.sleep(_PAUSE)
         return Answer.RAISED
 
     def shield(self) -> AnyShield:
