@@ -1,10 +1,9 @@
-"""Where workers leave word: the boards of the backends, and what happens when one does not answer."""
+"""Where workers leave word: what is particular to the one on Redis, and what happens when one does not answer."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,50 +20,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from dramatiq_abort import EventBackend
-
 LONG = PATIENCE * 1000
-
-
-@pytest.fixture
-def board(backend: EventBackend) -> Board:
-    assert backend.board is not None
-    return backend.board
-
-
-def test_a_note_is_there_for_its_time(board: Board) -> None:
-    """A later one takes its place."""
-    assert board.wait([b"a", b"b"], 0) == {}
-    board.post([Note(b"a", b"first", LONG), Note(b"c", b"other", LONG)])
-    assert board.wait([b"a", b"b"], 0) == {b"a": b"first"}
-    board.post([Note(b"a", b"second", LONG), Note(b"c", b"other", 1)])
-    assert board.wait([b"a"], LONG) == {b"a": b"second"}
-    wait_until(lambda: not board.wait([b"c"], 0))
-
-
-def test_who_waits_hears_of_it(board: Board) -> None:
-    """Of any of many names, and not of others."""
-    names = [b"%d" % number for number in range(250)]
-    with ThreadPoolExecutor() as pool:
-        waiting = [pool.submit(board.wait, some, LONG) for some in (names, names[100:101], [b"x"])]
-        board.post([Note(b"other", b"", LONG)])
-        board.post([Note(b"100", b"yes", LONG)])
-        assert [each.result() for each in waiting[:2]] == [{b"100": b"yes"}] * 2
-        assert not waiting[2].done()
-        board.post([Note(b"x", b"", LONG)])
-        assert waiting[2].result() == {b"x": b""}
-
-
-def test_the_roll(board: Board) -> None:
-    """Those are on it who have said so not long ago."""
-    board.enroll(b"b", LONG)
-    board.enroll(b"a", LONG)
-    board.enroll(b"a", LONG)
-    board.enroll(b"short", 1)
-    wait_until(lambda: board.roll() == [b"a", b"b"])
-    board.leave(b"a")
-    board.leave(b"nobody")
-    assert board.roll() == [b"b"]
 
 
 @pytest.mark.parametrize("kind", ["string", "list", "last id"])

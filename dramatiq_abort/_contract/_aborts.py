@@ -1,0 +1,205 @@
+"""Messages are aborted on real workers, by somebody else's backend."""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from dramatiq import Actor, Message, Worker, actor
+from dramatiq.brokers.stub import StubBroker
+
+from .._abortable import Abortable
+from .._cooperation import sleep
+from ..answers import running, wait_for_outcome
+from ..client import abort, abort_all, abort_requested, restore
+from ..outcome import Outcome, OutcomeState
+from ..request import AbortMode, key_of
+from ._fixtures import Fixtures
+from ._patience import HOUR, LONG, PATIENCE, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ._fixtures import MakeBackend
+
+__all__ = ["Aborts"]
+
+
+class Stage:
+    """A worker with a backend of its own, and what those have who call ``abort()``."""
+
+    def __init__(self, make_backend: MakeBackend) -> None:
+        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        self.said: SimpleQueue[object] = SimpleQueue()
+        self.callers = Abortable(backend=make_backend())
+        self.backend = make_backend()
+        self.broker = StubBroker(middleware=[Abortable(backend=self.backend, on_outcome=self.outcomes.put)])
+        self.worker = Worker(self.broker, worker_timeout=10, worker_threads=4)
+
+    def actor(self, function: Callable[..., object]) -> Actor[Any, Any]:
+        return actor(broker=self.broker, actor_name="task")(function)
+
+    def task(self) -> Actor[Any, Any]:
+        """Make an actor that says that it runs, and goes on until it is aborted."""
+
+        def task() -> None:
+            self.said.put("runs")
+            while True:
+                sleep(HOUR)
+
+        return self.actor(task)
+
+    def hears(self) -> object:
+        """Return the next thing that an actor says."""
+        return self.said.get(timeout=PATIENCE)
+
+    def becomes_of(self, message: Message[Any]) -> OutcomeState:
+        """Return what has become of the next message that was to be aborted, which is this one."""
+        outcome = self.outcomes.get(timeout=PATIENCE)
+        assert outcome.message_id == message.message_id
+        return outcome.state
+
+
+class Aborts(Fixtures):
+    """``abort()`` and the others, from the call to the message."""
+
+    @pytest.fixture
+    def stage(self, make_backend: MakeBackend) -> Iterator[Stage]:
+        stage = Stage(make_backend)
+        yield stage
+        stage.worker.stop(timeout=LONG)
+        stage.broker.close()
+
+    def test_a_message_that_runs_is_aborted(self, stage: Stage) -> None:
+        """And one that comes after it is not."""
+        task = stage.task()
+        stage.worker.start()
+        for _ in range(3):
+            message = task.send()
+            assert stage.hears() == "runs"
+            abort(message.message_id, stage.callers)
+            assert stage.becomes_of(message) is OutcomeState.ABORTED
+
+    def test_many_messages_that_run_are_aborted(self, stage: Stage) -> None:
+        """In one call."""
+        task = stage.task()
+        stage.worker.start()
+        messages = [task.send() for _ in range(4)]
+        assert [stage.hears() for _ in messages] == ["runs"] * 4
+        abort(messages, stage.callers)
+
+        outcomes = [stage.outcomes.get(timeout=PATIENCE) for _ in messages]
+        assert {each.message_id for each in outcomes} == {message.message_id for message in messages}
+        assert {each.state for each in outcomes} == {OutcomeState.ABORTED}
+
+    def test_a_message_that_waits_is_skipped(self, stage: Stage) -> None:
+        """Though its worker starts after the request; the others run."""
+        task = stage.actor(stage.said.put)
+        message, other = task.send("skipped"), task.send("runs")
+        abort(message.message_id, stage.callers)
+        stage.worker.start()
+
+        assert stage.becomes_of(message) is OutcomeState.SKIPPED
+        assert stage.hears() == "runs"
+        assert abort_requested(message.message_id, stage.callers) is not None
+        assert abort_requested(other.message_id, stage.callers) is None
+
+    @pytest.mark.usefixtures("needs_values")
+    def test_a_message_that_runs_is_not_cancelled(self, stage: Stage) -> None:
+        """Only one that waits is."""
+        go_on: SimpleQueue[None] = SimpleQueue()
+
+        def task() -> None:
+            stage.said.put("runs")
+            go_on.get(timeout=PATIENCE)
+            stage.said.put("done")
+
+        cancelled = stage.actor(task)
+        stage.worker.start()
+        message = cancelled.send()
+        assert stage.hears() == "runs"
+        waits = cancelled.message()
+        for each in (message, waits):
+            abort(each.message_id, stage.callers, mode=AbortMode.CANCEL)
+        wait_until(lambda: stage.backend.poll(key_of(waits.message_id)), "the request in the worker")
+        stage.broker.enqueue(waits)
+        assert stage.becomes_of(waits) is OutcomeState.SKIPPED
+        go_on.put(None)
+
+        assert stage.hears() == "done"
+
+    @pytest.mark.usefixtures("needs_values")
+    def test_a_message_has_its_grace_period(self, stage: Stage) -> None:
+        """And is told how much of it is left."""
+
+        def task() -> None:
+            stage.said.put("runs")
+            wait_until(lambda: abort_requested() is not None, "the request")
+            stage.said.put(abort_requested())
+
+        message = stage.actor(task).send()
+        stage.worker.start()
+        assert stage.hears() == "runs"
+        abort(message.message_id, stage.callers, abort_timeout=HOUR, reason="why", by="whom")
+
+        left = stage.hears()
+        assert isinstance(left, float)
+        assert HOUR / 2 < left <= HOUR
+        outcome = stage.outcomes.get(timeout=PATIENCE)
+        assert (outcome.state, outcome.reason, outcome.by) == (OutcomeState.COMPLETED, "why", "whom")
+
+    @pytest.mark.usefixtures("needs_values", "needs_revoke")
+    def test_an_abort_is_taken_back(self, stage: Stage) -> None:
+        """Of a message that waits, and of one that is in its grace period."""
+
+        def task() -> None:
+            wait_until(lambda: abort_requested() is not None, "the request")
+            stage.said.put("asked")
+            wait_until(lambda: abort_requested() is None, "its end")
+            stage.said.put("restored")
+
+        restored = stage.actor(task)
+        message = restored.send()
+        abort(message.message_id, stage.callers)
+        assert restore(message.message_id, stage.callers)
+        assert not restore(message.message_id, stage.callers)
+        stage.worker.start()
+        abort(message.message_id, stage.callers, abort_timeout=HOUR)
+        assert stage.hears() == "asked"
+        assert restore(message.message_id, stage.callers)
+
+        assert stage.hears() == "restored"
+
+    @pytest.mark.usefixtures("needs_values", "needs_tells_all", "needs_revoke")
+    def test_a_rule_is_for_all_messages_of_a_kind(self, stage: Stage) -> None:
+        """Waiting or running, until it is taken back."""
+        task = stage.task()
+        stage.worker.start()
+        message = task.send()
+        assert stage.hears() == "runs"
+        waits, restored = task.message(), task.message()
+        rule = abort_all(stage.callers, actor="task")
+        assert stage.becomes_of(message) is OutcomeState.ABORTED
+        stage.broker.enqueue(waits)
+        assert stage.becomes_of(waits) is OutcomeState.SKIPPED
+
+        assert restore(rule, stage.callers)
+        wait_until(lambda: not stage.backend.announced(), "the end of the rule in the worker")
+        stage.broker.enqueue(restored)
+        assert stage.hears() == "runs"
+        abort(restored.message_id, stage.callers)  # or it would run for ever
+
+    @pytest.mark.usefixtures("needs_values", "needs_tells_all", "board")
+    def test_workers_answer(self, stage: Stage) -> None:
+        """What they run, and what has become of it."""
+        task = stage.task()
+        stage.worker.start()
+        message = task.send()
+        assert stage.hears() == "runs"
+        wait_until(lambda: running(stage.callers, timeout=0).workers, "the worker's entry")
+        roll = running(stage.callers, timeout=LONG)
+        assert ([each.message_id for each in roll], list(roll.silent)) == ([message.message_id], [])
+
+        abort(message.message_id, stage.callers)
+        assert wait_for_outcome(message.message_id, stage.callers, timeout=LONG).state is OutcomeState.ABORTED

@@ -1,0 +1,102 @@
+"""What is for all workers reaches all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from ..backend import FOR_ALL, Event
+from ._fixtures import Fixtures, overrides
+from ._patience import HOUR, LONG, PATIENCE, SHORT, hear, in_thread, wait_until
+
+if TYPE_CHECKING:
+    from ..backend import EventBackend
+    from ._fixtures import MakeBackend
+
+__all__ = ["Announcements"]
+
+#: How the keys of what is for all begin, and keys that only look like it.
+ONE, OTHER, LONGEST = FOR_ALL + b"one", FOR_ALL + b"other", FOR_ALL + bytes(range(256))
+OTHERS: Final = [FOR_ALL[:-1], b"x" + FOR_ALL, FOR_ALL.upper(), b"one"]
+
+
+class Announcements(Fixtures):
+    """``announced``, and what ``wait_many`` does with keys that begin with ``FOR_ALL``."""
+
+    @pytest.mark.usefixtures("needs_tells_all")
+    def test_all_hear_of_what_is_for_all(self, make_backend: MakeBackend) -> None:
+        """Whatever they wait for; each once, also what was there before they were."""
+        before, caller = make_backend(), make_backend()
+        waiting = in_thread(before.wait_many, [b"x"], LONG)
+
+        caller.signal([Event(ONE, b"one", HOUR)])
+
+        assert waiting.result(PATIENCE) == ONE
+        later = make_backend()
+        if later is not before:
+            assert later.wait_many([b"x"], LONG) == ONE
+        assert [before.wait_many([b"x"], 1), later.wait_many([b"x"], 1)] == [None, None]
+
+    @pytest.mark.usefixtures("needs_tells_all")
+    def test_what_is_for_all_is_listed(self, make_backend: MakeBackend) -> None:
+        """And nothing else, with what it says and the time it has left."""
+        caller = make_backend()
+        caller.signal([Event(key, b"value", HOUR) for key in (ONE, *OTHERS, LONGEST)])
+
+        announced = make_backend().announced()
+
+        assert set(announced) == {ONE, LONGEST}
+        for key, event in announced.items():
+            assert (event.key, event.value) == (key, b"value")
+            assert event.ttl is not None
+            assert HOUR / 2 < event.ttl <= HOUR
+
+    @pytest.mark.usefixtures("needs_tells_all")
+    def test_who_hears_of_it_finds_it(self, make_backend: MakeBackend) -> None:
+        """When it is handed out it is listed, and can be read."""
+        backend = make_backend()
+        assert backend.announced() == {}
+        assert backend.wait_many([b"x"], 1) is None
+        make_backend().signal([Event(ONE, b"one", HOUR), Event(OTHER, b"other", HOUR)])
+
+        assert sorted(hear(backend, [b"x"], 2)) == [ONE, OTHER]
+        assert {key: event.value for key, event in backend.announced().items()} == {ONE: b"one", OTHER: b"other"}
+        assert [event and event.value for event in map(backend.read, (ONE, OTHER))] == [b"one", b"other"]
+
+    @pytest.mark.usefixtures("needs_tells_all")
+    def test_what_is_for_all_ends(self, make_backend: MakeBackend) -> None:
+        """With its time to live, for those who have heard of it, too."""
+        backend = make_backend()
+        make_backend().signal([Event(ONE, b"one", SHORT)])
+        backend.wait_many([b"x"], SHORT)
+
+        wait_until(lambda: not backend.announced(), "the end of the time to live")
+
+        assert backend.read(ONE) is None
+        assert make_backend().announced() == {}
+
+    @pytest.mark.usefixtures("needs_tells_all", "needs_revoke")
+    def test_what_is_for_all_can_be_taken_back(self, make_backend: MakeBackend) -> None:
+        """All hear of that, too."""
+        backend = make_backend()
+        make_backend().signal([Event(ONE, b"one", HOUR), Event(OTHER, b"other", HOUR)])
+        assert sorted(hear(backend, [b"x"], 2)) == [ONE, OTHER]
+
+        assert make_backend().revoke(ONE)
+
+        assert backend.wait_many([b"x"], LONG) == ONE
+        assert backend.read(ONE) is None
+        assert list(backend.announced()) == list(make_backend().announced()) == [OTHER]
+
+    def test_what_is_for_one_message_is_not_for_all(self, backend: EventBackend) -> None:
+        """It is not listed, and not handed out to those who wait for something else."""
+        for key in OTHERS:
+            backend.notify(key, HOUR)
+
+        assert backend.announced() == {}
+        assert backend.wait_many([b"x"], 20) is None
+
+    def test_who_lists_what_is_for_all_says_so(self, backend: EventBackend) -> None:
+        """Or ``abort_all()`` would be refused all the same."""
+        assert backend.tells_all == overrides(backend, "announced")

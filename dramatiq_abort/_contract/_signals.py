@@ -1,0 +1,94 @@
+"""What is signaled can be asked for, for its time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from ..request import MAX_MESSAGE_ID, MAX_TIME
+from ._fixtures import Fixtures
+from ._patience import HOUR, LONG, SHORT, wait_until
+
+if TYPE_CHECKING:
+    from ..backend import EventBackend
+    from ._fixtures import MakeBackend
+
+__all__ = ["KEYS", "Signals"]
+
+#: Any bytes can be a key, up to the longest, and each is another one: whoever enqueues a message chooses its id.
+KEYS: Final = [
+    *[b"a", b"A", b" a", b"a ", b"aa", b"a\n", b"a\x00", b"\x00a", b"a\xff", b"\xc3\xa4", b"a\xcc\x88", b"0", b"00"],
+    *[b"*", b"?", b"a*", b"[a]", b"%", b"_", b"a%", b"^a", b".", b"..", b"../a", b"a/b", b"a:b", b"{a}", b"\\a", b"$a"],
+    *[b"a' OR ''='", b'a" OR ""="', b"a\r\nb", b"a,b", b"a=b", b"None", b"nan", bytes(range(256))],
+    *[b"x".ljust(MAX_MESSAGE_ID - 1, b"x") + last for last in (b"y", b"z")],
+]
+
+
+class Signals(Fixtures):
+    """``notify`` and ``poll``."""
+
+    def test_a_signal_can_be_polled_by_all(self, make_backend: MakeBackend) -> None:
+        """It is not consumed, and other keys are not touched."""
+        one, other = make_backend(), make_backend()
+
+        one.notify(b"a", HOUR)
+
+        assert [one.poll(b"a"), one.poll(b"a"), other.poll(b"a"), one.poll(b"b")] == [True, True, True, False]
+
+    def test_a_signal_that_was_handed_out_can_be_polled(self, make_backend: MakeBackend) -> None:
+        """Whoever waits takes nothing from those who ask."""
+        backend = make_backend()
+        make_backend().notify(b"a", HOUR)
+        assert backend.wait_many([b"a"], LONG) == b"a"
+
+        assert [backend.poll(b"a"), make_backend().poll(b"a")] == [True, True]
+
+    def test_a_signal_ends_with_its_time_to_live(self, backend: EventBackend) -> None:
+        """It can be neither asked for nor waited for then."""
+        backend.notify(b"a", 20)
+
+        wait_until(lambda: not backend.poll(b"a"), "the end of the time to live")
+
+        assert backend.read(b"a") is None
+        assert backend.wait_many([b"a"], 1) is None
+
+    def test_a_signal_can_be_made_again_when_it_has_ended(self, backend: EventBackend) -> None:
+        """As if there had been none."""
+        backend.notify(b"a", 1)
+        wait_until(lambda: not backend.poll(b"a"), "the end of the time to live")
+
+        backend.notify(b"a", HOUR)
+
+        assert backend.poll(b"a")
+        assert backend.wait_many([b"a"], LONG) == b"a"
+
+    @pytest.mark.parametrize("times", [(HOUR, SHORT), (SHORT, HOUR)], ids=["shorter", "longer"])
+    def test_the_longest_of_the_times_to_live_counts(self, make_backend: MakeBackend, times: tuple[int, int]) -> None:
+        """A later signal ends no earlier one, and may last for longer."""
+        backend = make_backend()
+        for time_to_live in times:
+            backend.notify(b"a", time_to_live)
+
+        backend.notify(b"clock", SHORT)
+        wait_until(lambda: not backend.poll(b"clock"), "the end of the short time to live")
+
+        assert [backend.poll(b"a"), make_backend().poll(b"a")] == [True, True]
+        assert backend.wait_many([b"a"], LONG) == b"a"
+
+    def test_a_time_to_live_can_be_a_hundred_years(self, backend: EventBackend) -> None:
+        """Whatever somebody means by it."""
+        backend.notify(b"a", MAX_TIME)
+
+        assert backend.poll(b"a")
+
+    @pytest.mark.parametrize("keys", [KEYS, KEYS[::-1]], ids=["forwards", "backwards"])
+    def test_a_key_is_signaled_alone(self, make_backend: MakeBackend, keys: list[bytes]) -> None:
+        """Whatever is in it, it reaches no other."""
+        backend, caller = make_backend(), make_backend()
+        for count, key in enumerate(keys, 1):
+            caller.notify(key, HOUR)
+
+            assert [each for each in keys if caller.poll(each)] == keys[:count]
+            assert backend.wait_many(keys, LONG) == key
+        assert backend.wait_many(keys, 1) is None

@@ -1,0 +1,121 @@
+"""Who waits hears of what is signaled, once."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ._fixtures import Fixtures
+from ._patience import HOUR, LONG, PATIENCE, hear, in_thread
+
+if TYPE_CHECKING:
+    from ..backend import EventBackend
+    from ._fixtures import MakeBackend
+
+__all__ = ["Waits"]
+
+
+class Waits(Fixtures):
+    """``wait_many`` and ``wake``."""
+
+    def test_all_who_wait_hear_of_a_signal(self, make_backend: MakeBackend) -> None:
+        """Whoever makes it."""
+        backends = {id(backend): backend for backend in (make_backend() for _ in range(3))}  # they may be one object
+        waiting = [in_thread(backend.wait_many, [b"a", b"b"], LONG) for backend in backends.values()]
+
+        make_backend().notify(b"b", HOUR)
+
+        assert [each.result(PATIENCE) for each in waiting] == [b"b"] * len(waiting)
+
+    def test_a_signal_is_handed_out_once(self, backend: EventBackend) -> None:
+        """Whatever is waited for in between; and once more when it is made again."""
+        backend.notify(b"a", HOUR)
+        backend.notify(b"b", HOUR)
+
+        assert sorted(hear(backend, [b"a", b"b"], 2)) == [b"a", b"b"]
+        assert backend.wait_many([b"a", b"b"], 1) is None
+        assert backend.wait_many([b"c"], 1) is None
+        assert backend.wait_many([b"b", b"a"], 1) is None
+        backend.notify(b"a", HOUR)
+        assert backend.wait_many([b"a", b"b"], LONG) == b"a"
+        assert backend.wait_many([b"a", b"b"], 1) is None
+
+    def test_a_signal_waits_for_those_who_come_later(self, make_backend: MakeBackend) -> None:
+        """A worker that starts after the request hears of it."""
+        make_backend().notify(b"a", HOUR)
+
+        assert make_backend().wait_many([b"b", b"a"], LONG) == b"a"
+
+    def test_a_signal_waits_for_somebody_who_wants_it(self, make_backend: MakeBackend) -> None:
+        """A key that is not waited for now can be later."""
+        backend = make_backend()
+        assert backend.wait_many([b"b"], 1) is None
+        make_backend().notify(b"a", HOUR)
+
+        assert backend.wait_many([b"b"], 20) is None
+        assert backend.wait_many([b"b", b"a"], LONG) == b"a"
+
+    @pytest.mark.usefixtures("needs_hears_all")
+    def test_the_keys_may_grow_while_it_waits(self, make_backend: MakeBackend) -> None:
+        """A message that has started a moment ago is covered, without a word to the backend."""
+        backend = make_backend()
+        keys: set[bytes] = set()
+        waiting = in_thread(backend.wait_many, keys, LONG)
+
+        keys.add(b"a")
+        make_backend().notify(b"a", HOUR)
+
+        assert waiting.result(PATIENCE) == b"a"
+
+    def test_many_keys_are_waited_for_at_once(self, make_backend: MakeBackend) -> None:
+        """As many as a worker process may run messages."""
+        keys = [b"%d" % number for number in range(1_500)]
+        backend = make_backend()
+        make_backend().notify(keys[-1], HOUR)
+
+        assert backend.wait_many(keys, LONG) == keys[-1]
+
+    @pytest.mark.parametrize("timeout", [0, 1])
+    def test_a_wait_ends_with_its_time(self, backend: EventBackend, timeout: int) -> None:
+        """And it may have none."""
+        assert in_thread(backend.wait_many, [b"a"], timeout).result(PATIENCE) is None
+
+    def test_a_wait_takes_its_time(self, backend: EventBackend) -> None:
+        """Or whoever waits again and again would do nothing else."""
+        assert waits_for(backend, 200) >= 0.1
+
+    @pytest.mark.usefixtures("needs_wake")
+    def test_a_wait_can_be_ended(self, backend: EventBackend) -> None:
+        """A worker that stops does not wait for its time; and the next wait is a whole one."""
+        waiting = in_thread(backend.wait_many, [b"a"], LONG)
+        woken = 0
+        while not waiting.done():
+            backend.wake()
+            woken += 1
+            time.sleep(0.001)
+
+        assert waiting.result() is None
+        for _ in range(woken):  # none or one of them may have come when nobody waited, and be kept for the next
+            backend.wait_many([b"a"], 0)
+        assert waits_for(backend, 200) >= 0.1
+
+    @pytest.mark.usefixtures("needs_wake")
+    def test_nothing_is_lost_when_a_wait_is_ended(self, make_backend: MakeBackend) -> None:
+        """Neither what was signaled before, nor what is later."""
+        backend = make_backend()
+        make_backend().notify(b"a", HOUR)
+        backend.wake()
+        first = backend.wait_many([b"a", b"b"], LONG) or backend.wait_many([b"a", b"b"], LONG)  # it may come now
+        make_backend().notify(b"b", HOUR)
+        second = backend.wait_many([b"a", b"b"], LONG) or backend.wait_many([b"a", b"b"], LONG)
+
+        assert (first, second) == (b"a", b"b")
+
+
+def waits_for(backend: EventBackend, timeout: int) -> float:
+    """Return how many seconds a wait takes in which nothing happens."""
+    began = time.monotonic()
+    assert backend.wait_many([b"a"], timeout) is None
+    return time.monotonic() - began
