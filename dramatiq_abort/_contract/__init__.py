@@ -13,7 +13,8 @@ from ._waits import Waits
 __all__ = ["BackendContract"]
 
 
-class BackendContract(Signals, Waits, Threads, Values, Revocations, Announcements, Boards, Refusals, Aborts):
+# The last one's tests are run first: what is plain comes before what is made of it.
+class BackendContract(Aborts, Refusals, Boards, Announcements, Revocations, Values, Threads, Waits, Signals):
     """The tests of an event backend, for a test class of its own.
 
     A subclass has a fixture ``make_backend``, or its module has one: a function without parameters that returns a

@@ -18,7 +18,22 @@ __all__ = ["KEYS", "Signals"]
 
 #: Any bytes can be a key, up to the longest, and each is another one: whoever enqueues a message chooses its id.
 KEYS: Final = [
-    *[b"a", b"A", b" a", b"a ", b"aa", b"a\n", b"a\x00", b"\x00a", b"a\xff", b"\xc3\xa4", b"a\xcc\x88", b"0", b"00"],
+    *[
+        b"a",
+        b"A",
+        b" a",
+        b"a ",
+        b"aa",
+        b"a\n",
+        b"a\x00",
+        b"\x00a",
+        b"a\xff",
+        b"a\xfe",
+        b"\xc3\xa4",
+        b"a\xcc\x88",
+        b"0",
+        b"00",
+    ],
     *[b"*", b"?", b"a*", b"[a]", b"%", b"_", b"a%", b"^a", b".", b"..", b"../a", b"a/b", b"a:b", b"{a}", b"\\a", b"$a"],
     *[b"a' OR ''='", b'a" OR ""="', b"a\r\nb", b"a,b", b"a=b", b"None", b"nan", bytes(range(256))],
     *[b"x".ljust(MAX_MESSAGE_ID - 1, b"x") + last for last in (b"y", b"z")],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ._fixtures import Fixtures
-from ._patience import HOUR, LONG, PATIENCE, hear, in_thread
+from ._patience import HOUR, LONG, PATIENCE, hear, in_thread, wait_until
 
 if TYPE_CHECKING:
     from ..backend import EventBackend
@@ -89,13 +89,16 @@ class Waits(Fixtures):
     @pytest.mark.usefixtures("needs_wake")
     def test_a_wait_can_be_ended(self, backend: EventBackend) -> None:
         """A worker that stops does not wait for its time; and the next wait is a whole one."""
-        waiting = in_thread(backend.wait_many, [b"a"], LONG)
+        waiting = in_thread(backend.wait_many, [b"a"], HOUR)
         woken = 0
-        while not waiting.done():
+
+        def is_over() -> bool:
+            nonlocal woken
             backend.wake()
             woken += 1
-            time.sleep(0.001)
+            return waiting.done()
 
+        wait_until(is_over, "the end of the wait")
         assert waiting.result() is None
         for _ in range(woken):  # none or one of them may have come when nobody waited, and be kept for the next
             backend.wait_many([b"a"], 0)
