@@ -64,13 +64,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_map_has_each_module_once() -> None:
-    """With those of the backends, and the two packages that only use the rest."""
+    """With those of the backends, and the three packages that only use the rest."""
     package = ROOT / "dramatiq_abort"
     if not package.exists():
         pytest.skip("the tests are here without the project")
     names = {path.relative_to(package).as_posix() for path in package.rglob("*.py*") if path.suffix != ".pyc"}
     names |= {path.name for path in package.glob("*.h")}
-    whole = {"cli/", "web/"}
+    whole = {"_contract/", "cli/", "web/"}
     expected = sorted(whole | {name for name in names if name.split("/")[0] + "/" not in whole} - {"py.typed"})
     rows = re.findall(r"^\| (`.*?`) \|", text_of(DOCS / "internals.md"), re.MULTILINE)
 
@@ -78,7 +78,7 @@ def test_the_map_has_each_module_once() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["dramatiq_abort", *(f"dramatiq_abort.{name}" for name in ("backends", "interrupt", "web"))]
+    "module", ["dramatiq_abort", *(f"dramatiq_abort.{name}" for name in ("backends", "contract", "interrupt", "web"))]
 )
 def test_the_reference_has_each_public_name(module: str) -> None:
     """Once."""

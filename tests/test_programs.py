@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 GUIDES = DOCS / "guides"
 
-#: The pages with tests of their own: below, and in test_examples.py, test_tutorial.py and test_web.py.
+#: The pages with tests of their own: below, and in test_contract.py, test_examples.py, test_tutorial.py and test_web.py.
 OTHERS = {
     "README.md",
+    "docs/backends.md",
     "docs/control.md",
     "docs/guides/django.md",
     "docs/guides/sentinel-and-cluster.md",

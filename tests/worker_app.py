@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import runpy
 import time
+from pathlib import Path
 
 import dramatiq
 import redis
@@ -29,7 +31,11 @@ if "TEST_PROMETHEUS" in os.environ:
 
     if not any(isinstance(middleware, Prometheus) for middleware in broker.middleware):  # as before dramatiq 2
         broker.add_middleware(Prometheus())
-broker.add_middleware(Abortable())
+events = None  # the broker's own server carries them
+if "TEST_SQLITE_EVENTS" in os.environ:
+    example = Path(__file__).parent.parent / "examples" / "sqlite_backend.py"
+    events = runpy.run_path(str(example))["SQLiteBackend"](os.environ["TEST_SQLITE_EVENTS"])
+broker.add_middleware(Abortable(backend=events))
 dramatiq.set_broker(broker)
 
 

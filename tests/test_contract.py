@@ -1,0 +1,57 @@
+"""The contract for event backends finds what is broken: the tests of docs/backends.md, run as a reader would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from pages import DOCS, ROOT, marked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PAGE = DOCS / "backends.md"
+EXAMPLE = (ROOT / "examples" / "sqlite_backend.py").read_text(encoding="utf-8")
+
+
+def run_contract(directory: Path, backend: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run the tests on the page against a backend."""
+    (directory / "sqlite_backend.py").write_text(backend, encoding="utf-8")
+    (directory / "test_sqlite_backend.py").write_text(marked(PAGE, "test"), encoding="utf-8")
+    pytest_ = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rs", *words]
+    return subprocess.run(pytest_, cwd=directory, capture_output=True, text=True, check=False)
+
+
+def test_the_backend_on_the_page_is_the_example() -> None:
+    """To the letter."""
+    assert marked(PAGE, "sqlite") == EXAMPLE
+
+
+def test_a_backend_that_holds_passes(tmp_path: Path) -> None:
+    """And what it does not have is skipped, with the reason."""
+    done = run_contract(tmp_path, EXAMPLE, "-k", "signal or listed or aborted")
+
+    assert done.returncode == 0, done.stdout
+    assert "this backend does not tell all: tells_all is False" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("whole", "broken", "test", "seen"),
+    [
+        ("max(expiry, end)", "expiry", "test_the_longest_of_the_times_to_live_counts", "assert [False, False] =="),
+        ("self._handed_out[key] = number", "pass", "test_a_signal_is_handed_out_once", "assert [b'a', b'a'] =="),
+        ("live if event.gives_way_to(live) else value", "value", "test_the_stronger", "assert b'two' == b'one'"),
+        ("[key, None, expiry]", "[key, value, expiry]", "test_a_signal_can_be_taken_back", "assert [True, True"),
+        ("time.sleep(0.01)", "break", "test_a_wait_takes_its_time", "assert 0."),
+        ("return value is not None", "raise NotImplementedError", "test_an_abort_is_taken_back", "was not restored"),
+    ],
+)
+def test_a_backend_that_does_not_hold_fails(tmp_path: Path, whole: str, broken: str, test: str, seen: str) -> None:
+    """And it is told what was seen."""
+    assert whole in EXAMPLE
+    done = run_contract(tmp_path, EXAMPLE.replace(whole, broken), "-k", test)
+
+    assert done.returncode == 1, done.stdout
+    assert seen in done.stdout
