@@ -154,6 +154,7 @@ class Aborts(Fixtures):
         """Of a message that waits, and of one that is in its grace period."""
 
         def task() -> None:
+            stage.said.put("runs")
             wait_until(lambda: abort_requested() is not None, "the request")
             stage.said.put("asked")
             wait_until(lambda: abort_requested() is None, "its end")
@@ -165,6 +166,7 @@ class Aborts(Fixtures):
         assert restore(message.message_id, stage.callers)
         assert not restore(message.message_id, stage.callers)
         stage.worker.start()
+        assert stage.hears() == "runs"
         abort(message.message_id, stage.callers, abort_timeout=HOUR)
         assert stage.hears() == "asked"
         assert restore(message.message_id, stage.callers)
