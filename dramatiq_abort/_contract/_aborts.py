@@ -3,62 +3,24 @@
 from __future__ import annotations
 
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from dramatiq import Actor, Message, Worker, actor
-from dramatiq.brokers.stub import StubBroker
 
-from .._abortable import Abortable
-from .._cooperation import sleep
 from ..answers import running, wait_for_outcome
 from ..client import abort, abort_all, abort_requested, restore
-from ..outcome import Outcome, OutcomeState
+from ..outcome import OutcomeState
 from ..request import AbortMode, key_of
 from ._fixtures import Fixtures
 from ._patience import HOUR, LONG, PATIENCE, wait_until
+from ._stage import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ._fixtures import MakeBackend
 
 __all__ = ["Aborts"]
-
-
-class Stage:
-    """A worker with a backend of its own, and what those have who call ``abort()``."""
-
-    def __init__(self, make_backend: MakeBackend) -> None:
-        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
-        self.said: SimpleQueue[object] = SimpleQueue()
-        self.callers = Abortable(backend=make_backend())
-        self.backend = make_backend()
-        self.broker = StubBroker(middleware=[Abortable(backend=self.backend, on_outcome=self.outcomes.put)])
-        self.worker = Worker(self.broker, worker_timeout=10, worker_threads=4)
-
-    def actor(self, function: Callable[..., object]) -> Actor[Any, Any]:
-        return actor(broker=self.broker, actor_name="task")(function)
-
-    def task(self) -> Actor[Any, Any]:
-        """Make an actor that says that it runs, and goes on until it is aborted."""
-
-        def task() -> None:
-            self.said.put("runs")
-            while True:
-                sleep(HOUR)
-
-        return self.actor(task)
-
-    def hears(self) -> object:
-        """Return the next thing that an actor says."""
-        return self.said.get(timeout=PATIENCE)
-
-    def becomes_of(self, message: Message[Any]) -> OutcomeState:
-        """Return what has become of the next message that was to be aborted, which is this one."""
-        outcome = self.outcomes.get(timeout=PATIENCE)
-        assert outcome.message_id == message.message_id
-        return outcome.state
 
 
 class Aborts(Fixtures):

@@ -1,0 +1,58 @@
+"""Where messages are aborted: a worker, and those who call ``abort()``."""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from dramatiq import Actor, Message, Worker, actor
+from dramatiq.brokers.stub import StubBroker
+
+from .._abortable import Abortable
+from .._cooperation import sleep
+from ._patience import HOUR, PATIENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..backend import EventBackend
+    from ..outcome import Outcome, OutcomeState
+    from ._fixtures import MakeBackend
+
+__all__ = ["Stage"]
+
+
+class Stage:
+    """A worker with a backend of its own, and what those have who call ``abort()``."""
+
+    def __init__(self, make_backend: MakeBackend) -> None:
+        self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        self.said: SimpleQueue[object] = SimpleQueue()
+        self.callers: Abortable = Abortable(backend=make_backend())
+        self.backend: EventBackend = make_backend()
+        abortable = Abortable(backend=self.backend, on_outcome=self.outcomes.put)
+        self.broker: StubBroker = StubBroker(middleware=[abortable])
+        self.worker: Worker = Worker(self.broker, worker_timeout=10, worker_threads=4)
+
+    def actor(self, function: Callable[..., object]) -> Actor[Any, Any]:
+        return actor(broker=self.broker, actor_name="task")(function)
+
+    def task(self) -> Actor[Any, Any]:
+        """Make an actor that says that it runs, and goes on until it is aborted."""
+
+        def task() -> None:
+            self.said.put("runs")
+            while True:
+                sleep(HOUR)
+
+        return self.actor(task)
+
+    def hears(self) -> object:
+        """Return the next thing that an actor says."""
+        return self.said.get(timeout=PATIENCE)
+
+    def becomes_of(self, message: Message[Any]) -> OutcomeState:
+        """Return what has become of the next message that was to be aborted, which is this one."""
+        outcome = self.outcomes.get(timeout=PATIENCE)
+        assert outcome.message_id == message.message_id
+        return outcome.state
