@@ -36,6 +36,16 @@ class Values(Fixtures):
         assert [key for key in keys if not backend.poll(key)] == []
         assert {backend.wait_many(keys, LONG) for _ in keys} == set(keys)
 
+    @pytest.mark.parametrize("times", [(HOUR, SHORT), (SHORT, HOUR)], ids=["shorter", "longer"])
+    def test_one_key_is_signaled_twice_at_once(self, make_backend: MakeBackend, times: tuple[int, int]) -> None:
+        """The longest of the times to live counts, as if one came after the other."""
+        backend = make_backend()
+        backend.signal(Event(b"a", ttl=time_to_live) for time_to_live in times)
+        backend.notify(b"clock", SHORT)
+        wait_until(lambda: not backend.poll(b"clock"), "the end of the short time to live")
+
+        assert backend.poll(b"a")
+
     def test_a_plain_event_says_nothing(self, backend: EventBackend) -> None:
         """But that it is there."""
         backend.notify(b"a", HOUR)

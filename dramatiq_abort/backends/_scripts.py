@@ -91,10 +91,10 @@ for i = 4, #ARGV, 2 do
 end
 local before = redis.call('ZMSCORE', index, unpack(keys))
 local longest = redis.call('PTTL', index)
-local scores, sayings, silent, changes, ends = {}, {}, {}, {}, {}
+local scores, sayings, silent, changes, ends, ends_of = {}, {}, {}, {}, {}, {}
 local id
 for i, key in ipairs(keys) do
-    local ending, says, expiry = now + ARGV[2 * i + 3], value, tonumber(before[i] or 0)
+    local ending, says, expiry = math.max(now + ARGV[2 * i + 3], ends_of[key] or 0), value, tonumber(before[i] or 0)
     if expiry > now then
         ending = math.max(ending, math.min(math.floor(expiry), now + max_ttl))
         local said = redis.call('HGET', values, key)
@@ -103,6 +103,7 @@ for i, key in ipairs(keys) do
             says = said or ''
         end
     end
+    ends_of[key] = ending  -- the same key may come again
     longest = math.max(longest, ending - now)
     if says ~= '' then
         scores[#scores + 1] = ending + 0.5
