@@ -57,8 +57,12 @@ class Aborts(Fixtures):
 
     def test_a_message_that_waits_is_skipped(self, stage: Stage) -> None:
         """Though its worker starts after the request; the others run."""
-        task = stage.actor(stage.said.put)
-        message, other = task.send("skipped"), task.send("runs")
+
+        def task(word: str) -> None:
+            stage.said.put(word)
+
+        says = stage.actor(task)
+        message, other = says.send("skipped"), says.send("runs")
         abort(message.message_id, stage.callers)
         stage.worker.start()
 
