@@ -49,6 +49,7 @@ class EventBackend(abc.ABC):
 
     A subclass must have ``notify``, ``poll`` and ``wait_many``: that is all that a plain ``abort()`` needs. The other
     methods have defaults that are made of these three, or say that they cannot be. All may be called from any thread.
+    ``dramatiq_abort.contract`` has the tests that it must pass.
     """
 
     #: Whether ``wait_many`` hears every event there is, and looks into ``keys`` only when one arrives. If so, it is
