@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 GUIDES = DOCS / "guides"
 
-#: The pages with tests of their own: below, and in test_contract.py, test_examples.py, test_tutorial.py and test_web.py.
+#: The pages with tests of their own: below, and in the files for the contract, the examples, the tutorial and the page.
 OTHERS = {
     "README.md",
     "docs/backends.md",
