@@ -110,6 +110,7 @@ class Abortable(Middleware):
         self._new_scope = _scopes()
         self._async_actors: set[str] = set()
         self._tags: dict[str, tuple[str, ...]] = {}
+        self._options: dict[str, dict[str, Any]] = {}
         self._worker_side: WorkerSide | None = None
         self._workers = 0
 
@@ -137,6 +138,7 @@ class Abortable(Middleware):
         if isinstance(actor, str):  # before dramatiq 2.0, for actors that were declared before the middleware was added
             actor = broker.get_actor(actor)
         self._tags[actor.actor_name] = tags_of(actor.options.get("abort_tags"))
+        self._options[actor.actor_name] = actor.options
         if is_async(actor.fn):
             self._async_actors.add(actor.actor_name)
         actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
@@ -168,7 +170,7 @@ class Abortable(Middleware):
         options, actor_name = plain.options, plain.actor_name
         wanted = options.get("abortable")
         if wanted is None:
-            wanted = broker.get_actor(actor_name).options.get("abortable")
+            wanted = self._options.get(actor_name, {}).get("abortable")
         if not (self.abortable if wanted is None else wanted):
             return
         is_coroutine = actor_name in self._async_actors

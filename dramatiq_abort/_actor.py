@@ -46,8 +46,11 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
         running = current.get()
-        if running is None or not running.begins(actor_name):
+        # Only the first call is the message's own, and only its actor's: those that the function itself makes, of
+        # whichever actor, are plain calls inside of its scope.
+        if running is None or running.has_begun or running.actor_name != actor_name:
             return fn(*args, **kwargs)
+        running.has_begun = True
         try:
             if awaited is not None and running.waiting is not None:
                 return _wait_for(running, running.waiting, awaited, args, kwargs)

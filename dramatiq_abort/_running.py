@@ -57,6 +57,8 @@ class Running:
     is_pursued = False
     #: Whether the log has it that it does not stop.
     is_reported = False
+    #: Whether its function has been called.
+    has_begun = False
     #: Whether its worker thread has been told to go on without it.
     is_left = False
     #: When its worker thread was done with it, in seconds on the monotonic clock, and what came of it.
@@ -64,7 +66,6 @@ class Running:
     state = OutcomeState.COMPLETED
     failure: str | None = None
     _raised_at: float | None = None
-    _begun = False
     _bells: tuple[Callable[[], object], ...] = ()
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
@@ -80,16 +81,6 @@ class Running:
     def enqueued(self) -> int | None:
         """When the message was made, in milliseconds since 1970; None: whoever has made it does not say."""
         return number_of(self.message.message_timestamp)
-
-    def begins(self, actor_name: str) -> bool:
-        """Say whether a call of this actor's function is the message's own: the first one, and its actor's.
-
-        Those that the function itself makes, of whichever actor, are plain calls inside of its scope.
-        """
-        if self._begun or actor_name != self.actor_name:
-            return False
-        self._begun = True
-        return True
 
     @property
     def is_over(self) -> bool:

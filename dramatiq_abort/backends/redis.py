@@ -142,16 +142,19 @@ class RedisBackend(EventBackend):
                         self._add(step, value, ends, server_now)
 
     def poll(self, key: bytes) -> bool:
+        mirror = self._mirror
+        if self._is_followed and mirror.is_whole and time.monotonic() < self._fresh_until:
+            return mirror.is_used and mirror.get(key) is not None  # nearly always, and for each message
         if not self._is_followed:
             return self._ask(self._keys, LOOK_UP, key) is not None
         if self._must_ask:
             with suppress(_NoAnswer):
                 return self._ask_quickly(self._keys, LOOK_UP, key) is not None
-        return self._mirror.get(key) is not None
+        return mirror.get(key) is not None
 
     def announced(self) -> Mapping[bytes, Event]:
         if not self._for_all.is_used and time.monotonic() < self._fresh_until and self._is_followed:
-            return _NOTHING  # nearly always, and for each message
+            return _NOTHING  # the same
         if not self._is_followed:
             tombstones, _ = self._read_index(partial(self._ask, self._keys_for_all), _MOST_FOR_ALL)
         elif self._must_ask:
