@@ -4,12 +4,14 @@
 worker, aborts tasks that sleep in steps of 1 ms, tasks that compute and coroutines, and prints the milliseconds; in the
 same run and in turns with them, for comparison, how late the exception is at the end of a grace period, and the
 milliseconds of a bare message through the server, which is what nothing can be faster than: XADD in one process to
-XREAD in another, and from there on to a coroutine in another thread.
+XREAD in another, and from there on to a coroutine in another thread. With ``--json`` it prints all of them, each
+measurement's in a list; ``side_by_side.py`` runs it so, with this dramatiq-abort and with another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import statistics
 import subprocess
@@ -24,7 +26,8 @@ import dramatiq
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AsyncIO
 
-from dramatiq_abort import Abort, Abortable, abort, interrupt
+from dramatiq_abort import Abort, Abortable, abort
+from dramatiq_abort.backends import RedisBackend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +39,8 @@ NAMESPACE = "dramatiq-abort-benchmark"
 if "BENCHMARK_REDIS_URL" in os.environ:
     dramatiq.set_broker(RedisBroker(url=os.environ["BENCHMARK_REDIS_URL"], namespace=NAMESPACE))
     dramatiq.get_broker().add_middleware(AsyncIO())
-    dramatiq.get_broker().add_middleware(Abortable())
+    backend = RedisBackend.from_url(os.environ["BENCHMARK_REDIS_URL"])
+    dramatiq.get_broker().add_middleware(Abortable(backend=backend))
 
     def waiting() -> None:
         while True:
@@ -50,7 +54,7 @@ if "BENCHMARK_REDIS_URL" in os.environ:
     @dramatiq.actor
     def task(key: str, work: str) -> None:
         client = dramatiq.get_broker().client  # type: ignore[attr-defined]
-        client.rpush(key, interrupt.IMPLEMENTATION)
+        client.rpush(key, "runs")
         try:
             {"waiting": waiting, "computing": computing}[work]()
         except Abort:
@@ -61,10 +65,10 @@ if "BENCHMARK_REDIS_URL" in os.environ:
     @dramatiq.actor
     async def coroutine(key: str) -> None:
         client = dramatiq.get_broker().client  # type: ignore[attr-defined]
-        client.rpush(key, interrupt.IMPLEMENTATION)
+        client.rpush(key, "runs")
         try:
             await asyncio.Event().wait()
-        except Abort:
+        except (Abort, asyncio.CancelledError):  # others have only that one
             now = time.time()
             client.rpush(key, repr(now))
             raise
@@ -144,24 +148,32 @@ def main() -> None:
             environment = os.environ | {"BENCHMARK_REDIS_URL": server.connection_url}
             sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode)
     client = dramatiq.get_broker().client  # type: ignore[attr-defined]
-    pings, pings_of_coroutines, waits, computes, awaits, graces = [], [], [], [], [], []
+    measures = {
+        "XADD to XREAD": lambda: measure_ping(client, listen),
+        "XADD to XREAD to a coroutine": lambda: measure_ping(client, listening_coroutine),
+        "abort() to Abort: sleeps in steps of 1 ms": lambda: measure_abort(client, "waiting"),
+        "abort() to Abort: computes": lambda: measure_abort(client, "computing"),
+        "abort() to Abort: coroutine that awaits": lambda: measure_abort(client, "awaiting"),
+        "end of grace period to Abort": lambda: measure_abort(client, "waiting", grace=50),
+    }
+    found: dict[str, list[float]] = {name: [] for name in measures}
     with worker():
         for _ in range(count):
-            pings.append(measure_ping(client, listen))
-            pings_of_coroutines.append(measure_ping(client, listening_coroutine))
-            waits.append(measure_abort(client, "waiting"))
-            computes.append(measure_abort(client, "computing"))
-            awaits.append(measure_abort(client, "awaiting"))
-            graces.append(measure_abort(client, "waiting", grace=50))
-    name = f"{count} each, in ms, {interrupt.IMPLEMENTATION} core"
+            for name, measure in measures.items():
+                found[name].append(measure())
+    if "--json" in sys.argv:
+        print(json.dumps(found))
+        return
+    ping = statistics.median(found["XADD to XREAD"])
+    targets = {
+        "abort() to Abort: sleeps in steps of 1 ms": f"median <= {4 * ping:.2f} + 1, 99 % <= 5",
+        "abort() to Abort: computes": "median <= 10, 95 % <= 25",
+        "abort() to Abort: coroutine that awaits": "median <= 1",
+    }
+    name = f"{count} each, in ms"
     print(f"{name:<44}{'median':>9}{'95 %':>9}{'99 %':>9}{'worst':>9}   target")
-    ping = statistics.median(pings)
-    print(line("XADD to XREAD", pings))
-    print(line("XADD to XREAD to a coroutine", pings_of_coroutines))
-    print(line("abort() to Abort: sleeps in steps of 1 ms", waits, f"median <= {4 * ping:.2f} + 1, 99 % <= 5"))
-    print(line("abort() to Abort: computes", computes, "median <= 10, 95 % <= 25"))
-    print(line("abort() to Abort: coroutine that awaits", awaits, "median <= 1"))
-    print(line("end of grace period to Abort", graces))
+    for name, times in found.items():
+        print(line(name, times, targets.get(name, "")))
 
 
 if __name__ == "__main__":

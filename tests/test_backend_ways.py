@@ -1,0 +1,15 @@
+"""What every event backend holds, in every way to one Redis in which other words go to and fro."""
+
+from __future__ import annotations
+
+import pytest
+from ways import PROGRAMS, kinds
+
+from dramatiq_abort.contract import BackendContract
+
+WAYS = ["resp2", "resp3", "decode", "limited", "cluster", "sentinel"]
+
+
+@pytest.mark.parametrize("make_backend", kinds([*PROGRAMS][:1], WAYS), indirect=True)
+class TestWays(BackendContract):
+    """Other protocols, users and clients."""
