@@ -691,6 +691,7 @@ cdef class Scope:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Shield:
     """Inside of it, interrupts of a scope wait."""
 
@@ -708,6 +709,12 @@ cdef class Shield:
             return
         scope._shields += 1
         self._entered = True
+
+    def __dealloc__(self):
+        # Nobody can leave it any more: from 3.14 on, somebody else's exception can come up between a shield's entry and
+        # the block, whose end does not belong to anybody then. Whoever interrupts asks again.
+        if self._entered:
+            self._scope._shields -= 1
 
     def __exit__(self, *exc_info):
         cdef Scope scope = self._scope

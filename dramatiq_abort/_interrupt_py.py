@@ -345,6 +345,17 @@ class Shield(AnyShield):
         scope._shields += 1
         self._entered = True
 
+    def __del__(self) -> None:
+        # Nobody can leave it any more: somebody else's exception has come up between its entry and the block. Whoever
+        # interrupts asks again.
+        scope = self._scope
+        if not self._entered:
+            return
+        scope._shields -= 1
+        gate = scope._gate.last()
+        if not (scope._shields or gate.is_closed):
+            gate.becomes(_Gate(is_spent=gate.is_spent))
+
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

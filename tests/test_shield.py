@@ -234,6 +234,21 @@ def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) ->
     assert closed == [True]
 
 
+def test_a_shield_that_nobody_can_leave_is_over(core: ModuleType) -> None:
+    """As where somebody else's exception came up between its entry and the block, from 3.14 on."""
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        scope.shield().__enter__()
+        reached.set()
+        run_forever()
+
+    with inside_of(core, body) as (target, _):
+        wait_until(lambda: target.scope.interrupt(Stop) is Answer.RAISED or not target.thread.is_alive())
+        wait_until(lambda: not target.thread.is_alive())
+
+    assert isinstance(target.error, Stop)
+
+
 def test_a_shield_that_is_never_left_ends_with_the_scope(core: ModuleType) -> None:
     """A call that completes keeps its result, whatever a forgotten generator holds."""
     kept = []
