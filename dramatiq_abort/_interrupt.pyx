@@ -1,108 +1,107 @@
-# cython: language_level=3, embedsignature=True, embedsignature.format=clinic, auto_pickle=False
-"""The compiled interrupt core: an exception raised from another thread, inside one function or not at all.
+# cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, auto_pickle=False
+"""The compiled interrupt core: an exception raised from another thread, inside one function or not at all."""
 
-The problem
------------
-
-``PyThreadState_SetAsyncExc(thread, exception)`` puts an exception class into the one slot that each thread has
-for this (``PyThreadState.async_exc``). The thread raises it at its next look at the slot. It looks when it enters
-a Python function, when it jumps backwards, and after a call: ``_Py_HandlePending`` in CPython's
-``Python/ceval_gil.c`` (``eval_frame_handle_pending`` in ``Python/ceval.c`` before 3.12). The function that should
-be stopped may have returned by then, and the exception comes up in whatever the thread does next: in the caller's
-bookkeeping, in an ``except`` clause that was never meant for it, in the next task.
-
-Ways that do not work
----------------------
-
-*Open before the call and close after it, in Python.* Between the function's ``return`` and the first instruction of
-whatever closes there is always a look at the slot (the one after the call). An exception that is delivered there
-comes up outside of the function, and the function's result is lost.
-
-*Catch what comes late, around the call.* Where the late exception comes up, the result is already gone from the
-stack; and the code that catches can be hit itself.
-
-*A lock around setting and closing.* The thread that closes can be hit while it takes the lock, and then the lock
-stays locked.
-
-*Clear the slot with ctypes.* The call into ``PyThreadState_SetAsyncExc(thread, NULL)`` is a call: the thread looks at
-the slot on its way back to the next instruction. What should be cleared has been raised by then. Besides, up to 3.12
-emptying the slot leaves the interpreter looking for an exception for ever after.
-
-What is done here
------------------
-
-Opening, calling, closing and clearing are one C function, ``Scope.run``. CPython looks at the slot only between
-bytecodes, and there are none between the function's return and the closing. Whoever interrupts holds the GIL, so for
-him the scope is open and the exception goes in, or it is closed and nothing happens: there is no third case. What has
-come too late comes up in a function that does nothing, called from there and nowhere else, and is dropped.
-
-Before anything is put into the slot it is read, and an exception that somebody else left there (dramatiq's
-``TimeLimit`` and ``ShutdownNotifications`` use the same slot) stays. On closing, the slot is cleared only if what is
-in it came from this scope.
-
-Safe points
------------
-
-The window is not all: inside of the function, too, there are places where an exception does harm (``_safe_points.py``
-names them). Whoever holds the GIL can look: the target stands still. So ``Scope.interrupt`` walks the target's frames
-from the innermost to the scope's own, and puts the exception into the slot only if none of them is protected, and if
-the target stands at an instruction that looks at the slot before the next one. The look and the setting are one C
-function, so nothing moves in between.
-
-That holds up to 3.12. From 3.13 on, a thread that has given up the GIL where it looks at its slot does not look again
-when it goes on: the exception would come up at the next place, wherever that is. So there the slot is only for threads
-that wait in C code, which are known by standing where they stood before; all others are left to what follows.
-
-Where it may not be raised now, it must be raised soon. Trying again later does not do: threads that contend for a lock
-give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
-target's own thread state, once: it runs in the target at each call and return, looks again, and at the first safe
-place takes itself off and raises. It never raises at the call of a C function, because that may be a lock's
-``release``; nor at the return of the scope's own function, which has completed.
-
-A thread that is being profiled keeps its profiler: ours calls that one first, with the same object, so that nobody sees
-a difference. Where the profiler would be called before the thread looks at its slot, after a call of a C function, the
-slot is not used, or the exception would come up inside of a profiler that is written in Python, and CPython would drop
-that profiler.
-
-From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
-``try`` or ``with`` around that loop: what is raised there passes by its ``finally`` or ``__exit__``. A thread that
-stands there is given to the profile function, too; and if it is still there when it is asked for the second time, in a
-loop without a single call, the instructions of its code are watched (``sys.monitoring``), and the exception is raised
-where that jump leads to.
-
-What becomes of it
-------------------
-
-Others do not read the slot before they put theirs there. So what goes into it is not the exception's class but one that
-stands for it (``token_for``): when CPython raises that, it asks it for an instance, and is given one of the exception's
-own class. So it is known what has come up; and what is not in the slot any more and has not come up has been
-overwritten, and is put there again.
-
-What remains
-------------
-
-The exception is raised between two bytecodes of Python code. A thread that waits in C (a lock, a socket, a database
-driver) raises it when the call returns. Code of the form ``lock.acquire(); try:`` can be hit before its ``try``, and
-a ``finally`` block half way: that is what ``shield()`` is for. Callbacks that C code makes without an error path (a
-weak reference's, an unfinished generator's clean-up) are not seen as such: CPython drops what is raised there, and
-whoever hears of that (``sys.unraisablehook``) can have it raised again: ``Scope.rearm``.
-
-What protects the fields
-------------------------
-
-The GIL: no field is touched without it, and no method gives it up half way. Field by field, for builds without it:
-
-- ``_state``, ``_thread``, ``_thread_id``, ``_base_field``, ``_outer``, ``_inner`` and ``_shields`` are written by the
-  scope's own thread and read by whoever interrupts; ``innermost_scope`` is each thread's own. A lock per scope would
-  do.
-- ``_exception``, ``_raised``, ``_owns_slot``, ``_base``, ``_profiler``, ``_watched`` and what is known of the last look
-  are written by both. The same lock would do, but the closing would have to take it for each call.
-- The target's frames, its slot and its profile function are CPython's. Reading them needs a target that stands still,
-  and there is no such thing for extensions: only the interpreter can stop the others (``_PyEval_StopTheWorld``).
-
-So the module is not declared safe for free-threaded builds, and they switch the GIL on when they import it. The profile
-function alone could do without: it runs in the target.
-"""
+# The problem
+# -----------
+#
+# ``PyThreadState_SetAsyncExc(thread, exception)`` puts an exception class into the one slot that each thread has
+# for this (``PyThreadState.async_exc``). The thread raises it at its next look at the slot. It looks when it enters
+# a Python function, when it jumps backwards, and after a call: ``_Py_HandlePending`` in CPython's
+# ``Python/ceval_gil.c`` (``eval_frame_handle_pending`` in ``Python/ceval.c`` before 3.12). The function that should
+# be stopped may have returned by then, and the exception comes up in whatever the thread does next: in the caller's
+# bookkeeping, in an ``except`` clause that was never meant for it, in the next task.
+#
+# Ways that do not work
+# ---------------------
+#
+# *Open before the call and close after it, in Python.* Between the function's ``return`` and the first instruction of
+# whatever closes there is always a look at the slot (the one after the call). An exception that is delivered there
+# comes up outside of the function, and the function's result is lost.
+#
+# *Catch what comes late, around the call.* Where the late exception comes up, the result is already gone from the
+# stack; and the code that catches can be hit itself.
+#
+# *A lock around setting and closing.* The thread that closes can be hit while it takes the lock, and then the lock
+# stays locked.
+#
+# *Clear the slot with ctypes.* The call into ``PyThreadState_SetAsyncExc(thread, NULL)`` is a call: the thread looks at
+# the slot on its way back to the next instruction. What should be cleared has been raised by then. Besides, up to 3.12
+# emptying the slot leaves the interpreter looking for an exception for ever after.
+#
+# What is done here
+# -----------------
+#
+# Opening, calling, closing and clearing are one C function, ``Scope.run``. CPython looks at the slot only between
+# bytecodes, and there are none between the function's return and the closing. Whoever interrupts holds the GIL, so for
+# him the scope is open and the exception goes in, or it is closed and nothing happens: there is no third case. What has
+# come too late comes up in a function that does nothing, called from there and nowhere else, and is dropped.
+#
+# Before anything is put into the slot it is read, and an exception that somebody else left there (dramatiq's
+# ``TimeLimit`` and ``ShutdownNotifications`` use the same slot) stays. On closing, the slot is cleared only if what is
+# in it came from this scope.
+#
+# Safe points
+# -----------
+#
+# The window is not all: inside of the function, too, there are places where an exception does harm (``_safe_points.py``
+# names them). Whoever holds the GIL can look: the target stands still. So ``Scope.interrupt`` walks the target's frames
+# from the innermost to the scope's own, and puts the exception into the slot only if none of them is protected, and if
+# the target stands at an instruction that looks at the slot before the next one. The look and the setting are one C
+# function, so nothing moves in between.
+#
+# That holds up to 3.12. From 3.13 on, a thread that has given up the GIL where it looks at its slot does not look again
+# when it goes on: the exception would come up at the next place, wherever that is. So there the slot is only for
+# threads that wait in C code, which are known by standing where they stood before; all others are left to what follows.
+#
+# Where it may not be raised now, it must be raised soon. Trying again later does not do: threads that contend for a
+# lock give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
+# target's own thread state, once: it runs in the target at each call and return, looks again, and at the first safe
+# place takes itself off and raises. It never raises at the call of a C function, because that may be a lock's
+# ``release``; nor at the return of the scope's own function, which has completed.
+#
+# A thread that is being profiled keeps its profiler: ours calls that one first, with the same object, so that nobody
+# sees a difference. Where the profiler would be called before the thread looks at its slot, after a call of a C
+# function, the slot is not used, or the exception would come up inside of a profiler that is written in Python, and
+# CPython would drop that profiler.
+#
+# From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
+# ``try`` or ``with`` around that loop: what is raised there passes by its ``finally`` or ``__exit__``. A thread that
+# stands there is given to the profile function, too; and if it is still there when it is asked for the second time, in
+# a loop without a single call, the instructions of its code are watched (``sys.monitoring``), and the exception is
+# raised where that jump leads to.
+#
+# What becomes of it
+# ------------------
+#
+# Others do not read the slot before they put theirs there. So what goes into it is not the exception's class but one
+# that stands for it (``token_for``): when CPython raises that, it asks it for an instance, and is given one of the
+# exception's own class. So it is known what has come up; and what is not in the slot any more and has not come up has
+# been overwritten, and is put there again.
+#
+# What remains
+# ------------
+#
+# The exception is raised between two bytecodes of Python code. A thread that waits in C (a lock, a socket, a database
+# driver) raises it when the call returns. Code of the form ``lock.acquire(); try:`` can be hit before its ``try``, and
+# a ``finally`` block half way: that is what ``shield()`` is for. Callbacks that C code makes without an error path (a
+# weak reference's, an unfinished generator's clean-up) are not seen as such: CPython drops what is raised there, and
+# whoever hears of that (``sys.unraisablehook``) can have it raised again: ``Scope.rearm``.
+#
+# What protects the fields
+# ------------------------
+#
+# The GIL: no field is touched without it, and no method gives it up half way. Field by field, for builds without it:
+#
+# - ``_state``, ``_thread``, ``_thread_id``, ``_base_field``, ``_outer`` and ``_inner`` are written by the scope's own
+#   thread and read by whoever interrupts; ``innermost_scope`` is each thread's own. A lock per scope would do.
+# - ``_exception``, ``_raised``, ``_owns_slot``, ``_base``, ``_profiler``, ``_watched``, ``_shields`` (another thread
+#   may leave one, or drop it) and what is known of the last look are written by both. The same lock would do, but the
+#   closing would have to take it for each call.
+# - The target's frames, its slot and its profile function are CPython's. Reading them needs a target that stands still,
+#   and there is no such thing for extensions: only the interpreter can stop the others (``_PyEval_StopTheWorld``).
+#
+# So the module is not declared safe for free-threaded builds, and they switch the GIL on when they import it. The
+# profile function alone could do without: it runs in the target.
 
 cimport cython
 from cpython.object cimport PyObject, PyObject_Call
