@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
-from dramatiq.threading import is_gevent_active
 
-from . import _safe_points as safe_points
-from . import interrupt
 from ._actor import in_scope, is_async, with_abort
-from ._coroutines import Scope as CoroutineScope
-from ._current import current
-from ._running import Running
-from ._running_messages import RunningMessages
 from .backend import EventBackend
-from .errors import Abort, AbortedBeforeStart, AsyncAbort, ConfigurationError, InvalidOption
-from .outcome import OutcomeState
+from .errors import ConfigurationError, InvalidOption
 from .request import AbortRequest, key_of, milliseconds
 from .rule import tags_of
 
@@ -29,8 +21,7 @@ if TYPE_CHECKING:
     from dramatiq import Actor, Broker, Message, Worker
     from dramatiq.broker import MessageProxy
 
-    from ._running import ThreadScope
-    from ._worker import WorkerSide
+    from ._processing import Processing
     from .outcome import Outcome
 
 __all__ = ["Abortable"]
@@ -70,7 +61,8 @@ class Abortable(Middleware):
     Raises:
       TypeError: When the backend is no ``EventBackend``, a time is no integer, or ``protect`` is no list of names.
       ValueError: When a time is not positive.
-      ConfigurationError: From the declaration of actors on, when the broker has two of these or needs a backend.
+      ConfigurationError: From the declaration of actors on, when the broker has two of these or needs a backend; and at
+        the start of a worker that is not to do without the compiled core, when there is none.
     """
 
     def __init__(
@@ -92,8 +84,7 @@ class Abortable(Middleware):
         modules = [] if isinstance(protect, str) else list(protect)
         if isinstance(protect, str) or not all(isinstance(module, str) for module in modules):
             raise TypeError(f"protect is a list of modules' names, not {protect!r}")
-        for module in modules:
-            safe_points.protect(module)
+        self.protect: list[str] = modules
         self.logger: logging.Logger = get_logger(_LOGGER, type(self))
         self.abortable = abortable
         self.abort_ttl: int = milliseconds("abort_ttl", abort_ttl, at_least=1)
@@ -106,12 +97,12 @@ class Abortable(Middleware):
         self.on_outcome = on_outcome
         self.report_after: int | None = _milliseconds_or_none("report_after", report_after)
         self._backend = backend
-        self._running = RunningMessages()
-        self._new_scope = _scopes()
-        self._async_actors: set[str] = set()
         self._tags: dict[str, tuple[str, ...]] = {}
-        self._options: dict[str, dict[str, Any]] = {}
-        self._worker_side: WorkerSide | None = None
+        #: The options of the actors, and which of them are coroutines.
+        self.options: dict[str, dict[str, Any]] = {}
+        self.async_actors: set[str] = set()
+        #: Of a process that has workers; any other need not import what goes with it.
+        self._processing: Processing | None = None
         self._workers = 0
 
     @property
@@ -138,9 +129,9 @@ class Abortable(Middleware):
         if isinstance(actor, str):  # before dramatiq 2.0, for actors that were declared before the middleware was added
             actor = broker.get_actor(actor)
         self._tags[actor.actor_name] = tags_of(actor.options.get("abort_tags"))
-        self._options[actor.actor_name] = actor.options
+        self.options[actor.actor_name] = actor.options
         if is_async(actor.fn):
-            self._async_actors.add(actor.actor_name)
+            self.async_actors.add(actor.actor_name)
         actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
         actor.options["throws"] = with_abort(actor.options.get("throws") or ())
 
@@ -150,50 +141,30 @@ class Abortable(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
-        self._new_scope = _scopes()
-        self._workers += 1
-        if self._worker_side is None:
+        # What only a worker needs, and its errors: dramatiq would log an ImportError, and go on.
+        try:
+            from ._processing import Processing
             from ._worker import WorkerSide
+        except ImportError as error:
+            raise ConfigurationError(f"this worker cannot interrupt messages: {error}") from error
 
-            self._worker_side = WorkerSide(self, broker, self._running, self._tags_of)
-            self._worker_side.start()
+        processing = self._processing
+        if processing is None:
+            self._processing = processing = Processing(self)
+        self._workers += 1
+        if processing.worker_side is None:
+            processing.worker_side = WorkerSide(self, broker, processing.running, self._tags_of)
+            processing.worker_side.start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._workers -= 1
-        if self._worker_side is not None and not self._workers:
-            self._worker_side.stop()
-            self._worker_side = None
+        if self._processing is not None and self._processing.worker_side is not None and not self._workers:
+            self._processing.worker_side.stop()
+            self._processing.worker_side = None
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        # Each message goes through here, and the proxy looks up what is asked of it anew, in a slow way.
-        plain: Any = getattr(message, "_message", message)
-        options, actor_name = plain.options, plain.actor_name
-        wanted = options.get("abortable")
-        if wanted is None:
-            wanted = self._options.get(actor_name, {}).get("abortable")
-        if not (self.abortable if wanted is None else wanted):
-            return
-        is_coroutine = actor_name in self._async_actors
-        try:
-            running = Running(plain, CoroutineScope() if is_coroutine else self._new_scope())
-        except (TypeError, ValueError):  # abort() would not take its id: what somebody else has enqueued may have any
-            return
-        if is_coroutine:
-            running.exception = AsyncAbort
-            running.waiting = self._new_scope()
-            running.cleanup_timeout = self.cleanup_timeout
-        if self.repeat_every is not None:
-            running.repeat = self.repeat_every
-        if throws := options.get("throws"):  # goes before the actor's
-            options["throws"] = with_abort(throws)
-        # First the table, then the question: a request that is made in between is handed out by the watcher.
-        self._running.add(running)
-        current.set(running)
-        worker_side = self._worker_side
-        if worker_side is not None and worker_side.skips(running):
-            if self.fail_skipped:
-                message.fail()
-            raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start{running.says}")
+        if self._processing is not None:
+            self._processing.begin(message)
 
     def after_process_message(
         self,
@@ -203,22 +174,12 @@ class Abortable(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        running = current.get()
-        if running is not None:
-            current.set(None)
-            if exception is not None:
-                running.fail(exception)
-            self._running.discard(running)
-            # Who hears of a request from now on sees that the message is over.
-            if self._worker_side is not None and (running.request is not None or running.declined is not None):
-                self._worker_side.tell_of(running)
-        if isinstance(exception, Abort):
-            message.fail()  # as Retries does, where it is not in use
+        if self._processing is not None:
+            self._processing.end(message, exception)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        if (running := current.get()) is not None:
-            running.state = OutcomeState.SKIPPED  # by whomever
-        self.after_process_message(broker, message)
+        if self._processing is not None:
+            self._processing.skip(message)
 
     def _tags_of(self, message: Message[Any]) -> Collection[str]:
         tags = self._tags.get(message.actor_name, ())
@@ -240,19 +201,11 @@ class Abortable(Middleware):
     def requested(self, message_id: str) -> float | None:
         """What ``abort_requested()`` says of a message that need not be running here."""
         key = key_of(message_id)
-        for running in self._running.with_key(key):
-            return running.grace_left()
+        if self._processing is not None:
+            for running in self._processing.running.with_key(key):
+                return running.grace_left()
         event = self.backend.read(key)
         return None if event is None else float(AbortRequest.decode(event.value).grace_left(event.ttl))
-
-
-def _scopes() -> Callable[[], ThreadScope]:
-    """The kind of scope that goes with the worker threads: those of gevent are greenlets."""
-    if is_gevent_active():
-        from ._greenlets import Scope
-
-        return Scope
-    return interrupt.Scope
 
 
 def _backend_of(broker: Broker) -> EventBackend:

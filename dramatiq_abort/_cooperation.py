@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import nullcontext
 from threading import Event
 from typing import TYPE_CHECKING
 
-from dramatiq.threading import is_gevent_active
-
-from ._coroutines import Scope as CoroutineScope
 from ._current import current
 from .request import milliseconds
 
@@ -85,12 +81,5 @@ def shield() -> AnyShield:
 def refuse_in_a_loop(what: str, instead: str) -> None:
     """Raise what ``what`` raises in an async actor's event loop: it would hold up all that run there."""
     running = current.get()
-    if running is None or not isinstance(running.scope, CoroutineScope):
-        return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:  # in a thread that it has started
-        return
-    if is_gevent_active() and not running.scope.is_in_its_thread():
-        return
-    raise RuntimeError(f"{what} would hold up the event loop: await {instead}, which an abort ends, too")
+    if running is not None and running.is_in_its_loop():
+        raise RuntimeError(f"{what} would hold up the event loop: await {instead}, which an abort ends, too")

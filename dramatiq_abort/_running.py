@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dramatiq.common import q_name
+from dramatiq.threading import is_gevent_active
 
+from ._coroutines import Scope as CoroutineScope
 from ._untrusted import number_of
 from .errors import Abort
 from .interrupt import Answer
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
 
     from dramatiq import Message
 
-    from . import _coroutines, _greenlets, interrupt
+    from . import _greenlets, interrupt
 
     #: That of a worker thread, which may be a greenlet.
     ThreadScope: TypeAlias = interrupt.Scope | _greenlets.Scope
-    AnyScope: TypeAlias = ThreadScope | _coroutines.Scope
+    AnyScope: TypeAlias = ThreadScope | CoroutineScope
 
 __all__ = ["Running", "since_1970"]
 
@@ -194,6 +197,16 @@ class Running:
             raise self.exception
         with self.scope.shield():
             self.interrupt()
+
+    def is_in_its_loop(self) -> bool:
+        """Say whether the caller is a coroutine, in the event loop that others run in, too."""
+        if not isinstance(self.scope, CoroutineScope):
+            return False
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # in a thread that it has started
+            return False
+        return not is_gevent_active() or self.scope.is_in_its_thread()
 
     def ring(self) -> None:
         """Wake those who wait until the message is to stop."""

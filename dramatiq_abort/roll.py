@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ._untrusted import number_of, object_of, text_of
@@ -11,7 +10,7 @@ from .board import MAX_NOTE
 from .errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 __all__ = [
     "QUESTION",
@@ -98,7 +97,6 @@ class WorkerProcess(NamedTuple):
         return self._asdict()
 
 
-@dataclass(frozen=True)
 class Roll:
     """The messages that run, in the order of their start, and the workers. Iterating is over the messages.
 
@@ -108,9 +106,21 @@ class Roll:
       asked: When they were asked, in milliseconds since 1970, on the clock of whoever asked.
     """
 
-    messages: list[RunningMessage] = field(default_factory=list)
-    workers: list[WorkerProcess] = field(default_factory=list)
-    asked: int | None = None
+    # No dataclass: see Rule.
+    __slots__ = ("asked", "messages", "workers")
+
+    def __init__(
+        self,
+        messages: Iterable[RunningMessage] = (),
+        workers: Iterable[WorkerProcess] = (),
+        asked: int | None = None,
+    ) -> None:
+        self.messages = list(messages)
+        self.workers = list(workers)
+        self.asked = asked
+
+    def __repr__(self) -> str:
+        return f"Roll({self.messages!r}, {self.workers!r}, {self.asked!r})"
 
     @property
     def silent(self) -> list[WorkerProcess]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from dramatiq.common import q_name
@@ -28,7 +27,6 @@ RULE: Final = FOR_ALL + _PREFIX.encode()
 MAX_NAME: Final = 256
 
 
-@dataclass(frozen=True)
 class Rule:
     """A request to abort every message that was enqueued until some moment and matches.
 
@@ -38,16 +36,43 @@ class Rule:
       actor, queue, tag: What a message must be of; None: whatever it is.
       request: What is asked of its messages.
       id: By which it is taken back.
-      ttl: For how many milliseconds it goes on; None where that is not known.
+      ttl: For how many milliseconds it goes on; None where that is not known. It makes no two rules different.
     """
 
-    before: int
-    actor: str | None = None
-    queue: str | None = None
-    tag: str | None = None
-    request: AbortRequest = field(default_factory=AbortRequest)
-    id: str = field(default_factory=lambda: f"{_PREFIX}{uuid.uuid4().hex[:16]}")
-    ttl: int | None = field(default=None, compare=False)
+    # No dataclass: whoever imports this package would wait for it to be written.
+    __slots__ = ("actor", "before", "id", "queue", "request", "tag", "ttl")
+
+    def __init__(
+        self,
+        before: int,
+        *,
+        actor: str | None = None,
+        queue: str | None = None,
+        tag: str | None = None,
+        request: AbortRequest = AbortRequest(),  # noqa: B008 - it is a tuple
+        id: str | None = None,  # noqa: A002 - the field's name
+        ttl: int | None = None,
+    ) -> None:
+        self.before = before
+        self.actor = actor
+        self.queue = queue
+        self.tag = tag
+        self.request = request
+        self.id: str = id or f"{_PREFIX}{uuid.uuid4().hex[:16]}"
+        self.ttl = ttl
+
+    def __eq__(self, other: object) -> bool:
+        return self._compared() == other._compared() if isinstance(other, Rule) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._compared())
+
+    def __repr__(self) -> str:
+        fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"Rule({fields})"
+
+    def _compared(self) -> tuple[object, ...]:
+        return self.before, self.actor, self.queue, self.tag, self.request, self.id
 
     def __str__(self) -> str:
         names = (("actor", self.actor), ("queue", self.queue), ("tag", self.tag))
@@ -55,8 +80,7 @@ class Rule:
 
     def asdict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""
-        fields = asdict(self)
-        del fields["request"]
+        fields = {name: getattr(self, name) for name in ("before", "actor", "queue", "tag", "id", "ttl")}
         request = self.request._asdict() | {"mode": self.request.mode.value}
         # By the names of the parameters of abort_all().
         names = {"mode": "mode", "grace": "abort_timeout", "repeat": "repeat_every", "reason": "reason", "by": "by"}

@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from dramatiq.message import Message
 
     from dramatiq_abort import Abortable
+    from dramatiq_abort._running_messages import RunningMessages
 
 #: How long anything may take that should be there at once, in seconds: only a failure waits for so long.
-PATIENCE = 20
+PATIENCE = 60
 
 #: For a test of what is raised in a thread from outside. The others hold on PyPy, too.
 needs_interrupts = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot raise an exception in a thread")
@@ -110,12 +111,19 @@ def result_of(message: Message[Any]) -> Any:
     return found[0]
 
 
+def running_in(abortable: Abortable) -> RunningMessages:
+    """Return the messages that the worker runs."""
+    assert abortable._processing is not None
+    return abortable._processing.running
+
+
 def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
     """Return when the worker has heard of the request to abort a message that it runs, and has done what it can."""
     key = key_of(message.message_id)
-    worker_side = abortable._worker_side
+    assert abortable._processing is not None
+    worker_side = abortable._processing.worker_side
     assert worker_side is not None
-    wait_until(lambda: any(running.request for running in abortable._running.with_key(key)), "the request")
+    wait_until(lambda: any(running.request for running in running_in(abortable).with_key(key)), "the request")
     wait_until(lambda: worker_side._watcher._unread is None, "its passing on")
 
 
@@ -176,6 +184,17 @@ def ask_twice(scope: Any, exception: type[BaseException]) -> Any:
     for _ in range(2):
         answer = scope.interrupt(exception)
     return answer
+
+
+@contextmanager
+def protecting(*modules: str) -> Iterator[None]:
+    """Protect these for a while, as a worker with ``Abortable(protect=modules)`` does for its whole process."""
+    for module in modules:
+        _safe_points.protect(module)
+    try:
+        yield
+    finally:
+        unprotect(*modules)
 
 
 def unprotect(*modules: str) -> None:

@@ -28,6 +28,7 @@ from support import (
     needs_interrupts,
     result_of,
     run_forever,
+    running_in,
     unprotect,
     wait_until,
     wait_until_it_waits,
@@ -36,6 +37,7 @@ from support import (
 
 from dramatiq_abort import Abortable, abort, abort_requested, shield
 from dramatiq_abort import _blocking_calls as blocking_calls
+from dramatiq_abort import _safe_points as safe_points
 from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.interrupt import Answer
 from dramatiq_abort.request import key_of
@@ -325,7 +327,7 @@ class Gate:
 def wait_until_it_is_on_its_way(abortable: Abortable, message: Message[Any], is_protected: bool) -> None:
     """Return when the task's thread, which waits, has been interrupted, or has been found where it may not be."""
     wait_until_requested(abortable, message)
-    (running,) = abortable._running.with_key(key_of(message.message_id))
+    (running,) = running_in(abortable).with_key(key_of(message.message_id))
     # From 3.13 on, the compiled core knows by the second look that a thread waits.
     wait_until(lambda: running.interrupt() in ({Answer.ARMED, Answer.PROTECTED} if is_protected else {Answer.RAISED}))
 
@@ -583,7 +585,8 @@ def test_a_query_ends_before_the_abort(
     if not protect and blocking_calls.SUPPORTED:
         pytest.skip("a signal interrupts the call")
     database = make_database()
-    Abortable(backend=StubBackend(), protect=protect)
+    for module in protect:
+        safe_points.protect(module)
     events: list[str] = []
     process_ids = "SELECT pid FROM pg_stat_activity WHERE application_name = 'pool'"
 

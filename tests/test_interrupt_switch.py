@@ -120,3 +120,31 @@ def test_any_other_value_is_an_error(switch: str) -> None:
     assert error.startswith("ImportError")
     for word in (SWITCH, repr(switch), "'auto'", "'0'", "'1'"):
         assert word in error
+
+
+WORKER = (
+    "import dramatiq; from dramatiq.brokers.stub import StubBroker; from dramatiq_abort import Abortable; "
+    "dramatiq.Worker(StubBroker(middleware=[Abortable()])).start()"
+)
+
+
+@pytest.mark.parametrize(("code", "switch"), [(WITHOUT_EXTENSION + WORKER, "1"), (WORKER, "2")])
+def test_a_worker_without_the_wanted_core_does_not_start(code: str, switch: str) -> None:
+    """Otherwise dramatiq would log an ImportError, and run messages that nobody could abort."""
+    error = error_of(code, switch)
+
+    assert error.startswith("dramatiq_abort.errors.ConfigurationError: this worker cannot interrupt messages")
+    assert ("dramatiq_abort._interrupt" if switch == "1" else SWITCH) in error
+
+
+def test_who_only_aborts_does_not_import_a_core() -> None:
+    """Nor anything else that only workers need."""
+    code = (
+        "import json, sys, dramatiq; from dramatiq.brokers.stub import StubBroker; from dramatiq_abort import *; "
+        "dramatiq.set_broker(StubBroker(middleware=[Abortable()])); dramatiq.actor(print); abort('x'); "
+        "print(json.dumps(['', '', sorted(sys.modules)]))"
+    )
+    _, _, modules = imported(code, None)
+
+    for name in ("interrupt", "_interrupt", "_interrupt_py", "_safe_points", "_processing", "_worker", "_watcher"):
+        assert f"dramatiq_abort.{name}" not in modules

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import AsyncIO, Middleware, SkipMessage
-from support import PATIENCE, result_of, run_forever, wait_until, wait_until_requested
+from support import PATIENCE, result_of, run_forever, running_in, wait_until, wait_until_requested
 
 from dramatiq_abort import (
     Abort,
@@ -211,7 +211,7 @@ def test_what_is_restored_has_none(broker: StubBroker, start_worker: Any, aborta
     abort(message.message_id)
     wait_until_requested(abortable, message)
     assert restore(message.message_id)
-    wait_until(lambda: all(running.request is None for running in abortable._running.all()))
+    wait_until(lambda: all(running.request is None for running in running_in(abortable).all()))
     restored.set()
     result_of(last)
     abort(last.message_id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of, run_forever, wait_until
+from support import PATIENCE, result_of, run_forever, running_in, wait_until
 
 from dramatiq_abort import (
     AbortMode,
@@ -164,11 +164,11 @@ def test_a_message_that_runs_is_restored_from_its_rule_alone(
     for _ in messages:
         assert started.acquire(timeout=PATIENCE)
     abort(messages[0].message_id)
-    wait_until(lambda: sum(running.request is not None for running in abortable._running.all()) == 1)
+    wait_until(lambda: sum(running.request is not None for running in running_in(abortable).all()) == 1)
     rule = abort_all(actor="task")
-    wait_until(lambda: sum(running.request is not None for running in abortable._running.all()) == 2)
+    wait_until(lambda: sum(running.request is not None for running in running_in(abortable).all()) == 2)
     assert restore(rule)
-    wait_until(lambda: sum(running.request is not None for running in abortable._running.all()) == 1)
+    wait_until(lambda: sum(running.request is not None for running in running_in(abortable).all()) == 1)
     go_on.set()
 
     assert result_of(messages[0])[0] == "Abort"

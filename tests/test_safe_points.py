@@ -14,11 +14,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import dramatiq
 import pytest
-from support import PATIENCE, needs_interrupts, needs_threads, run_forever, unprotect, wait_until, wait_until_it_waits
+from dramatiq.brokers.stub import StubBroker
+from support import (
+    PATIENCE,
+    needs_interrupts,
+    needs_threads,
+    protecting,
+    run_forever,
+    unprotect,
+    wait_until,
+    wait_until_it_waits,
+)
 from test_scope import Stop, Target
 
 from dramatiq_abort import Abortable, _interrupt_py
+from dramatiq_abort._safe_points import is_protected
 from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.interrupt import Answer
 
@@ -211,19 +223,28 @@ def test_users_can_protect_their_own(core: ModuleType) -> None:
         space["hold"](entered, go_on, done)
         run_forever()
 
-    Abortable(backend=StubBackend(), protect=["their_pool"])
-    try:
+    with protecting("their_pool"):
         target = Target(core, function)
         assert entered.wait(PATIENCE)
         wait_until_it_waits(target.thread)
         answer = target.scope.interrupt(Stop)
         go_on.release()
         interrupt_until_it_lands(target)
-    finally:
-        unprotect("their_pool")
 
     assert answer in {Answer.ARMED, Answer.PROTECTED}
     assert done == ["1"]
+
+
+def test_a_worker_protects_what_its_middleware_names() -> None:
+    """From its start on, in the whole process."""
+    broker = StubBroker(middleware=[Abortable(backend=StubBackend(), protect=["their_pool"])])
+    worker = dramatiq.Worker(broker, worker_timeout=10)
+    worker.start()
+    try:
+        assert is_protected("their_pool.connections")
+    finally:
+        worker.stop()
+        unprotect("their_pool")
 
 
 def test_a_wait_of_theirs_is_not_cut(core: ModuleType) -> None:
@@ -238,15 +259,12 @@ def test_a_wait_of_theirs_is_not_cut(core: ModuleType) -> None:
         space["get"](pool, got)
         run_forever()
 
-    Abortable(backend=StubBackend(), protect=["their_pool"])
-    try:
+    with protecting("their_pool"):
         target = Target(core, function)
         wait_until_it_waits(target.thread)
         answers = {target.scope.interrupt(Stop) for _ in range(3)}
         pool.put("connection")
         interrupt_until_it_lands(target)
-    finally:
-        unprotect("their_pool")
 
     assert answers <= {Answer.ARMED, Answer.PROTECTED}
     assert got == ["connection"]

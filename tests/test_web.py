@@ -663,7 +663,8 @@ def test_whatever_a_message_says_is_text(words: list[str], started: int, age: in
     def everything(texts: list[str]) -> Page:
         message = RunningMessage(*texts[:4], 0, started, age, 1, texts[4] or "x", texts[5] or "x", (texts[6], texts[7]))
         request = AbortRequest(reason=texts[4] or "x", by=texts[5] or "x")
-        rule = Rule(started, texts[1] or "x", texts[2], texts[3], request, f"rule:{texts[0]}", 1)
+        matched = {"actor": texts[1] or "x", "queue": texts[2], "tag": texts[3]}
+        rule = Rule(started, **matched, request=request, id=f"rule:{texts[0]}", ttl=1)
         outcome = Outcome(texts[0], OutcomeState.FAILED, texts[1] or "x", texts[3], exception=texts[6])
         return shown(Roll([message], [WorkerProcess(*texts[:5])]), [rule], [outcome])
 
