@@ -222,7 +222,8 @@ def start_processes(app: ModuleType, tmp_path: Path) -> Iterator[Callable[[], su
         words += ["worker_app", "--processes", "2", "--threads", "4"]
         words += ["--path", str(Path(__file__).parent), "--log-file", str(tmp_path / f"worker-{len(started)}.log")]
         # Not from the source tree, which has no compiled core and would be in the way of what is installed.
-        process = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)
+        environment = os.environ | {"PYTHONFAULTHANDLER": "1"}  # see below
+        process = subprocess.Popen(words, cwd=tmp_path, env=environment, start_new_session=True)
         started.append(process)
         return process
 
@@ -234,7 +235,7 @@ def start_processes(app: ModuleType, tmp_path: Path) -> Iterator[Callable[[], su
         try:
             assert process.wait(PATIENCE) == 0, (tmp_path / "worker-0.log").read_text()
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGABRT)  # and each writes down its stacks
             process.wait()
             raise
 

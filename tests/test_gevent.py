@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import PATIENCE
 
 pytest.importorskip("gevent")
 
@@ -36,7 +37,7 @@ def test_it_holds_under_gevent() -> None:
         [*words, *(str(HERE / part) for part in PARTS)],
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=2 * PATIENCE,
         check=False,
         cwd=HERE.parent,
     )

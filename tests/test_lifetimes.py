@@ -240,8 +240,8 @@ def test_an_interpreter_ends_with_aborts_on_their_way(core: ModuleType) -> None:
     script = Path(__file__).parent / "isolated" / "shutdown.py"
     words = [sys.executable, str(script), core.__name__]
 
-    for _ in range(5):
+    for _ in range(2):
         processes = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(4)]
-        outputs = [process.communicate(timeout=50)[0] for process in processes]
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
         assert outputs == [b""] * 4
         assert [process.returncode for process in processes] == [0] * 4

@@ -197,7 +197,7 @@ def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
 @needs_interrupts
 def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
     """Interrupts at about the moment of the return come up inside or not at all, and no result is lost (3.1, 3.2)."""
-    wanted = 200
+    wanted = 60
     scopes: list[Any] = [core.Scope()]
     counts = dict.fromkeys(["completed", "interrupted", "outside", "wrong"], 0)
     rng = random.Random(1)

@@ -32,7 +32,7 @@ class Patience:
 
 
 #: A test that computes and never waits lets no timer of gevent's come up: that one a thread in C has to end.
-WATCHDOG = ["-o", "faulthandler_timeout=120", "-o", "faulthandler_exit_on_timeout=true"]
+WATCHDOG = ["-o", "faulthandler_timeout=300", "-o", "faulthandler_exit_on_timeout=true"]
 
 if __name__ == "__main__":
     sys.exit(pytest.main([*WATCHDOG, *sys.argv[1:]], plugins=[Patience()]))
