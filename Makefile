@@ -138,6 +138,7 @@ lint: $(linters)
 	$(bin)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
 	$(bin)/check-jsonschema --quiet --builtin-schema vendor.readthedocs .readthedocs.yaml
 	$(bin)/zizmor --quiet --offline .github/workflows
+	.ci/actionlint $(VENV)/.actionlint .github/workflows/*
 
 types: $(installed) $(linters)
 	$(bin)/mypy
