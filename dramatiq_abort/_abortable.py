@@ -98,10 +98,10 @@ class Abortable(Middleware):
         self.report_after: int | None = _milliseconds_or_none("report_after", report_after)
         self._backend = backend
         self._tags: dict[str, tuple[str, ...]] = {}
-        #: The options of the actors, and which of them are coroutines.
+        # The options of the actors, and which of them are coroutines.
         self.options: dict[str, dict[str, Any]] = {}
         self.async_actors: set[str] = set()
-        #: Of a process that has workers; any other need not import what goes with it.
+        # Of a process that has workers: any other need not import what goes with it.
         self._processing: Processing | None = None
         self._workers = 0
 
