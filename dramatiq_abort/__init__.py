@@ -1,5 +1,7 @@
 """Abort dramatiq messages, waiting or running, from any process."""
 
+import os
+
 from ._abortable import Abortable
 from ._cooperation import checkpoint, shield, sleep
 from ._subprocess import run
@@ -23,6 +25,10 @@ from .outcome import Outcome, OutcomeState
 from .request import AbortMode, AbortRequest
 from .roll import Roll, RunningMessage, WorkerProcess
 from .rule import Rule
+
+# Only a worker needs a core. But whoever insists on one hears at once that it is not there.
+if os.environ.get("DRAMATIQ_ABORT_EXTENSION", "auto") not in {"auto", "0"}:
+    from . import interrupt as interrupt
 
 __all__ = [
     "Abort",

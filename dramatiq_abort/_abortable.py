@@ -61,8 +61,7 @@ class Abortable(Middleware):
     Raises:
       TypeError: When the backend is no ``EventBackend``, a time is no integer, or ``protect`` is no list of names.
       ValueError: When a time is not positive.
-      ConfigurationError: From the declaration of actors on, when the broker has two of these or needs a backend; and at
-        the start of a worker that is not to do without the compiled core, when there is none.
+      ConfigurationError: From the declaration of actors on, when the broker has two of these or needs a backend.
     """
 
     def __init__(
@@ -141,11 +140,10 @@ class Abortable(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
-        # What only a worker needs, and its errors: dramatiq would log an ImportError, and go on.
         try:
             from ._processing import Processing
             from ._worker import WorkerSide
-        except ImportError as error:
+        except Exception as error:  # dramatiq would log it, and run messages that nobody can abort
             raise ConfigurationError(f"this worker cannot interrupt messages: {error}") from error
 
         processing = self._processing

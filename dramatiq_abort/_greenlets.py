@@ -176,11 +176,6 @@ class Shield(AnyShield):
             scope._shields += 1
             self._entered = True
 
-    def __del__(self) -> None:
-        # Nobody can leave it any more. Whoever interrupts asks again.
-        if self._entered:
-            self._scope._shields -= 1
-
     def __exit__(self, *_: object) -> None:
         if not self._entered:
             return

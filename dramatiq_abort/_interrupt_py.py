@@ -222,7 +222,7 @@ class Scope:
         spent.is_on_its_way = True  # the closing and the shields wait for it
         set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
         words = ctypes.c_ulong(self._thread_id), ctypes.py_object(exception)
-        if time.monotonic() > sure_until:
+        if time.monotonic() > sure_until and not self.is_here():  # who looks at himself does not move
             return Answer.PROTECTED
         if not gate.becomes(spent):
             return None
@@ -344,17 +344,6 @@ class Shield(AnyShield):
             scope._set_gate(is_shut=True)
         scope._shields += 1
         self._entered = True
-
-    def __del__(self) -> None:
-        # Nobody can leave it any more: somebody else's exception has come up between its entry and the block. Whoever
-        # interrupts asks again.
-        scope = self._scope
-        if not self._entered:
-            return
-        scope._shields -= 1
-        gate = scope._gate.last()
-        if not (scope._shields or gate.is_closed):
-            gate.becomes(_Gate(is_spent=gate.is_spent))
 
     def __exit__(
         self,

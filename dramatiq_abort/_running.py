@@ -105,9 +105,11 @@ class Running:
         deadline = now + request.grace / 1000
         if self.request is not None and deadline >= self.deadline:
             return False
-        self.request, self.deadline, self.rule = request, deadline, rule
+        # The request comes last: whoever sees it in another thread asks for its deadline.
+        self.deadline, self.rule = deadline, rule
         if self.requested is None:
             self.requested = now
+        self.request = request
         return True
 
     @property

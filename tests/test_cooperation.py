@@ -276,7 +276,7 @@ def test_a_coroutine_stops_before_the_thread_that_it_waits_for(
     def in_a_thread() -> None:
         steps.started.set()
         with suppress(Abort):
-            sleep(LONG)
+            sleep(2 * LONG)
 
     @dramatiq.actor
     async def task() -> None:

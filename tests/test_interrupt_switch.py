@@ -122,19 +122,25 @@ def test_any_other_value_is_an_error(switch: str) -> None:
         assert word in error
 
 
-WORKER = (
-    "import dramatiq; from dramatiq.brokers.stub import StubBroker; from dramatiq_abort import Abortable; "
-    "dramatiq.Worker(StubBroker(middleware=[Abortable()])).start()"
+@pytest.mark.parametrize(
+    ("code", "switch", "word"), [(WITHOUT_EXTENSION, "1", "dramatiq_abort._interrupt"), ("", "2", SWITCH)]
 )
+def test_an_error_comes_at_once(code: str, switch: str, word: str) -> None:
+    """Not when a worker starts, whose other threads would keep it from ending."""
+    assert word in error_of(code + "import dramatiq_abort", switch)
 
 
-@pytest.mark.parametrize(("code", "switch"), [(WITHOUT_EXTENSION + WORKER, "1"), (WORKER, "2")])
-def test_a_worker_without_the_wanted_core_does_not_start(code: str, switch: str) -> None:
-    """Otherwise dramatiq would log an ImportError, and run messages that nobody could abort."""
-    error = error_of(code, switch)
+def test_a_worker_whose_core_is_broken_does_not_start() -> None:
+    """Otherwise dramatiq would log the error, and run messages that nobody could abort."""
+    code = (
+        "import sys; sys.modules['dramatiq_abort.interrupt'] = None; "
+        "import dramatiq; from dramatiq.brokers.stub import StubBroker; from dramatiq_abort import Abortable; "
+        "dramatiq.Worker(StubBroker(middleware=[Abortable()])).start()"
+    )
+
+    error = error_of(code, "auto")
 
     assert error.startswith("dramatiq_abort.errors.ConfigurationError: this worker cannot interrupt messages")
-    assert ("dramatiq_abort._interrupt" if switch == "1" else SWITCH) in error
 
 
 def test_who_only_aborts_does_not_import_a_core() -> None:

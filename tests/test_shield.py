@@ -236,6 +236,8 @@ def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) ->
 
 def test_a_shield_that_nobody_can_leave_is_over(core: ModuleType) -> None:
     """As where somebody else's exception came up between its entry and the block, from 3.14 on."""
+    if not core.__name__.endswith("_interrupt"):
+        pytest.skip("an end in Python would be one more place where somebody else's exception can be lost")
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
         scope.shield().__enter__()
