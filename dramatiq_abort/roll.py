@@ -115,9 +115,9 @@ class Roll:
         workers: Iterable[WorkerProcess] = (),
         asked: int | None = None,
     ) -> None:
-        self.messages = list(messages)
-        self.workers = list(workers)
-        self.asked = asked
+        self.messages: list[RunningMessage] = list(messages)
+        self.workers: list[WorkerProcess] = list(workers)
+        self.asked: int | None = asked
 
     def __repr__(self) -> str:
         return f"Roll({self.messages!r}, {self.workers!r}, {self.asked!r})"

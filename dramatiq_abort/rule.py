@@ -53,13 +53,13 @@ class Rule:
         id: str | None = None,  # noqa: A002 - the field's name
         ttl: int | None = None,
     ) -> None:
-        self.before = before
-        self.actor = actor
-        self.queue = queue
-        self.tag = tag
-        self.request = request
+        self.before: int = before
+        self.actor: str | None = actor
+        self.queue: str | None = queue
+        self.tag: str | None = tag
+        self.request: AbortRequest = request
         self.id: str = id or f"{_PREFIX}{uuid.uuid4().hex[:16]}"
-        self.ttl = ttl
+        self.ttl: int | None = ttl
 
     def __eq__(self, other: object) -> bool:
         return self._compared() == other._compared() if isinstance(other, Rule) else NotImplemented
