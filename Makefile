@@ -44,7 +44,7 @@ help:
 	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
 	@echo "make bench    measure what it costs, also to import, how long an abort takes, and how many workers one Redis"
-	@echo "              can tell of it; beside dramatiq-abort 1.2.1, and write docs/performance.md"
+	@echo "              can tell of it; beside dramatiq-abort 1.2.1, and write the table of docs/performance.md"
 	@echo "make gate     see that this tree is not slower than where it left BASE=origin/main (Linux, with valgrind)"
 	@echo "make planted  see that the gate finds what is made slower for it (SAME=20: and nothing in 20 runs without)"
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"

@@ -10,7 +10,8 @@ import dramatiq
 import pytest
 from support import PATIENCE, result_of, run_forever, wait_for_request
 
-from dramatiq_abort import Abort, AbortMode, abort, abort_requested, shield
+from dramatiq_abort import Abort, AbortMode, AbortRequest, abort, abort_requested, interrupt, shield
+from dramatiq_abort._running import Running
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -52,6 +53,22 @@ def test_a_cancelled_message_that_waits_is_skipped(broker: StubBroker, start_wor
 
     assert result_of(message) is None
     assert calls == []
+
+
+def test_a_grace_period_is_never_seen_without_its_end() -> None:
+    """Whoever asks between two steps of the one who takes the request."""
+    seen = []
+
+    class Watched(Running):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            seen.append(self.grace_left())
+
+    running = Watched(dramatiq.Message("default", "task", (), {}, {}), interrupt.Scope())
+    running.accept(AbortRequest(grace=1000 * PATIENCE), None)
+
+    assert seen[-1] is not None
+    assert all(left is None or left > 0 for left in seen)
 
 
 def test_a_task_uses_its_grace_period(worker: dramatiq.Worker) -> None:

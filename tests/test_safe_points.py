@@ -121,6 +121,15 @@ def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(target.error, Stop)
 
 
+def test_a_look_at_oneself_is_never_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who interrupts the scope that he is in stands still, however long that takes."""
+    monkeypatch.setattr(_interrupt_py, "_SURE", -1)
+    scope = _interrupt_py.Scope()
+
+    with pytest.raises(Stop):
+        scope.run(lambda: (scope.interrupt(Stop), abs(-1)))
+
+
 def test_the_clean_up_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
     """Whoever wrote it, as a class or with contextlib."""
     entered, go_on = threading.Event(), threading.Lock()
