@@ -121,6 +121,7 @@ def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(target.error, Stop)
 
 
+@needs_threads
 def test_a_look_at_oneself_is_never_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who interrupts the scope that he is in stands still, however long that takes."""
     monkeypatch.setattr(_interrupt_py, "_SURE", -1)
