@@ -45,6 +45,9 @@ end
 if not is(log, 'stream') then
     redis.call('DEL', log)
 end
+local function is_live(expiry)  -- without the half millisecond
+    return math.floor(expiry) > now
+end
 local function begin_again()  -- the log, without what is too late; but those who read it need not begin again
     local entries = redis.call('XREVRANGE', log, latest, '-', 'COUNT', 1000)
     redis.call('DEL', log)
@@ -80,7 +83,7 @@ class Script:
 #: each the end, as it is now, and the value, where it is another one.
 SIGNAL: Final = Script("""
 local retention, value, priority = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local over = redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 500)
+local over = redis.call('ZRANGEBYSCORE', index, '-inf', now + 0.5, 'LIMIT', 0, 500)
 if #over > 0 then
     redis.call('ZREM', index, unpack(over))
     redis.call('HDEL', values, unpack(over))
@@ -95,7 +98,7 @@ local scores, sayings, silent, changes, ends, ends_of = {}, {}, {}, {}, {}, {}
 local id
 for i, key in ipairs(keys) do
     local ending, says, expiry = math.max(now + ARGV[2 * i + 3], ends_of[key] or 0), value, tonumber(before[i] or 0)
-    if expiry > now then
+    if is_live(expiry) then
         ending = math.max(ending, math.min(math.floor(expiry), now + max_ttl))
         local said = redis.call('HGET', values, key)
         local is_whole = said or expiry % 1 == 0
@@ -143,7 +146,7 @@ return {now, id, ends}
 #: key. Returns what is left of its time and its value, or nil.
 LOOK_UP: Final = Script("""
 local expiry = redis.call('ZSCORE', index, ARGV[1])
-if not expiry or tonumber(expiry) <= now then
+if not expiry or not is_live(expiry) then
     return nil
 end
 local value = redis.call('HGET', values, ARGV[1])
@@ -156,7 +159,7 @@ return {math.min(math.floor(expiry) - now, max_ttl), value or ''}
 #: retention, key. Returns whether there was one.
 REVOKE: Final = Script("""
 local expiry = redis.call('ZSCORE', index, ARGV[2])
-if not expiry or tonumber(expiry) <= now then
+if not expiry or not is_live(expiry) then
     return 0
 end
 redis.call('ZREM', index, ARGV[2])

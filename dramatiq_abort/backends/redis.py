@@ -286,7 +286,8 @@ class RedisBackend(EventBackend):
                 except (ValueError, OverflowError):
                     self._complain_of(key, end)
                 else:
-                    tombstones[key] = _tombstone(value or b"", ending, server_now)
+                    if ending > server_now:  # else it waits for the next signal, to be removed
+                        tombstones[key] = _tombstone(value or b"", ending, server_now)
         return tombstones, last_id
 
     def _read_log(self, reader: OwnConnection, wait: int, server_now: int = 0) -> int:
