@@ -20,8 +20,9 @@ import gevent
 from gevent import getcurrent
 
 from ._answer import Answer
+from ._bytecode import CACHE
 from ._frames import frames_from
-from ._safe_points import CACHE, WAITS, is_handed_over, may_be_cut
+from ._safe_points import WAITS, is_handed_over, may_be_cut
 from ._shield import AnyShield
 
 if TYPE_CHECKING:

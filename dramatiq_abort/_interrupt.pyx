@@ -46,8 +46,8 @@
 # The window is not all: inside of the function, too, there are places where an exception does harm (``_safe_points.py``
 # names them). Whoever holds the GIL can look: the target stands still. So ``Scope.interrupt`` walks the target's frames
 # from the innermost to the scope's own, and puts the exception into the slot only if none of them is protected, and if
-# the target stands at an instruction that looks at the slot before the next one. The look and the setting are one C
-# function, so nothing moves in between.
+# the target stands at an instruction that looks at the slot before the next one, and may do so (``_bytecode.py``). The
+# look and the setting are one C function, so nothing moves in between.
 #
 # That holds up to 3.12. From 3.13 on, a thread that has given up the GIL where it looks at its slot does not look again
 # when it goes on: the exception would come up at the next place, wherever that is. So there the slot is only for
@@ -82,10 +82,11 @@
 # ------------
 #
 # The exception is raised between two bytecodes of Python code. A thread that waits in C (a lock, a socket, a database
-# driver) raises it when the call returns. Code of the form ``lock.acquire(); try:`` can be hit before its ``try``, and
-# a ``finally`` block half way: that is what ``shield()`` is for. Callbacks that C code makes without an error path (a
-# weak reference's, an unfinished generator's clean-up) are not seen as such: CPython drops what is raised there, and
-# whoever hears of that (``sys.unraisablehook``) can have it raised again: ``Scope.rearm``.
+# driver) raises it when the call returns. Code of the form ``thing = take(); try:`` can be hit before its ``try``, unless
+# what is called is a lock's ``acquire``, and a ``finally`` block half way: that is what ``shield()`` is for. Not all
+# callbacks that C code makes without an error path are seen as such (an unfinished generator's clean-up is not): CPython
+# drops what is raised there, and whoever hears of that (``sys.unraisablehook``) can have it raised again:
+# ``Scope.rearm``.
 #
 # What protects the fields
 # ------------------------
@@ -113,21 +114,31 @@ import sys
 
 from dramatiq_abort._answer import Answer
 from dramatiq_abort._blocking_calls import signal_number
-from dramatiq_abort._frames import frames_from
-from dramatiq_abort._safe_points import (
+from dramatiq_abort._bytecode import (
+    ACQUIRE,
     CACHE,
     CALLS,
     DELIVERING,
+    ENDINGS,
     JUMPS,
     LOAD_SPECIAL,
-    PROTECTED_FUNCTIONS,
+    METHODS,
+    PASSING,
     RETURNS,
+    SETUP_FINALLY,
+    TESTS,
+    target_of_jump,
+)
+from dramatiq_abort._frames import frames_from
+from dramatiq_abort._safe_points import (
+    CALLBACK_NAMES,
+    CALLBACKS,
+    PROTECTED_FUNCTIONS,
     START_OF_THREAD,
     WAITS,
     _protected,
     _users,
     landing,
-    target_of_jump,
 )
 from dramatiq_abort._shield import NOTHING
 
@@ -158,6 +169,7 @@ cdef extern from "_thread_state.h":
     object frame_code(object)
     object frame_module(object)
     object code_name(object)
+    object code_names(object)
     bint is_generator(object) noexcept
     Py_ssize_t frame_offset(object) noexcept
     object code_bytes(object)
@@ -166,6 +178,7 @@ cdef extern from "_thread_state.h":
     bint profiling_blocks(PyThreadState *) noexcept
     bint LOOKS_LATE
     bint is_gap(object, Py_ssize_t) noexcept
+    bint begins_try(object, Py_ssize_t) noexcept
     Py_tracefunc profiler_of(PyThreadState *) noexcept
     object profiler_object_of(PyThreadState *)
     int set_profiler(PyThreadState *, Py_tracefunc, object) noexcept
@@ -190,10 +203,20 @@ cdef object CLOSED = Answer.CLOSED
 cdef int extended_arg = opcode.EXTENDED_ARG
 cdef int cache = CACHE
 cdef int load_special = LOAD_SPECIAL
+cdef int precall = opcode.opmap.get("PRECALL", -1)
+cdef int setup_finally = SETUP_FINALLY
+cdef bint jumps_are_absolute = sys.version_info < (3, 11)
+cdef str acquire = ACQUIRE
+cdef dict methods = METHODS
+cdef list callbacks = CALLBACKS
+cdef frozenset callback_names = CALLBACK_NAMES
 cdef frozenset calls = CALLS
 cdef frozenset delivering = DELIVERING
+cdef frozenset endings = ENDINGS
 cdef frozenset jumps = JUMPS
+cdef frozenset passing = PASSING
 cdef frozenset returns = RETURNS
+cdef frozenset tests = TESTS
 cdef frozenset protected_functions = PROTECTED_FUNCTIONS
 cdef tuple waits = tuple(WAITS.items())
 cdef set protected_modules = _protected
@@ -291,13 +314,77 @@ cdef Py_ssize_t jump_in_gap(object frame):
 
 
 cdef bint delivers(object frame):
-    """As ``_safe_points.delivers``."""
+    """As ``_bytecode.delivers``."""
     cdef Py_ssize_t offset = frame_offset(frame)
     if offset < 0:
         return True
-    cdef bytes instructions = code_bytes(frame_code(frame))
+    cdef object code = frame_code(frame)
+    cdef bytes instructions = code_bytes(code)
     offset = instruction_at(instructions, offset)
-    return instructions[offset] in delivering and (offset < 2 or instructions[offset - 2] != load_special)
+    if instructions[offset] not in delivering or offset >= 2 and instructions[offset - 2] == load_special:
+        return False
+    cdef tuple names = code_names(code)
+    return acquire not in names or not is_call_before_try(code, names, instructions, offset)
+
+
+cdef bint is_call_before_try(object code, tuple names, bytes instructions, Py_ssize_t call):
+    """Say whether the instruction is a call of ``acquire`` that a try statement follows at once."""
+    if instructions[call] not in calls:
+        return False
+    cdef Py_ssize_t offset
+    cdef int instruction, argument = 0
+    cdef bint is_acquire = False
+    for offset in range(0, call, 2):
+        instruction = instructions[offset]
+        argument = argument << 8 | instructions[offset + 1]
+        if instruction == extended_arg:
+            continue
+        if instruction in methods and names[argument >> <int>methods[instruction]] == acquire:
+            is_acquire = True
+        elif instruction in endings:
+            is_acquire = False
+        argument = 0
+    if not is_acquire:
+        return False
+    offset = call + 2
+    if instructions[call] == precall:  # on 3.11 two instructions are one call
+        while instructions[offset] == cache:
+            offset += 2
+        offset += 2
+    return leads_to_try(code, instructions, offset)
+
+
+cdef bint leads_to_try(object code, bytes instructions, Py_ssize_t offset):
+    """Say whether nothing stands between this offset and a try statement but what may."""
+    cdef Py_ssize_t target
+    cdef int instruction, argument = 0
+    while offset < len(instructions):
+        if instructions[offset] == setup_finally or begins_try(code, offset):
+            return True
+        instruction = instructions[offset]
+        if instruction not in passing:
+            return False
+        argument = argument << 8 | instructions[offset + 1]
+        offset += 2
+        if instruction in tests:
+            target = 2 * argument
+            if not jumps_are_absolute:
+                target += offset
+                while instructions[target - 2 * argument] == cache:
+                    target += 2
+            if target >= offset and leads_to_try(code, instructions, target):
+                return True
+        if instruction != extended_arg:
+            argument = 0
+    return False
+
+
+cdef bint is_callback(object code):
+    """Say whether what this function returns goes to C code that drops an exception."""
+    for callback in callbacks:
+        if callback is code:
+            return True
+    return code_name(code) in callback_names
 
 
 cdef bint is_returning(object frame):
@@ -324,7 +411,7 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
         # With a result of NULL an exception is on its way out; 3.12 says None then, too (sys_profile_func2 in
         # Python/legacy_tracing.c). And what is raised where a generator yields passes by the generator's own try and
         # with statements: its frame counts as left (exit_unwind in Python/ceval.c).
-        if result == NULL or not is_returning(frame) or is_generator(frame_code(frame)):
+        if result == NULL or not is_returning(frame) or is_generator(frame_code(frame)) or is_callback(frame_code(frame)):
             return 0
         frame = frame_back(frame)  # what returns is done
     elif what != PyTrace_CALL and what != PyTrace_C_RETURN:

@@ -46,8 +46,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._answer import Answer
 from ._blocking_calls import signal_number
+from ._bytecode import delivers
 from ._frames import frames_from
-from ._safe_points import WAITS, delivers, is_handed_over, may_be_cut
+from ._safe_points import WAITS, is_handed_over, may_be_cut
 from ._shield import AnyShield
 
 if TYPE_CHECKING:
@@ -287,7 +288,7 @@ class Scope:
             return True
         if frame.f_lasti in WAITS.get(frame.f_code, ()):
             return not any(map(is_handed_over, self._up_from(frame)))
-        return delivers(frame.f_code.co_code, frame.f_lasti) and all(map(may_be_cut, self._up_from(frame)))
+        return delivers(frame.f_code, frame.f_lasti) and all(map(may_be_cut, self._up_from(frame)))
 
     @staticmethod
     def _up_from(frame: FrameType | None) -> Iterator[FrameType]:

@@ -9,32 +9,27 @@ CPython looks at every function's entry. So no exception is raised while one of 
 from __future__ import annotations
 
 import dis
-import opcode
 import sys
 import threading
-from typing import TYPE_CHECKING, Final
+import weakref
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import CodeType, FrameType
 
 __all__ = [
-    "CACHE",
-    "CALLS",
-    "DELIVERING",
-    "JUMPS",
-    "LOAD_SPECIAL",
+    "CALLBACKS",
+    "CALLBACK_NAMES",
     "PROTECTED_FUNCTIONS",
     "PROTECTED_MODULES",
-    "RETURNS",
     "START_OF_THREAD",
     "WAITS",
-    "delivers",
     "is_handed_over",
     "is_protected",
     "landing",
     "may_be_cut",
     "protect",
-    "target_of_jump",
 ]
 
 #: Modules with their reasons. A package stands for all its modules.
@@ -58,8 +53,28 @@ PROTECTED_MODULES: Final = {
 }
 
 #: Functions that are never left half done, whoever wrote them: they are where everybody puts what must happen, or what
-#: takes that which must be given back. With them context managers are safe, those of contextlib included.
-PROTECTED_FUNCTIONS: Final = frozenset({"__enter__", "__exit__", "__del__"})
+#: takes that which must be given back. With them context managers are safe, those of contextlib included, and in an
+#: ``ExitStack``; and what the last line of a ``finally`` releases is released.
+PROTECTED_FUNCTIONS: Final = frozenset(
+    {"__enter__", "__exit__", "__del__", "enter_context", "release", "unraisablehook"}
+)
+
+
+def _inside(function: Any) -> Iterator[CodeType]:
+    """The functions that are made by this one."""
+    return (constant for constant in function.__code__.co_consts if hasattr(constant, "co_code"))
+
+
+#: What C code calls that drops an exception, at the very return, too: by name, and those of the weak references in the
+#: standard library. The callbacks of others are not known.
+CALLBACK_NAMES: Final = frozenset({"__del__", "unraisablehook"})
+CALLBACKS: Final[list[CodeType]] = [
+    *_inside(weakref.WeakSet.__init__),
+    *_inside(weakref.WeakKeyDictionary.__init__),
+    *_inside(weakref.WeakValueDictionary.__init__),
+    *_inside(weakref.WeakMethod.__new__),
+    weakref.finalize.__call__.__code__,
+]
 
 
 def _offsets_of_wait() -> frozenset[int]:
@@ -90,55 +105,6 @@ if sys.version_info >= (3, 13):
 
 #: Waits until the new thread runs, which up to 3.11 has the ident of the one that starts it until then.
 START_OF_THREAD: Final = threading.Thread.start.__code__
-
-_JUMPS: Final = ("JUMP_BACKWARD", "JUMP_ABSOLUTE", "POP_JUMP")
-
-
-def _opcodes(prefixes: tuple[str, ...]) -> frozenset[int]:
-    return frozenset(
-        code
-        for name, code in opcode.opmap.items()
-        if name.startswith(prefixes) and not name.startswith("CALL_INTRINSIC") and code < 256
-    )
-
-
-#: The instructions at which CPython looks at its slot before it goes on to another one (Python/bytecodes.c,
-#: CHECK_PERIODIC; CHECK_EVAL_BREAKER in Python/ceval.c before 3.13). From any other, such as a for loop's step, a
-#: thread can get into a function that must not be cut before it looks.
-DELIVERING: Final = _opcodes(("CALL", "PRECALL", "RESUME", *_JUMPS))
-
-#: Those of them behind which a profile function is called before the slot is looked at.
-CALLS: Final = _opcodes(("CALL", "PRECALL"))
-
-#: Those of them that can belong to a loop without a single call.
-JUMPS: Final = _opcodes(_JUMPS)
-
-#: Where a function ends with a result.
-RETURNS: Final = _opcodes(("RETURN_VALUE", "RETURN_CONST"))
-
-#: Right behind this one, from 3.14 on, stands the call of a context manager's __enter__. There CPython looks at its
-#: slot when the lock has been taken and the with block has not begun.
-LOAD_SPECIAL: Final = opcode.opmap.get("LOAD_SPECIAL", -1)
-
-#: What stands behind an instruction that keeps notes for the interpreter; a thread that has called a function from
-#: there stands behind it. -1 before 3.11.
-CACHE: Final = opcode.opmap.get("CACHE", 0 if sys.version_info >= (3, 11) else -1)
-
-
-def delivers(code: bytes, offset: int) -> bool:
-    """Say whether a thread that stands at this instruction looks at its slot before the next, and may do so."""
-    if offset < 0:
-        return True
-    while code[offset] == CACHE:
-        offset -= 2
-    while code[offset] == opcode.EXTENDED_ARG:
-        offset += 2
-    return code[offset] in DELIVERING and (offset < 2 or code[offset - 2] != LOAD_SPECIAL)
-
-
-def target_of_jump(code: CodeType, offset: int) -> int:
-    """Where the jump at this offset leads to."""
-    return next(int(jump.argval) for jump in dis.get_instructions(code) if jump.offset == offset)
 
 
 def landing() -> None:

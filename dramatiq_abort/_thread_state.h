@@ -108,13 +108,14 @@ static inline PyObject *frame_module(PyObject *frame) {
     return name;
 }
 
-/* Whether what the code's try and with statements cover has a gap that begins at this offset: the part that one of them
- * covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
-static inline int is_gap(PyObject *code, Py_ssize_t offset) {
-    int gap = 0;
-#if PY_VERSION_HEX >= 0x030D0000
+static inline PyObject *code_names(PyObject *code) { return Py_NewRef(((PyCodeObject *)code)->co_names); }
+
+#if PY_VERSION_HEX >= 0x030B0000
+/* Whether one of the parts of the code that its try and with statements cover begins, or ends, at this offset; and no
+ * other covers it, if that is asked for. */
+static inline int is_edge(PyObject *code, Py_ssize_t offset, int is_end, int must_be_bare) {
     PyObject *table = ((PyCodeObject *)code)->co_exceptiontable;
-    int at = (int)(offset / 2);
+    int at = (int)(offset / 2), found = 0;
     const unsigned char *byte = (const unsigned char *)PyBytes_AS_STRING(table);
     const unsigned char *end = byte + PyBytes_GET_SIZE(table);
     while (byte < end) {
@@ -126,16 +127,37 @@ static inline int is_gap(PyObject *code, Py_ssize_t offset) {
                 numbers[i] = numbers[i] << 6 | (*byte & 63);
             }
         }
-        if (numbers[0] <= at && at < numbers[0] + numbers[1]) {
+        int stop = numbers[0] + numbers[1];
+        if (must_be_bare && numbers[0] <= at && at < stop) {
             return 0;
         }
-        gap |= at == numbers[0] + numbers[1];
+        found |= at == (is_end ? stop : numbers[0]);
     }
+    return found;
+}
+#endif
+
+/* Whether what the code's try and with statements cover has a gap that begins at this offset: the part that one of them
+ * covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
+static inline int is_gap(PyObject *code, Py_ssize_t offset) {
+#if PY_VERSION_HEX >= 0x030D0000
+    return is_edge(code, offset, 1, 1);
 #else
     (void)code;
     (void)offset;
+    return 0;
 #endif
-    return gap;
+}
+
+/* Whether a try or with statement begins to cover the code at this offset; on 3.10 an instruction says so. */
+static inline int begins_try(PyObject *code, Py_ssize_t offset) {
+#if PY_VERSION_HEX >= 0x030B0000
+    return is_edge(code, offset, 0, 0);
+#else
+    (void)code;
+    (void)offset;
+    return 0;
+#endif
 }
 
 /* Where the frame is in its code, in bytes; negative when it has not begun. */

@@ -29,7 +29,7 @@ class UnraisableAborts:
 
     def __init__(self, interrupt_again: Callable[[Running], None]) -> None:
         self._interrupt_again = interrupt_again
-        self._hook = self._get_back  # one object, to be known again
+        self._hook = self.unraisablehook  # one object, to be known again
         self._before: Callable[[Any], Any] = sys.unraisablehook
 
     def install(self) -> None:
@@ -40,7 +40,8 @@ class UnraisableAborts:
         if sys.unraisablehook is self._hook:
             sys.unraisablehook = self._before
 
-    def _get_back(self, unraisable: Any) -> None:
+    def unraisablehook(self, unraisable: Any) -> None:
+        """Get an abort back; the rest is for the hook that was there before. By its name, it is not cut itself."""
         running = current.get()
         if running is not None and issubclass(unraisable.exc_type, Abort) and running.scope.rearm():
             self._interrupt_again(running)

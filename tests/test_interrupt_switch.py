@@ -152,5 +152,14 @@ def test_who_only_aborts_does_not_import_a_core() -> None:
     )
     _, _, modules = imported(code, None)
 
-    for name in ("interrupt", "_interrupt", "_interrupt_py", "_safe_points", "_processing", "_worker", "_watcher"):
+    for name in (
+        "interrupt",
+        "_interrupt",
+        "_interrupt_py",
+        "_safe_points",
+        "_bytecode",
+        "_processing",
+        "_worker",
+        "_watcher",
+    ):
         assert f"dramatiq_abort.{name}" not in modules

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -334,6 +335,72 @@ def test_the_start_of_a_thread_is_not_cut(core: ModuleType, monkeypatch: pytest.
     wait_until(lambda: steps == ["ran"], "the thread's end")
 
 
+class Thing:
+    """Goes as soon as nobody holds it."""
+
+
+class LastWords(Thing):
+    """Runs some Python code then."""
+
+    def __del__(self) -> None:
+        str(self)
+
+
+def let_a_set_forget() -> None:
+    things: weakref.WeakSet[Thing] = weakref.WeakSet()
+    while True:
+        things.add(Thing())
+        abs(-1)
+
+
+def let_a_dictionary_forget() -> None:
+    things: weakref.WeakValueDictionary[int, Thing] = weakref.WeakValueDictionary()
+    while True:
+        things[1] = Thing()
+        abs(-1)
+
+
+def let_a_method_go() -> None:
+    while True:
+        thing = LastWords()
+        method = weakref.WeakMethod(thing.__del__)
+        del thing
+        assert method() is None
+        abs(-1)
+
+
+def let_a_finalizer_run() -> None:
+    while True:
+        weakref.finalize(Thing(), str, 1)
+        abs(-1)
+
+
+def let_it_go() -> None:
+    while True:
+        LastWords()
+        abs(-1)
+
+
+@needs_threads
+@pytest.mark.parametrize(
+    "function", [let_a_set_forget, let_a_dictionary_forget, let_a_method_go, let_a_finalizer_run, let_it_go]
+)
+def test_nothing_is_raised_where_it_would_be_dropped(
+    core: ModuleType, function: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an object's end calls has C code behind it, which drops what comes out of there, at the return, too."""
+    compiled_only(core)
+    dropped: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", dropped.append)
+
+    for _ in range(50):
+        target = Target(core, function)
+        interrupt_until_it_lands(target)
+        assert isinstance(target.error, Stop)
+
+    assert dropped == []
+
+
 lock, other_lock = threading.Lock(), threading.Lock()
 
 
@@ -389,7 +456,7 @@ LOOPS = [condition_at_the_end, condition_in_the_middle, no_call, no_call_in_one_
 @pytest.mark.parametrize("function", LOOPS)
 def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType, function: Callable[..., None]) -> None:
     """From 3.13 on, the jump back at the end of some loops is not covered by the with statement around them."""
-    _compiled_only(core)
+    compiled_only(core)
     for _ in range(20):
         started = threading.Event()
         target = Target(core, function, started)
@@ -460,7 +527,7 @@ class Storm:
         wait_until(all_over, "the end of the threads")
 
 
-def _compiled_only(core: ModuleType) -> None:
+def compiled_only(core: ModuleType) -> None:
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot follow a thread into the next safe place")
 
@@ -468,7 +535,7 @@ def _compiled_only(core: ModuleType) -> None:
 @needs_threads
 def test_a_storm_over_threads_that_log(core: ModuleType) -> None:
     """No lock of logging is left locked, and no thread starves."""
-    _compiled_only(core)
+    compiled_only(core)
     logger = logging.Logger("storm")
     handler = logging.StreamHandler(io.StringIO())
     logger.addHandler(handler)
@@ -487,7 +554,7 @@ def test_a_storm_over_threads_that_log(core: ModuleType) -> None:
 @needs_threads
 def test_a_storm_over_threads_that_share_a_queue(core: ModuleType) -> None:
     """Nor the queue's, nor that of an event, a semaphore, or a future."""
-    _compiled_only(core)
+    compiled_only(core)
     shared: queue.Queue[int] = queue.Queue()
     event, semaphore = threading.Event(), threading.Semaphore(2)
 
@@ -514,7 +581,7 @@ def test_a_storm_over_threads_that_share_a_queue(core: ModuleType) -> None:
 @needs_threads
 def test_a_storm_over_threads_that_submit(core: ModuleType) -> None:
     """Nor those of an executor."""
-    _compiled_only(core)
+    compiled_only(core)
     with ThreadPoolExecutor(2) as executor:
 
         def function() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
@@ -12,6 +14,8 @@ from dramatiq.middleware import Middleware
 from support import PATIENCE, needs_interrupts, needs_threads, result_of, run_forever, wait_until, wait_until_requested
 
 from dramatiq_abort import Abort, abort
+from dramatiq_abort._deadlines import Deadlines
+from dramatiq_abort.interrupt import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
 
     from dramatiq_abort import Abortable
+    from dramatiq_abort._running import Running
 
 pytestmark = pytest.mark.usefixtures("core")
 
@@ -78,6 +83,44 @@ def test_an_abort_is_not_lost_where_nothing_can_be_raised(worker: dramatiq.Worke
         abort(message.message_id)
         assert result_of(message)[0] == "Abort"
     assert sys.unraisablehook is before
+
+
+@needs_threads
+@needs_interrupts
+def test_an_abort_is_not_lost_where_it_is_got_back(
+    broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """(5) Nor when it is to come up once more while the hook that has got it back is still at work."""
+    started = threading.Event()
+    answers: list[Answer] = []
+    interrupt_again = Deadlines.interrupt_again
+
+    class Thing:
+        def __del__(self) -> None:
+            raise Abort
+
+    def ask_at_once(deadlines: Deadlines, running: Running) -> None:
+        with ThreadPoolExecutor(1) as other:
+            answers.extend(other.submit(running.interrupt).result() for _ in range(3))
+        interrupt_again(deadlines, running)
+
+    @dramatiq.actor
+    def task() -> None:
+        with suppress(Abort):
+            started.set()
+            run_forever()
+        Thing()
+        run_forever()
+
+    monkeypatch.setattr(Deadlines, "interrupt_again", ask_at_once)
+    start_worker()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert answers
+    assert Answer.RAISED not in answers
 
 
 def test_a_delayed_message_is_skipped(worker: dramatiq.Worker) -> None:

@@ -16,7 +16,8 @@ import socket
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from http.cookiejar import CookieJar
 
 from dramatiq.middleware import TimeLimit, TimeLimitExceeded, raise_thread_exception
 
@@ -28,12 +29,13 @@ log = logging.Logger("storm")
 handler = logging.StreamHandler(io.StringIO())
 log.addHandler(handler)
 shared: queue.Queue[int] = queue.Queue()
-event, semaphore, lock = threading.Event(), threading.Semaphore(4), threading.Lock()
+event, semaphore, lock, taken = threading.Event(), threading.Semaphore(4), threading.Lock(), threading.Lock()
+cookies = CookieJar()
 executor = concurrent.futures.ThreadPoolExecutor(2)
 silence, not_closed = socket.socketpair()
 modules, numbers = threading.local(), itertools.count()
 LOCKS = [
-    *(lock, shared.mutex, event._cond, semaphore._cond, executor._shutdown_lock),
+    *(lock, taken, cookies._cookies_lock, shared.mutex, event._cond, semaphore._cond, executor._shutdown_lock),
     *(handler.lock, logging._lock, threading._active_limbo_lock, concurrent.futures.thread._global_shutdown_lock),
 ]
 
@@ -75,6 +77,24 @@ def end_in_nested_withs(steps):
 
 def end_in_a_generator(steps):
     sum(number for number in range(steps))
+
+
+def take_locks(steps):
+    for _ in range(steps // 500):
+        taken.acquire()
+        try:
+            end_in_a_loop(10)
+        finally:
+            taken.release()
+        if taken.acquire(timeout=10):
+            try:
+                end_in_a_loop(10)
+            finally:
+                taken.release()
+        with ExitStack() as stack:
+            stack.enter_context(taken)
+            end_in_a_loop(10)
+        cookies.clear_session_cookies()
 
 
 def log_lines(steps):
@@ -142,6 +162,7 @@ COMPUTING = [end_in_a_loop, end_in_a_c_call, end_in_a_finally, end_in_a_generato
 KINDS = [
     *COMPUTING,
     end_in_nested_withs,
+    take_locks,
     log_lines,
     use_a_queue,
     use_events_and_semaphores,

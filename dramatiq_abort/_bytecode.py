@@ -1,0 +1,129 @@
+"""What CPython does at one instruction or another: where a thread looks at its slot, and what it would leave half done.
+
+A thread that waits for a lock in ``lock.acquire()``, before a ``try`` whose ``finally`` releases it, looks at its slot
+right behind the call. What came up there would leave the lock locked. So it does not count as a place to look: the
+exception is raised inside of the statement.
+"""
+
+from __future__ import annotations
+
+import dis
+import opcode
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+__all__ = [
+    "ACQUIRE",
+    "CACHE",
+    "CALLS",
+    "DELIVERING",
+    "ENDINGS",
+    "JUMPS",
+    "LOAD_SPECIAL",
+    "METHODS",
+    "PASSING",
+    "RETURNS",
+    "SETUP_FINALLY",
+    "TESTS",
+    "delivers",
+    "target_of_jump",
+]
+
+_JUMPS: Final = ("JUMP_BACKWARD", "JUMP_ABSOLUTE", "POP_JUMP")
+
+
+def _opcodes(prefixes: tuple[str, ...]) -> frozenset[int]:
+    return frozenset(
+        code
+        for name, code in opcode.opmap.items()
+        if name.startswith(prefixes) and not name.startswith("CALL_INTRINSIC") and code < 256
+    )
+
+
+#: The instructions at which CPython looks at its slot before it goes on to another one (Python/bytecodes.c,
+#: CHECK_PERIODIC; CHECK_EVAL_BREAKER in Python/ceval.c before 3.13). From any other, such as a for loop's step, a
+#: thread can get into a function that must not be cut before it looks.
+DELIVERING: Final = _opcodes(("CALL", "PRECALL", "RESUME", *_JUMPS))
+
+#: Those of them behind which a profile function is called before the slot is looked at.
+CALLS: Final = _opcodes(("CALL", "PRECALL"))
+
+#: Those of them that can belong to a loop without a single call.
+JUMPS: Final = _opcodes(_JUMPS)
+
+#: Where a function ends with a result.
+RETURNS: Final = _opcodes(("RETURN_VALUE", "RETURN_CONST"))
+
+#: Right behind this one, from 3.14 on, stands the call of a context manager's __enter__. There CPython looks at its
+#: slot when the lock has been taken and the with block has not begun.
+LOAD_SPECIAL: Final = opcode.opmap.get("LOAD_SPECIAL", -1)
+
+#: What stands behind an instruction that keeps notes for the interpreter; a thread that has called a function from
+#: there stands behind it. -1 before 3.11.
+CACHE: Final = opcode.opmap.get("CACHE", 0 if sys.version_info >= (3, 11) else -1)
+
+#: What takes that which the try statement behind the call gives back.
+ACQUIRE: Final = "acquire"
+
+#: Where a method gets onto the stack, with how far to the left its name's index is shifted in the argument.
+METHODS: Final = {opcode.opmap["LOAD_ATTR"]: int(sys.version_info >= (3, 12)), opcode.opmap.get("LOAD_METHOD", -1): 0}
+
+#: What may stand between a call and the try statement in the next line: its result is dropped, kept or tested.
+ENDINGS: Final = _opcodes(("POP_TOP", "STORE_"))
+TESTS: Final = _opcodes(("POP_JUMP_IF", "POP_JUMP_FORWARD_IF"))
+PASSING: Final = ENDINGS | TESTS | _opcodes(("CACHE", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "TO_BOOL"))
+
+#: Where a try statement begins, on 3.10; later ones have a table (co_exceptiontable).
+SETUP_FINALLY: Final = opcode.opmap.get("SETUP_FINALLY", -1) if sys.version_info < (3, 11) else -1
+
+
+def delivers(code: CodeType, offset: int) -> bool:
+    """Say whether a thread that stands at this instruction looks at its slot before the next, and may do so."""
+    if offset < 0:
+        return True
+    instructions = code.co_code
+    while instructions[offset] == CACHE:
+        offset -= 2
+    while instructions[offset] == opcode.EXTENDED_ARG:
+        offset += 2
+    if instructions[offset] not in DELIVERING or (offset >= 2 and instructions[offset - 2] == LOAD_SPECIAL):
+        return False
+    return ACQUIRE not in code.co_names or offset not in _calls_before_try(code)
+
+
+@lru_cache(maxsize=1000)
+def _calls_before_try(code: CodeType) -> frozenset[int]:
+    """Return the offsets of the calls of ``acquire`` that a try statement follows at once."""
+    instructions = [*dis.get_instructions(code)]
+    if sys.version_info >= (3, 11):
+        begins = {entry.start for entry in dis.Bytecode(code).exception_entries}
+    else:
+        begins = {each.offset for each in instructions if each.opcode == SETUP_FINALLY}
+    at = {each.offset: number for number, each in enumerate(instructions)}
+    calls: set[int] = set()
+    is_acquire = False
+    for number, each in enumerate(instructions):
+        if each.opcode in METHODS and each.argval == ACQUIRE:
+            is_acquire = True
+        elif each.opcode in ENDINGS:
+            is_acquire = False
+        elif is_acquire and each.opcode in CALLS:
+            ways = [number + 1 + (each.opname == "PRECALL")]  # on 3.11 two instructions are one call
+            while ways:
+                following = instructions[ways.pop()]
+                if following.offset in begins:
+                    calls.add(each.offset)
+                elif following.opcode in PASSING:
+                    ways.append(at[following.offset] + 1)
+                    if following.opcode in TESTS and following.argval > following.offset:
+                        ways.append(at[following.argval])
+    return frozenset(calls)
+
+
+def target_of_jump(code: CodeType, offset: int) -> int:
+    """Where the jump at this offset leads to."""
+    return next(int(jump.argval) for jump in dis.get_instructions(code) if jump.offset == offset)
