@@ -50,8 +50,10 @@
 # look and the setting are one C function, so nothing moves in between.
 #
 # That holds up to 3.12. From 3.13 on, a thread that has given up the GIL where it looks at its slot does not look again
-# when it goes on: the exception would come up at the next place, wherever that is. So there the slot is only for
-# threads that wait in C code, which are known by standing where they stood before; all others are left to what follows.
+# when it goes on: the exception would come up at the next place, wherever that is. So there the code in which it stands
+# is watched, too (``sys.monitoring``), and at its next instruction, if the exception is still in its slot then, it is
+# taken out and raised. Others that run the same code are slower meanwhile: when the thread has stood there for a while,
+# it waits in C code, which looks on its return, and the code is left alone.
 #
 # Where it may not be raised now, it must be raised soon. Trying again later does not do: threads that contend for a
 # lock give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
@@ -67,8 +69,8 @@
 # From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
 # ``try`` or ``with`` around that loop: what is raised there passes by its ``finally`` or ``__exit__``. A thread that
 # stands there is given to the profile function, too; and if it is still there when it is asked for the second time, in
-# a loop without a single call, the instructions of its code are watched (``sys.monitoring``), and the exception is
-# raised where that jump leads to.
+# a loop without a single call, the instructions of its code are watched, and the exception is raised where that jump
+# leads to.
 #
 # What becomes of it
 # ------------------
@@ -111,6 +113,7 @@ from libc.stdint cimport uint64_t
 
 import opcode
 import sys
+from time import monotonic
 
 from dramatiq_abort._answer import Answer
 from dramatiq_abort._blocking_calls import signal_number
@@ -173,6 +176,7 @@ cdef extern from "_thread_state.h":
     bint is_generator(object) noexcept
     Py_ssize_t frame_offset(object) noexcept
     object code_bytes(object)
+    bint is_traced(PyThreadState *) noexcept
     bint is_tracing(PyThreadState *) noexcept
     bint shares_ident(PyThreadState *) noexcept
     bint profiling_blocks(PyThreadState *) noexcept
@@ -223,6 +227,11 @@ cdef set protected_modules = _protected
 cdef set users_modules = _users
 cdef object start_of_thread = START_OF_THREAD
 cdef dict tokens = {}
+#: How many scopes watch a code, by its id.
+cdef dict watchers = {}
+
+#: After how many seconds a thread that stands at one place waits in C code there, and not for its turn.
+cdef double LONGEST_TURN = 0.1
 
 cdef enum State:
     NEW
@@ -434,6 +443,7 @@ def come_up(token, *args):
         scope = scope._outer
     if scope is not None:
         scope._owns_slot = False
+        scope._watch(None)
     # Up to 3.11, CPython asks a second time, with the instance that it has got.
     return args[0] if args else token.__base__()
 
@@ -446,23 +456,46 @@ cdef object token_for(object exception):
 
 
 cdef object monitoring_tool():
-    """Return the id under which ``sys.monitoring`` calls ``raise_at_target``, from the first need on, or None."""
+    """Return the id under which ``sys.monitoring`` calls ``raise_at_instruction``, from the first need on, or None."""
     for tool in (4, 3):  # the others have names: debuggers, coverage, profilers, optimizers
         if sys.monitoring.get_tool(tool) is None:
             sys.monitoring.use_tool_id(tool, __name__)
-            sys.monitoring.register_callback(tool, sys.monitoring.events.INSTRUCTION, raise_at_target)
+            sys.monitoring.register_callback(tool, sys.monitoring.events.INSTRUCTION, raise_at_instruction)
         if sys.monitoring.get_tool(tool) == __name__:
             return tool
     return None
 
 
-def raise_at_target(code, Py_ssize_t offset):
+cdef void count_watchers(object code, int change) noexcept:
+    """Have the instructions of a code watched while there is anybody who wants it, in whichever thread."""
+    cdef object number = watchers.pop(id(code), 0) + change
+    if number:
+        watchers[id(code)] = number
+    if number == 0 or number == change:
+        tool = monitoring_tool()
+        if tool is not None:
+            sys.monitoring.set_local_events(tool, code, sys.monitoring.events.INSTRUCTION if number else 0)
+
+
+def raise_at_instruction(code, Py_ssize_t offset):
     """The callback for each instruction of the watched code, in any thread."""
-    cdef Scope scope = (<Scope>innermost_scope)._armed() if innermost_scope != NULL else None
-    if scope is None or scope._watched is not code or scope._target != offset:
+    cdef Scope scope = <Scope>innermost_scope if innermost_scope != NULL else None
+    while scope is not None and scope._watched is not code:
+        scope = scope._outer
+    if scope is None:
         return
     cdef PyThreadState *thread = PyThreadState_Get()
-    if scope._is_shielded() or not is_safe(innermost_frame(thread), scope._base):
+    if scope._owns_slot:
+        if slot_of(thread) != <PyObject *>scope._token:  # it has been overwritten
+            scope._watch(None)
+            return
+        # The thread has gone on without a look at it.
+        is_here = innermost_frame(thread) is scope._frame and not is_gap(code, offset)
+        PyThreadState_SetAsyncExc(ident_of(thread), NULL)
+        scope._give_up_slot()
+        if not is_here:
+            return
+    elif scope._target != offset or scope._is_shielded() or not is_safe(innermost_frame(thread), scope._base):
         return
     scope._disarm(thread)
     scope._raised = True
@@ -497,9 +530,11 @@ cdef class Scope:
     cdef object _base
     #: The profile function that the thread had before, meanwhile.
     cdef Py_tracefunc _profiler
-    #: Where the last interrupt has found the thread, while it is not to be interrupted there.
+    #: Where the last interrupt has found the thread.
     cdef object _frame
     cdef Py_ssize_t _offset
+    #: When the exception has been put into the slot of a thread that may not look at once, in seconds.
+    cdef double _raised_at
     #: The code of which every instruction is watched, and the offset of the one where the exception is to be raised.
     cdef object _watched
     cdef Py_ssize_t _target
@@ -545,6 +580,7 @@ cdef class Scope:
         # Both run Python code, and from the first look at the state on nothing may: the target would get a turn.
         cdef object token = token_for(exception)
         cdef int number = signal_number()
+        cdef bint can_follow = LOOKS_LATE and monitoring_tool() is not None
         if self._state == DONE:
             return CLOSED
         if self._state == NEW:
@@ -559,13 +595,15 @@ cdef class Scope:
                 if not self._owns_slot:
                     return RAISED
                 if slot_of(thread) == <PyObject *>self._token:
+                    if self._watched is not None and monotonic() > self._raised_at + LONGEST_TURN:
+                        self._watch(None)  # it waits in C code
                     send_signal(thread, number)  # the last one came before the call
                     return RAISED
                 self._give_up_slot()  # it has been overwritten
             if self._is_shielded():
                 self._exception = exception
                 return WAITING
-            answer = self._interrupt(thread, exception, token)
+            answer = self._interrupt(thread, exception, token, can_follow)
             if answer is RAISED:
                 send_signal(thread, number)
             return answer
@@ -592,6 +630,7 @@ cdef class Scope:
         if thread == NULL or self._owns_slot and slot_of(thread) == <PyObject *>self._token:
             return False
         self._raised = self._owns_slot = False
+        self._watch(None)
         return True
 
     def withdraw(self):
@@ -615,7 +654,7 @@ cdef class Scope:
         cdef PyThreadState *thread = living(self._thread, self._thread_id) if self._state == OPEN else NULL
         return frames_from(None if thread == NULL else innermost_frame(thread))
 
-    cdef object _interrupt(self, PyThreadState *thread, object exception, object token):
+    cdef object _interrupt(self, PyThreadState *thread, object exception, object token, bint can_follow):
         # From the look to the setting nothing may run Python code, or the target moves.
         cdef object base = frame_object(thread, self._base_field)
         cdef object frame = innermost_frame(thread)
@@ -628,10 +667,12 @@ cdef class Scope:
         if is_tracing(thread):
             return PROTECTED
         cdef bint has_profiler = (profiler_of(thread) if armed is None else armed._profiler) != NULL
-        # A thread that looks late is exact only where it waits in C code, and so has stood for a while.
-        cdef bint is_exact = not LOOKS_LATE or self._stands_where_it_stood(frame)
+        # A thread that looks late can be followed, but if it is traced, its tracer would be in between. Or else it must
+        # wait in C code, and so have stood for a while.
+        cdef bint has_stood = self._stands_where_it_stood(frame)
+        can_follow = can_follow and not is_traced(thread)
         cdef Py_ssize_t jump = jump_in_gap(frame)
-        if is_exact and jump < 0 and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
+        if (can_follow or has_stood or not LOOKS_LATE) and jump < 0 and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
             is_waiting(frame, base) or delivers(frame) and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:
@@ -640,12 +681,16 @@ cdef class Scope:
             self._exception = exception
             self._token = token
             self._take_slot(thread)
+            if can_follow:
+                self._frame = frame
+                self._raised_at = monotonic()
+                self._watch(frame_code(frame))
             return RAISED
         if profiling_blocks(thread):
             self._disarm(thread)
             return PROTECTED
         if asked_before:
-            if jump >= 0 and is_exact:  # in a loop without a call, it seems
+            if jump >= 0 and has_stood:  # in a loop without a call, it seems
                 self._target = target_of_jump(frame_code(frame), jump)
                 self._watch(frame_code(frame))
             return ARMED
@@ -671,22 +716,20 @@ cdef class Scope:
 
     cdef void _watch(self, object code) noexcept:
         """Watch the instructions of this code, and of no other any more; None: of none."""
-        if code is None and self._watched is None:
-            return
-        cdef object tool = monitoring_tool()
-        if tool is not None and self._watched is not None:
-            sys.monitoring.set_local_events(tool, self._watched, 0)
-        if tool is not None and code is not None:
-            sys.monitoring.set_local_events(tool, code, sys.monitoring.events.INSTRUCTION)
-        self._watched = code
+        if code is not self._watched:
+            before, self._watched = self._watched, code
+            if before is not None:
+                count_watchers(before, -1)
+            if code is not None:
+                count_watchers(code, 1)
 
     cdef void _disarm(self, PyThreadState *thread) noexcept:
-        """Take the profile function off the thread, if it is this scope's."""
+        """Take the profile function off the thread, if it is this scope's, and watch nothing any more."""
         self._frame = None
+        self._watch(None)
         if self._base is None:
             return
         self._base = None
-        self._watch(None)
         if profiler_of(thread) != raise_if_safe:
             return
         if set_profiler(thread, self._profiler, profiler_object_of(thread)) < 0:
@@ -757,6 +800,7 @@ cdef class Scope:
         """Raise what has not come up once more, when that is asked for."""
         if self._owns_slot:
             self._raised = self._owns_slot = False
+            self._watch(None)
 
     cdef bint _is_shielded(self) noexcept:
         cdef Scope scope = self

@@ -36,6 +36,7 @@ static inline PyObject *slot_of(PyThreadState *thread) { return thread->async_ex
 static inline unsigned long ident_of(PyThreadState *thread) { return thread->thread_id; }
 static inline void *frame_field(PyThreadState *thread) { return (void *)FRAME_FIELD(thread); }
 static inline Py_tracefunc profiler_of(PyThreadState *thread) { return thread->c_profilefunc; }
+static inline int is_traced(PyThreadState *thread) { return thread->c_tracefunc != NULL; }
 /* Whether the thread is inside of its profile or trace function, which CPython drops if it raises anything. */
 static inline int is_tracing(PyThreadState *thread) { return thread->tracing != 0; }
 

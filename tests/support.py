@@ -178,14 +178,6 @@ def set_async_exception(thread: threading.Thread, exception: type[BaseException]
     assert count == 1
 
 
-def ask_twice(scope: Any, exception: type[BaseException]) -> Any:
-    """Interrupt a scope, and ask again: from 3.13 on the compiled core looks twice at a thread that stands still."""
-    answer = None
-    for _ in range(2):
-        answer = scope.interrupt(exception)
-    return answer
-
-
 @contextmanager
 def protecting(*modules: str) -> Iterator[None]:
     """Protect these for a while, as a worker with ``Abortable(protect=modules)`` does for its whole process."""
