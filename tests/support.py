@@ -178,6 +178,12 @@ def set_async_exception(thread: threading.Thread, exception: type[BaseException]
     assert count == 1
 
 
+def ask_twice(scope: Any, exception: type[BaseException]) -> Any:
+    """Interrupt a scope, and ask again: a look of the pure-Python core that took too long does not count."""
+    scope.interrupt(exception)
+    return scope.interrupt(exception)
+
+
 @contextmanager
 def protecting(*modules: str) -> Iterator[None]:
     """Protect these for a while, as a worker with ``Abortable(protect=modules)`` does for its whole process."""

@@ -274,14 +274,15 @@ def test_a_coroutine_stops_before_the_thread_that_it_waits_for(
     thread_ended = threading.Event()
 
     def in_a_thread() -> None:
-        steps.started.set()
         with suppress(Abort):
             sleep(2 * LONG)
 
     @dramatiq.actor
     async def task() -> None:
-        thread = asyncio.get_running_loop().run_in_executor(None, contextvars.copy_context().run, in_a_thread)
+        loop = asyncio.get_running_loop()
+        thread = loop.run_in_executor(None, contextvars.copy_context().run, in_a_thread)
         thread.add_done_callback(lambda _: thread_ended.set())
+        loop.call_soon(steps.started.set)  # when it waits: a thread that has ended by then is not waited for
         await thread
 
     monkeypatch.setattr(Deadlines, "interrupt", lambda self, running: order(self, running, thread_ended))

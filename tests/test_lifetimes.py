@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, needs_interrupts, needs_threads, run_forever, wait_until, wait_until_it_waits
+from support import PATIENCE, ask_twice, needs_interrupts, needs_threads, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
 from dramatiq_abort.interrupt import Answer
@@ -145,7 +145,7 @@ def test_an_exception_on_its_way_goes_on_in_the_child(core: ModuleType) -> None:
     pids: list[int] = []
 
     def fork() -> None:
-        assert scope.interrupt(Stop) in {Answer.WAITING, Answer.ARMED, Answer.PROTECTED}
+        assert ask_twice(scope, Stop) in {Answer.WAITING, Answer.ARMED, Answer.PROTECTED}
         pids.append(os.fork())
         if pids[0] == 0:
             signal.alarm(PATIENCE)
@@ -157,7 +157,7 @@ def test_an_exception_on_its_way_goes_on_in_the_child(core: ModuleType) -> None:
     def protected() -> None:
         with Protected(fork):
             pass
-        scope.interrupt(Stop)  # the pure-Python core has to be asked again
+        ask_twice(scope, Stop)  # the pure-Python core has to be asked again
 
     for function in (shielded, protected):
         scope = core.Scope()

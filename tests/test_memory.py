@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, in_c, needs_interrupts, needs_threads
+from support import PATIENCE, ask_twice, in_c, needs_interrupts, needs_threads, wait_until
 
 from dramatiq_abort.interrupt import Answer
 
@@ -41,7 +41,7 @@ class Protected:
         self._scope = scope
 
     def __enter__(self) -> None:
-        self._scope.interrupt(Stop)
+        ask_twice(self._scope, Stop)
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -50,15 +50,15 @@ def nothing(scope: Any, *, argument: Argument) -> None: ...
 
 
 def interrupt_itself(scope: Any, *, argument: Argument) -> None:
-    scope.interrupt(Stop)
+    ask_twice(scope, Stop)
 
 
 def interrupt_itself_again(scope: Any, *, argument: Argument) -> None:
     try:
-        scope.interrupt(Stop)
+        ask_twice(scope, Stop)
     except Stop:
         assert scope.rearm()
-    scope.interrupt(Stop)
+    ask_twice(scope, Stop)
 
 
 def interrupt_behind_shield(scope: Any, *, argument: Argument) -> None:
@@ -184,7 +184,7 @@ def test_aborts_from_another_thread_leave_nothing(core: ModuleType, lands: bool)
         thread.start()
         for _ in range(number):
             assert done.acquire(timeout=PATIENCE)
-            assert scopes[0].interrupt(Stop) is Answer.RAISED
+            wait_until(lambda: scopes[0].interrupt(Stop) is Answer.RAISED)
             go.release()
         thread.join(PATIENCE)
         return raised.pop()

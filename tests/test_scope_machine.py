@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from support import PATIENCE, in_c, needs_interrupts, needs_threads, set_async_exception
+from support import PATIENCE, ask_twice, in_c, needs_interrupts, needs_threads, set_async_exception
 
 from dramatiq_abort.interrupt import Answer
 
@@ -392,9 +392,9 @@ class Machine(RuleBasedStateMachine):
     def open_late(self, exception: type[BaseException]) -> None:
         """Call a function in a scope that has been interrupted before."""
         scope = self._core.Scope()
-        assert scope.interrupt(exception) is Answer.WAITING
+        assert ask_twice(scope, exception) is Answer.WAITING
         self._tell(partial(scope.run, nothing), lambda: [exception])
-        assert scope.interrupt(exception) is Answer.CLOSED
+        assert ask_twice(scope, exception) is Answer.CLOSED
 
     @precondition(_may_enter)
     @precondition(_scopes)
@@ -448,14 +448,14 @@ class Machine(RuleBasedStateMachine):
                     self.interrupt(which, exception, is_overwritten=False)
             self._tell(None, partial(self._model.leave, level.ending if level.ending is not COMPLETED else None))
         if level.scope is not None:
-            assert level.scope.real.interrupt(Stop) is Answer.CLOSED
+            assert ask_twice(level.scope.real, Stop) is Answer.CLOSED
 
     @precondition(_scopes)
     @rule(which=indices, exception=exceptions, is_overwritten=st.booleans())
     def interrupt(self, which: int, exception: type[BaseException], is_overwritten: bool) -> None:
         """Interrupt a scope from another thread, maybe as somebody else does the same."""
         scope = self._scope(which)
-        assert scope.real.interrupt(exception) is self._model.interrupt(scope, exception)
+        assert ask_twice(scope.real, exception) is self._model.interrupt(scope, exception)
         if is_overwritten:
             self.interrupt_as_somebody_else()
 
@@ -469,7 +469,7 @@ class Machine(RuleBasedStateMachine):
             answer = self._model.interrupt(scope, exception)
             return self._model.land() or [answer]
 
-        self._tell(partial(scope.real.interrupt, exception), expect)
+        self._tell(partial(ask_twice, scope.real, exception), expect)
 
     @precondition(_scopes)
     @rule(which=indices, way=st.sampled_from(["rearm", "rearm it itself", "withdraw"]))
