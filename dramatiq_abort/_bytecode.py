@@ -72,10 +72,16 @@ ACQUIRE: Final = "acquire"
 #: Where a method gets onto the stack, with how far to the left its name's index is shifted in the argument.
 METHODS: Final = {opcode.opmap["LOAD_ATTR"]: int(sys.version_info >= (3, 12)), opcode.opmap.get("LOAD_METHOD", -1): 0}
 
-#: What may stand between a call and the try statement in the next line: its result is dropped, kept or tested.
+#: What may stand between a call and the try statement behind it, since nobody looks at the slot there: its result is
+#: dropped, kept or tested.
 ENDINGS: Final = _opcodes(("POP_TOP", "STORE_"))
 TESTS: Final = _opcodes(("POP_JUMP_IF", "POP_JUMP_FORWARD_IF"))
-PASSING: Final = ENDINGS | TESTS | _opcodes(("CACHE", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "TO_BOOL"))
+PASSING: Final = (
+    ENDINGS
+    | TESTS
+    | _opcodes(("CACHE", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "TO_BOOL", "POP_JUMP_BACKWARD_IF", "COPY", "DUP_TOP"))
+    | _opcodes(("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CONST", "LOAD_SMALL_INT", "IS_OP"))
+)
 
 #: Where a try statement begins, on 3.10; later ones have a table (co_exceptiontable).
 SETUP_FINALLY: Final = opcode.opmap.get("SETUP_FINALLY", -1) if sys.version_info < (3, 11) else -1
@@ -97,13 +103,17 @@ def delivers(code: CodeType, offset: int) -> bool:
 
 @lru_cache(maxsize=1000)
 def _calls_before_try(code: CodeType) -> frozenset[int]:
-    """Return the offsets of the calls of ``acquire`` that a try statement follows at once."""
+    """Return the offsets of the calls of ``acquire`` that a try statement follows at once.
+
+    Not of those that a loop tries again and again: the pure-Python core, which asks this, would not find its thread
+    anywhere else.
+    """
     instructions = [*dis.get_instructions(code)]
     if sys.version_info >= (3, 11):
         begins = {entry.start for entry in dis.Bytecode(code).exception_entries}
     else:
         begins = {each.offset for each in instructions if each.opcode == SETUP_FINALLY}
-    at = {each.offset: number for number, each in enumerate(instructions)}
+    loops = [range(each.argval, each.offset) for each in instructions if each.opcode in JUMPS]
     calls: set[int] = set()
     is_acquire = False
     for number, each in enumerate(instructions):
@@ -112,16 +122,23 @@ def _calls_before_try(code: CodeType) -> frozenset[int]:
         elif each.opcode in ENDINGS:
             is_acquire = False
         elif is_acquire and each.opcode in CALLS:
-            ways = [number + 1 + (each.opname == "PRECALL")]  # on 3.11 two instructions are one call
-            while ways:
-                following = instructions[ways.pop()]
-                if following.offset in begins:
-                    calls.add(each.offset)
-                elif following.opcode in PASSING:
-                    ways.append(at[following.offset] + 1)
-                    if following.opcode in TESTS and following.argval > following.offset:
-                        ways.append(at[following.argval])
+            behind = instructions[number + 1 + (each.opname == "PRECALL") :]  # on 3.11 two instructions are one call
+            if _leads_to_try(behind, begins, is_in_loop=any(each.offset in loop for loop in loops)):
+                calls.add(each.offset)
     return frozenset(calls)
+
+
+def _leads_to_try(instructions: list[dis.Instruction], begins: set[int], *, is_in_loop: bool) -> bool:
+    for number, each in enumerate(instructions):
+        if each.offset in begins:
+            return True
+        if each.opcode not in PASSING or (is_in_loop and each.opcode in JUMPS):
+            return False
+        if each.opcode in TESTS:
+            there = [at for at, other in enumerate(instructions) if other.offset == each.argval and at > number]
+            if there and _leads_to_try(instructions[there[0] :], begins, is_in_loop=is_in_loop):
+                return True
+    return False
 
 
 def target_of_jump(code: CodeType, offset: int) -> int:

@@ -52,14 +52,15 @@
 # That holds up to 3.12. From 3.13 on, a thread that has given up the GIL where it looks at its slot does not look again
 # when it goes on: the exception would come up at the next place, wherever that is. So there the code in which it stands
 # is watched, too (``sys.monitoring``), and at its next instruction, if the exception is still in its slot then, it is
-# taken out and raised. Others that run the same code are slower meanwhile: when the thread has stood there for a while,
-# it waits in C code, which looks on its return, and the code is left alone.
+# taken out and raised; but not if it has gone on to a handler, or out of the statement in which it stood. Others that
+# run the same code are slower meanwhile: when the thread has stood there for long, it waits in C code, which looks on its
+# return, and the code is left alone.
 #
 # Where it may not be raised now, it must be raised soon. Trying again later does not do: threads that contend for a
 # lock give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
 # target's own thread state, once: it runs in the target at each call and return, looks again, and at the first safe
 # place takes itself off and raises. It never raises at the call of a C function, because that may be a lock's
-# ``release``; nor at the return of the scope's own function, which has completed.
+# ``release``, unless it is one of ``acquire`` that must not be hit behind it; nor at the return of the scope's own function, which has completed.
 #
 # A thread that is being profiled keeps its profiler: ours calls that one first, with the same object, so that nobody
 # sees a difference. Where the profiler would be called before the thread looks at its slot, after a call of a C
@@ -112,8 +113,9 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint64_t
 
 import opcode
+import os
 import sys
-from time import monotonic
+import time
 
 from dramatiq_abort._answer import Answer
 from dramatiq_abort._blocking_calls import signal_number
@@ -156,6 +158,7 @@ cdef extern from "_thread_state.h":
     enum:
         PyTrace_CALL
         PyTrace_RETURN
+        PyTrace_C_CALL
         PyTrace_C_RETURN
     PyObject *innermost_scope
     PyThreadState *living(PyThreadState *, uint64_t) noexcept
@@ -183,6 +186,7 @@ cdef extern from "_thread_state.h":
     bint LOOKS_LATE
     bint is_gap(object, Py_ssize_t) noexcept
     bint begins_try(object, Py_ssize_t) noexcept
+    bint is_covered_alike(object, Py_ssize_t, Py_ssize_t) noexcept
     Py_tracefunc profiler_of(PyThreadState *) noexcept
     object profiler_object_of(PyThreadState *)
     int set_profiler(PyThreadState *, Py_tracefunc, object) noexcept
@@ -227,11 +231,12 @@ cdef set protected_modules = _protected
 cdef set users_modules = _users
 cdef object start_of_thread = START_OF_THREAD
 cdef dict tokens = {}
-#: How many scopes watch a code, by its id.
+#: The watched codes, by their ids, and how many scopes watch each.
 cdef dict watchers = {}
+cdef object monotonic = time.monotonic
 
 #: After how many seconds a thread that stands at one place waits in C code there, and not for its turn.
-cdef double LONGEST_TURN = 0.1
+cdef double LONGEST_TURN = 5
 
 cdef enum State:
     NEW
@@ -412,7 +417,7 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
     if theirs != NULL:
         if theirs(argument, event_frame, what, result) < 0:  # and has been taken off for that
             return -1
-        if profiler_of(thread) != raise_if_safe or what == PyTrace_CALL:
+        if profiler_of(thread) != raise_if_safe or what == PyTrace_CALL or what == PyTrace_C_CALL:
             # An exception at a call would keep from them the return that goes with it.
             return 0
     cdef object frame = <object><PyObject *>event_frame
@@ -423,12 +428,16 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
         if result == NULL or not is_returning(frame) or is_generator(frame_code(frame)) or is_callback(frame_code(frame)):
             return 0
         frame = frame_back(frame)  # what returns is done
-    elif what != PyTrace_CALL and what != PyTrace_C_RETURN:
+    elif what != PyTrace_CALL and what != PyTrace_C_CALL and what != PyTrace_C_RETURN:
         return 0
     if frame is scope._base or scope._is_shielded():
         return 0
     cdef object base = scope._base
-    if not (delivers(frame) and is_safe(frame, base) or what == PyTrace_C_RETURN and is_waiting(frame, base)):
+    if what == PyTrace_C_CALL:
+        # May be a lock's release. But before its acquire it is safe, and a loop around that may have no other place.
+        if delivers(frame) or not (is_at_call(frame) and is_safe(frame, base)):
+            return 0
+    elif not (delivers(frame) and is_safe(frame, base) or what == PyTrace_C_RETURN and is_waiting(frame, base)):
         return 0
     scope._disarm(thread)
     scope._raised = True
@@ -444,6 +453,7 @@ def come_up(token, *args):
     if scope is not None:
         scope._owns_slot = False
         scope._watch(None)
+        scope._frame = None
     # Up to 3.11, CPython asks a second time, with the instance that it has got.
     return args[0] if args else token.__base__()
 
@@ -466,15 +476,39 @@ cdef object monitoring_tool():
     return None
 
 
+cdef bint is_monitored() noexcept:
+    """Say whether somebody else's callbacks are called in between: what came up in there would be theirs."""
+    for tool in range(6):
+        if sys.monitoring.get_tool(tool) not in (None, __name__):
+            return True
+    return False
+
+
 cdef void count_watchers(object code, int change) noexcept:
     """Have the instructions of a code watched while there is anybody who wants it, in whichever thread."""
-    cdef object number = watchers.pop(id(code), 0) + change
+    cdef int before = watchers.pop(id(code), (code, 0))[1]
+    cdef int number = max(0, before + change)
     if number:
-        watchers[id(code)] = number
-    if number == 0 or number == change:
-        tool = monitoring_tool()
-        if tool is not None:
-            sys.monitoring.set_local_events(tool, code, sys.monitoring.events.INSTRUCTION if number else 0)
+        watchers[id(code)] = code, number
+    if bool(number) != bool(before):
+        set_events(code, sys.monitoring.events.INSTRUCTION if number else 0)
+
+
+cdef void set_events(object code, object events) noexcept:
+    cdef object tool = monitoring_tool()
+    if tool is not None:
+        sys.monitoring.set_local_events(tool, code, events)
+
+
+def forget_watchers():
+    """After a fork, the threads whose code was watched are gone."""
+    for code, _ in watchers.values():
+        set_events(code, 0)
+    watchers.clear()
+
+
+if LOOKS_LATE and hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=forget_watchers)
 
 
 def raise_at_instruction(code, Py_ssize_t offset):
@@ -489,11 +523,12 @@ def raise_at_instruction(code, Py_ssize_t offset):
         if slot_of(thread) != <PyObject *>scope._token:  # it has been overwritten
             scope._watch(None)
             return
-        # The thread has gone on without a look at it.
-        is_here = innermost_frame(thread) is scope._frame and not is_gap(code, offset)
+        # The thread has gone on without a look at it. If not to a place like the one where it stood, whoever interrupts
+        # asks again.
+        is_there = innermost_frame(thread) is scope._frame and is_covered_alike(code, scope._offset, offset)
         PyThreadState_SetAsyncExc(ident_of(thread), NULL)
         scope._give_up_slot()
-        if not is_here:
+        if not is_there:
             return
     elif scope._target != offset or scope._is_shielded() or not is_safe(innermost_frame(thread), scope._base):
         return
@@ -580,7 +615,8 @@ cdef class Scope:
         # Both run Python code, and from the first look at the state on nothing may: the target would get a turn.
         cdef object token = token_for(exception)
         cdef int number = signal_number()
-        cdef bint can_follow = LOOKS_LATE and monitoring_tool() is not None
+        cdef bint can_follow = LOOKS_LATE and monitoring_tool() is not None and not is_monitored()
+        cdef object held = self._frame  # what goes with it must not go before the end
         if self._state == DONE:
             return CLOSED
         if self._state == NEW:
@@ -631,6 +667,7 @@ cdef class Scope:
             return False
         self._raised = self._owns_slot = False
         self._watch(None)
+        self._frame = None
         return True
 
     def withdraw(self):
@@ -667,10 +704,10 @@ cdef class Scope:
         if is_tracing(thread):
             return PROTECTED
         cdef bint has_profiler = (profiler_of(thread) if armed is None else armed._profiler) != NULL
-        # A thread that looks late can be followed, but if it is traced, its tracer would be in between. Or else it must
-        # wait in C code, and so have stood for a while.
+        # A thread that looks late can be followed; but somebody's tracer or profiler would be in between. Or else it
+        # must wait in C code, and so have stood for a while.
         cdef bint has_stood = self._stands_where_it_stood(frame)
-        can_follow = can_follow and not is_traced(thread)
+        can_follow = can_follow and not is_traced(thread) and not has_profiler
         cdef Py_ssize_t jump = jump_in_gap(frame)
         if (can_follow or has_stood or not LOOKS_LATE) and jump < 0 and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
             is_waiting(frame, base) or delivers(frame) and is_safe(frame, base)
@@ -801,6 +838,7 @@ cdef class Scope:
         if self._owns_slot:
             self._raised = self._owns_slot = False
             self._watch(None)
+            self._frame = None
 
     cdef bint _is_shielded(self) noexcept:
         cdef Scope scope = self

@@ -54,10 +54,8 @@ PROTECTED_MODULES: Final = {
 
 #: Functions that are never left half done, whoever wrote them: they are where everybody puts what must happen, or what
 #: takes that which must be given back. With them context managers are safe, those of contextlib included, and in an
-#: ``ExitStack``; and what the last line of a ``finally`` releases is released.
-PROTECTED_FUNCTIONS: Final = frozenset(
-    {"__enter__", "__exit__", "__del__", "enter_context", "release", "unraisablehook"}
-)
+#: ``ExitStack``.
+PROTECTED_FUNCTIONS: Final = frozenset({"__enter__", "__exit__", "__del__", "enter_context", "unraisablehook"})
 
 
 def _inside(function: Any) -> Iterator[CodeType]:

@@ -112,11 +112,16 @@ static inline PyObject *frame_module(PyObject *frame) {
 static inline PyObject *code_names(PyObject *code) { return Py_NewRef(((PyCodeObject *)code)->co_names); }
 
 #if PY_VERSION_HEX >= 0x030B0000
-/* Whether one of the parts of the code that its try and with statements cover begins, or ends, at this offset; and no
- * other covers it, if that is asked for. */
-static inline int is_edge(PyObject *code, Py_ssize_t offset, int is_end, int must_be_bare) {
+/* What the code's try and with statements cover there: where the handler is for what is raised at this offset, or -1;
+ * and whether a part that one of them covers begins, or ends, exactly there. No two parts cover the same instruction. */
+typedef struct {
+    int handler, begins, ends;
+} Cover;
+
+static inline Cover cover_at(PyObject *code, Py_ssize_t offset) {
+    Cover cover = {-1, 0, 0};
     PyObject *table = ((PyCodeObject *)code)->co_exceptiontable;
-    int at = (int)(offset / 2), found = 0;
+    int at = (int)(offset / 2);
     const unsigned char *byte = (const unsigned char *)PyBytes_AS_STRING(table);
     const unsigned char *end = byte + PyBytes_GET_SIZE(table);
     while (byte < end) {
@@ -128,13 +133,13 @@ static inline int is_edge(PyObject *code, Py_ssize_t offset, int is_end, int mus
                 numbers[i] = numbers[i] << 6 | (*byte & 63);
             }
         }
-        int stop = numbers[0] + numbers[1];
-        if (must_be_bare && numbers[0] <= at && at < stop) {
-            return 0;
+        if (numbers[0] <= at && at < numbers[0] + numbers[1]) {
+            cover.handler = numbers[2];
         }
-        found |= at == (is_end ? stop : numbers[0]);
+        cover.begins |= at == numbers[0];
+        cover.ends |= at == numbers[0] + numbers[1];
     }
-    return found;
+    return cover;
 }
 #endif
 
@@ -142,7 +147,8 @@ static inline int is_edge(PyObject *code, Py_ssize_t offset, int is_end, int mus
  * covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
 static inline int is_gap(PyObject *code, Py_ssize_t offset) {
 #if PY_VERSION_HEX >= 0x030D0000
-    return is_edge(code, offset, 1, 1);
+    Cover cover = cover_at(code, offset);
+    return cover.ends && cover.handler < 0;
 #else
     (void)code;
     (void)offset;
@@ -150,10 +156,25 @@ static inline int is_gap(PyObject *code, Py_ssize_t offset) {
 #endif
 }
 
+/* Whether what is raised at the second offset goes to the same handler as at the first, if that has one. It may not: a
+ * call that returns can be followed by an instruction that only an outer statement covers, and one that fails by the
+ * handler itself. */
+static inline int is_covered_alike(PyObject *code, Py_ssize_t offset, Py_ssize_t later) {
+#if PY_VERSION_HEX >= 0x030D0000
+    int handler = cover_at(code, offset).handler;
+    return handler < 0 || handler == cover_at(code, later).handler;
+#else
+    (void)code;
+    (void)offset;
+    (void)later;
+    return 1;
+#endif
+}
+
 /* Whether a try or with statement begins to cover the code at this offset; on 3.10 an instruction says so. */
 static inline int begins_try(PyObject *code, Py_ssize_t offset) {
 #if PY_VERSION_HEX >= 0x030B0000
-    return is_edge(code, offset, 0, 0);
+    return cover_at(code, offset).begins;
 #else
     (void)code;
     (void)offset;

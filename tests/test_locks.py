@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from contextlib import ExitStack
 from functools import partial
@@ -64,6 +65,18 @@ def acquire_and_remember(lock: Any) -> None:
             lock.release()
 
 
+def acquire_and_keep(lock: Any) -> None:
+    class Keeper:
+        lock: bool
+
+    keeper = Keeper()
+    keeper.lock = lock.acquire(True, PATIENCE)
+    try:
+        run_forever()
+    finally:
+        lock.release()
+
+
 def acquire_with_long_instructions(lock: Any) -> None:
     """So many names that the number of one, and the way to the next line, need more than a byte."""
     exec(LONG, {"lock": lock, "run_forever": run_forever})
@@ -81,19 +94,6 @@ finally:
 """
 
 
-def release_in_python(lock: Any) -> None:
-    def release() -> None:
-        for number in range(10):
-            str(number)
-        lock.release()
-
-    lock.acquire()
-    try:
-        run_forever()
-    finally:
-        release()
-
-
 def call_the_standard_library(lock: Any) -> None:
     jar = CookieJar()
     jar._cookies_lock = lock  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def enter_a_stack(lock: Any) -> None:
 
 WAYS = [
     *(acquire, acquire_for_a_time, acquire_if, acquire_or_go, acquire_and_remember, acquire_with_long_instructions),
-    *(release_in_python, call_the_standard_library, enter_a_stack),
+    *(acquire_and_keep, call_the_standard_library, enter_a_stack),
 ]
 
 
@@ -122,18 +122,14 @@ def go_on_acquiring(lock: Any) -> None:
             lock.release()
 
 
-def go_on_releasing_in_python(lock: Any) -> None:
-    def release() -> None:
-        for number in range(10):
-            str(number)
-        lock.release()
-
+def go_on_trying(lock: Any) -> None:
     while True:
-        lock.acquire()
+        while not lock.acquire(timeout=0.001):
+            pass
         try:
             abs(1)
         finally:
-            release()
+            lock.release()
 
 
 def go_on_calling_the_standard_library(lock: Any) -> None:
@@ -149,7 +145,19 @@ def go_on_entering_stacks(lock: Any) -> None:
             stack.enter_context(lock)
 
 
-LOOPS = [go_on_acquiring, go_on_releasing_in_python, go_on_calling_the_standard_library, go_on_entering_stacks]
+def go_on_returning(lock: Any) -> None:
+    """What follows the call is covered by the outer of the two only."""
+
+    def both() -> int:
+        with other, lock:
+            return abs(-1)
+
+    other = threading.Lock()
+    while True:
+        both()
+
+
+LOOPS = [go_on_returning, go_on_acquiring, go_on_trying, go_on_calling_the_standard_library, go_on_entering_stacks]
 
 
 @pytest.mark.parametrize("make_lock", [threading.Lock, threading.RLock])
@@ -172,6 +180,70 @@ def test_who_waits_for_a_lock_gives_it_back(
         lock.release()
         if not GREENLETS:  # who waits for one of those does not get it
             assert answers <= {Answer.ARMED, Answer.PROTECTED}
+
+
+@needs_threads
+def test_a_call_that_fails_by_itself_is_handled(core: ModuleType) -> None:
+    """By its own handlers, all of them; an exception that was to come up behind it comes later, if there is time."""
+    nothing: queue.SimpleQueue[int] = queue.SimpleQueue()
+    lock = threading.Lock()
+    steps: list[str] = []
+
+    def function() -> None:
+        try:
+            with lock:
+                nothing.get(timeout=0.1)
+        finally:
+            steps.append("finally")
+
+    target = Target(core, function)
+    wait_until_it_waits(target.thread)
+    target.scope.interrupt(Stop)
+    target.join()
+
+    assert isinstance(target.error, (queue.Empty, Stop))
+    assert steps == ["finally"]
+    assert not lock.locked()
+
+
+def try_until(lock: Any) -> None:
+    while not lock.acquire(timeout=0.001):
+        pass
+    try:
+        run_forever()
+    finally:
+        lock.release()
+
+
+def try_each_time(lock: Any) -> None:
+    while True:
+        if lock.acquire(timeout=0.001):
+            try:
+                run_forever()
+            finally:
+                lock.release()
+
+
+def try_without_waiting(lock: Any) -> None:
+    while True:
+        if not lock.acquire(blocking=False):
+            continue
+        try:
+            run_forever()
+        finally:
+            lock.release()
+
+
+@needs_threads
+@pytest.mark.parametrize("function", [try_until, try_each_time, try_without_waiting])
+def test_who_tries_again_and_again_is_stopped(core: ModuleType, function: Callable[[Any], None]) -> None:
+    """While somebody else has the lock all the time, and there is nothing else in the loop."""
+    lock = threading.Lock()
+    lock.acquire()
+    for _ in range(3):
+        target = Target(core, function, lock)
+        interrupt_until_it_lands(target)
+        assert isinstance(target.error, Stop)
 
 
 @needs_threads
