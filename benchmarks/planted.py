@@ -31,7 +31,7 @@ class Plant(NamedTuple):
 
 
 CORE = "dramatiq_abort/_interrupt.pyx"
-MIDDLEWARE = "dramatiq_abort/_abortable.py"
+MIDDLEWARE = "dramatiq_abort/_processing.py"
 
 PLANTS = [
     Plant(
@@ -59,7 +59,7 @@ PLANTS = [
         "a message is logged where nobody reads it",
         MIDDLEWARE,
         '        wanted = options.get("abortable")\n',
-        '        wanted = options.get("abortable")\n        self.logger.debug("Message %s", plain.message_id)\n',
+        '        wanted = options.get("abortable")\n        abortable.logger.debug("Message %s", plain.message_id)\n',
         "instructions: message",
     ),
     Plant(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.parser
+import importlib
 import os
 import re
 import shutil
@@ -275,3 +276,16 @@ def test_a_compiler_that_fails_is_an_error_when_the_extension_is_required(tree: 
 
     assert done.returncode != 0
     assert not list((tree / "dist").glob("*.whl"))
+
+
+@pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="the tests are here without the benchmarks")
+def test_what_the_gate_is_tried_with_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each regression that ``benchmarks/planted.py`` plants goes into a line that is there once."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    planted = importlib.import_module("planted")
+
+    places = {
+        plant.what: (ROOT / plant.path).read_text(encoding="utf-8").count(plant.before) for plant in planted.PLANTS
+    }
+
+    assert set(places.values()) == {1}, places
