@@ -53,14 +53,15 @@
 # when it goes on: the exception would come up at the next place, wherever that is. So there the code in which it stands
 # is watched, too (``sys.monitoring``), and at its next instruction, if the exception is still in its slot then, it is
 # taken out and raised; but not if it has gone on to a handler, or out of the statement in which it stood. Others that
-# run the same code are slower meanwhile: when the thread has stood there for long, it waits in C code, which looks on its
-# return, and the code is left alone.
+# run the same code are slower meanwhile: when the thread has stood there for long, it waits in C code, which looks on
+# its return, and the code is left alone.
 #
 # Where it may not be raised now, it must be raised soon. Trying again later does not do: threads that contend for a
 # lock give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
 # target's own thread state, once: it runs in the target at each call and return, looks again, and at the first safe
 # place takes itself off and raises. It never raises at the call of a C function, because that may be a lock's
-# ``release``, unless it is one of ``acquire`` that must not be hit behind it; nor at the return of the scope's own function, which has completed.
+# ``release``, unless it is one of ``acquire`` that must not be hit behind it; nor at the return of the scope's own
+# function, which has completed.
 #
 # A thread that is being profiled keeps its profiler: ours calls that one first, with the same object, so that nobody
 # sees a difference. Where the profiler would be called before the thread looks at its slot, after a call of a C
@@ -85,10 +86,10 @@
 # ------------
 #
 # The exception is raised between two bytecodes of Python code. A thread that waits in C (a lock, a socket, a database
-# driver) raises it when the call returns. Code of the form ``thing = take(); try:`` can be hit before its ``try``, unless
-# what is called is a lock's ``acquire``, and a ``finally`` block half way: that is what ``shield()`` is for. Not all
-# callbacks that C code makes without an error path are seen as such (an unfinished generator's clean-up is not): CPython
-# drops what is raised there, and whoever hears of that (``sys.unraisablehook``) can have it raised again:
+# driver) raises it when the call returns. Code of the form ``thing = take(); try:`` can be hit before its ``try``,
+# unless what is called is a lock's ``acquire``, and a ``finally`` block half way: that is what ``shield()`` is for. Not
+# all callbacks that C code makes without an error path are seen as such (an unfinished generator's clean-up is not):
+# CPython drops what is raised there, and whoever hears of that (``sys.unraisablehook``) can have it raised again:
 # ``Scope.rearm``.
 #
 # What protects the fields
@@ -425,7 +426,8 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
         # With a result of NULL an exception is on its way out; 3.12 says None then, too (sys_profile_func2 in
         # Python/legacy_tracing.c). And what is raised where a generator yields passes by the generator's own try and
         # with statements: its frame counts as left (exit_unwind in Python/ceval.c).
-        if result == NULL or not is_returning(frame) or is_generator(frame_code(frame)) or is_callback(frame_code(frame)):
+        code = frame_code(frame)
+        if result == NULL or not is_returning(frame) or is_generator(code) or is_callback(code):
             return 0
         frame = frame_back(frame)  # what returns is done
     elif what != PyTrace_CALL and what != PyTrace_C_CALL and what != PyTrace_C_RETURN:
@@ -616,7 +618,7 @@ cdef class Scope:
         cdef object token = token_for(exception)
         cdef int number = signal_number()
         cdef bint can_follow = LOOKS_LATE and monitoring_tool() is not None and not is_monitored()
-        cdef object held = self._frame  # what goes with it must not go before the end
+        cdef object _held = self._frame  # what goes with it must not go before the end
         if self._state == DONE:
             return CLOSED
         if self._state == NEW:
@@ -709,7 +711,8 @@ cdef class Scope:
         cdef bint has_stood = self._stands_where_it_stood(frame)
         can_follow = can_follow and not is_traced(thread) and not has_profiler
         cdef Py_ssize_t jump = jump_in_gap(frame)
-        if (can_follow or has_stood or not LOOKS_LATE) and jump < 0 and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
+        cdef bint is_exact = can_follow or has_stood or not LOOKS_LATE
+        if is_exact and jump < 0 and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
             is_waiting(frame, base) or delivers(frame) and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:

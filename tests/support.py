@@ -229,10 +229,10 @@ def wait_until_it_waits(thread: threading.Thread) -> None:
 def free_port() -> int:
     """One that is still free when somebody comes to listen: the system gives no connection such a low one by itself.
 
-    Nor the one 10,000 above it, where the nodes of a cluster listen to each other.
+    Nor the one 10,000 above it, where the nodes of a cluster listen to each other, and nobody else does.
     """
     while True:
-        port = random.randrange(10_000, 22_000)
+        port = random.randrange(10_000, 20_000)
         try:
             with socket.create_server(("127.0.0.1", port)):
                 return port
