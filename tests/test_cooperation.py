@@ -118,21 +118,29 @@ def test_a_checkpoint_leaves_the_grace_period_alone(broker: StubBroker, start_wo
     @dramatiq.actor
     def task() -> None:
         steps.started.set()
-        while abort_requested() is None:
+        while not abort_requested():
             checkpoint()
             time.sleep(0.001)
-        while (left := abort_requested()) or left is None:
-            steps.seen.append(left)
+        for _ in range(100):
             checkpoint()
-        sleep(LONG)
+        steps.seen.append(abort_requested())
+        steps.requested.set()
+        while abort_requested():
+            checkpoint()
+            time.sleep(0.001)
+        checkpoint()
+        steps.seen.append("no abort is due")
 
     start_worker()
     message = task.send()
     assert steps.started.wait(PATIENCE)
-    abort(message.message_id, abort_timeout=50)
+    abort(message.message_id, abort_timeout=2 * PATIENCE * 1000)
+    assert steps.requested.wait(PATIENCE)
+    abort(message.message_id)  # which ends the grace period
 
     assert result_of(message)[0] == "Abort"
-    assert steps.seen
+    [left] = steps.seen
+    assert left > 0
 
 
 @pytest.mark.parametrize("grace", [0, 20])

@@ -607,6 +607,7 @@ def test_the_message_is_known_wherever_the_coroutine_goes() -> None:
     """In itself, in tasks that it starts, and in threads that it starts with to_thread."""
     seen = Seen()
     known: list[tuple[str, float | None, str | None]] = []
+    looked = threading.Event()
 
     def look(where: str) -> None:
         message = CurrentMessage.get_current_message()
@@ -623,11 +624,14 @@ def test_the_message_is_known_wherever_the_coroutine_goes() -> None:
         look("itself")
         await asyncio.create_task(look_in_a_task())
         await asyncio.to_thread(look, "thread")
+        looked.set()
         await asyncio.Event().wait()
 
     message = seen.actor(wait).send()
     assert seen.started.wait(PATIENCE)
-    abort(message.message_id, abort_timeout=300)
+    abort(message.message_id, abort_timeout=2 * PATIENCE * 1000)
+    assert looked.wait(PATIENCE)
+    abort(message.message_id)
 
     assert is_aborted(message)
     assert [where for where, _, _ in known] == ["before", "itself", "task", "thread"]
