@@ -16,7 +16,7 @@ export DRAMATIQ_ABORT_EXTENSION
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check -qq
-package := $(shell find dramatiq_abort -name '*.py' -o -name '*.pyx' -o -name '*.h' -o -name '*.pyi' -o -name py.typed)
+package := $(shell find dramatiq_abort -name '*.py' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.h' -o -name '*.pyi' -o -name py.typed)
 tools := $(VENV)/.tools
 linters := $(VENV)/.linters
 wheelers := $(VENV)/.wheelers
@@ -136,7 +136,7 @@ wheels: $(wheelers)
 lint: $(linters)
 	$(bin)/ruff check --quiet --output-format=concise
 	$(bin)/ruff format --quiet --check
-	PATH="$(abspath $(bin)):$$PATH" cython-lint dramatiq_abort
+	PATH="$(abspath $(bin)):$$PATH" cython-lint dramatiq_abort dramatiq_abort/*.pxi
 	$(bin)/python .ci/wheel_names.py
 	$(bin)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
 	$(bin)/check-jsonschema --quiet --builtin-schema vendor.readthedocs .readthedocs.yaml

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -15,7 +16,7 @@ wanted = switch == "1" or (switch == "auto" and sys.implementation.name == "cpyt
 extension = Extension(
     "dramatiq_abort._interrupt",
     ["dramatiq_abort/_interrupt.pyx"],
-    depends=["dramatiq_abort/_thread_state.h"],
+    depends=[str(path) for kind in ("*.h", "*.px[di]") for path in Path("dramatiq_abort").glob(kind)],
     optional=switch == "auto",
 )
 

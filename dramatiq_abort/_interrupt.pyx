@@ -113,91 +113,18 @@ from cpython.object cimport PyObject, PyObject_Call
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint64_t
 
-import opcode
-import os
-import sys
+from dramatiq_abort._thread_state cimport *
+
 import time
 
 from dramatiq_abort._answer import Answer
 from dramatiq_abort._blocking_calls import signal_number
-from dramatiq_abort._bytecode import (
-    ACQUIRE,
-    CACHE,
-    CALLS,
-    DELIVERING,
-    ENDINGS,
-    JUMPS,
-    LOAD_SPECIAL,
-    METHODS,
-    PASSING,
-    RETURNS,
-    SETUP_FINALLY,
-    TESTS,
-    target_of_jump,
-)
+from dramatiq_abort._bytecode import target_of_jump
 from dramatiq_abort._frames import frames_from
-from dramatiq_abort._safe_points import (
-    CALLBACK_NAMES,
-    CALLBACKS,
-    PROTECTED_FUNCTIONS,
-    START_OF_THREAD,
-    WAITS,
-    _protected,
-    _users,
-    landing,
-)
+from dramatiq_abort._safe_points import landing
 from dramatiq_abort._shield import NOTHING
 
 __all__ = ["SUPPORTED", "Scope"]
-
-cdef extern from "_thread_state.h":
-    ctypedef struct PyThreadState:
-        pass
-    ctypedef struct PyFrameObject:
-        pass
-    ctypedef int (*Py_tracefunc)(PyObject *, PyFrameObject *, int, PyObject *) noexcept
-    enum:
-        PyTrace_CALL
-        PyTrace_RETURN
-        PyTrace_C_CALL
-        PyTrace_C_RETURN
-    PyObject *innermost_scope
-    PyThreadState *living(PyThreadState *, uint64_t) noexcept
-    PyThreadState *PyThreadState_Get() noexcept
-    PyObject *slot_of(PyThreadState *) noexcept
-    unsigned long ident_of(PyThreadState *) noexcept
-    void send_signal(PyThreadState *, int) noexcept
-    uint64_t PyThreadState_GetID(PyThreadState *) noexcept
-    int PyThreadState_SetAsyncExc(unsigned long, PyObject *) noexcept
-    void *frame_field(PyThreadState *) noexcept
-    object innermost_frame(PyThreadState *)
-    object frame_object(PyThreadState *, void *)
-    object frame_back(object)
-    object frame_code(object)
-    object frame_module(object)
-    object code_name(object)
-    object code_names(object)
-    bint is_generator(object) noexcept
-    Py_ssize_t frame_offset(object) noexcept
-    object code_bytes(object)
-    bint is_traced(PyThreadState *) noexcept
-    bint is_tracing(PyThreadState *) noexcept
-    bint shares_ident(PyThreadState *) noexcept
-    bint profiling_blocks(PyThreadState *) noexcept
-    bint LOOKS_LATE
-    bint is_gap(object, Py_ssize_t) noexcept
-    bint begins_try(object, Py_ssize_t) noexcept
-    bint is_covered_alike(object, Py_ssize_t, Py_ssize_t) noexcept
-    Py_tracefunc profiler_of(PyThreadState *) noexcept
-    object profiler_object_of(PyThreadState *)
-    int set_profiler(PyThreadState *, Py_tracefunc, object) noexcept
-    int hold_collector() noexcept
-    void release_collector(int) noexcept
-    void PyErr_SetNone(PyObject *) noexcept
-    void PyErr_Clear() noexcept
-    bint PyErr_ExceptionMatches(object) noexcept
-    PyObject *PyErr_Occurred() noexcept
-    PyObject *PyObject_CallNoArgs(object) noexcept
 
 #: Whether this interpreter can raise an exception in another thread.
 SUPPORTED = True
@@ -209,31 +136,7 @@ cdef object PROTECTED = Answer.PROTECTED
 cdef object TAKEN = Answer.TAKEN
 cdef object CLOSED = Answer.CLOSED
 
-cdef int extended_arg = opcode.EXTENDED_ARG
-cdef int cache = CACHE
-cdef int load_special = LOAD_SPECIAL
-cdef int precall = opcode.opmap.get("PRECALL", -1)
-cdef int setup_finally = SETUP_FINALLY
-cdef bint jumps_are_absolute = sys.version_info < (3, 11)
-cdef str acquire = ACQUIRE
-cdef dict methods = METHODS
-cdef list callbacks = CALLBACKS
-cdef frozenset callback_names = CALLBACK_NAMES
-cdef frozenset calls = CALLS
-cdef frozenset delivering = DELIVERING
-cdef frozenset endings = ENDINGS
-cdef frozenset jumps = JUMPS
-cdef frozenset passing = PASSING
-cdef frozenset returns = RETURNS
-cdef frozenset tests = TESTS
-cdef frozenset protected_functions = PROTECTED_FUNCTIONS
-cdef tuple waits = tuple(WAITS.items())
-cdef set protected_modules = _protected
-cdef set users_modules = _users
-cdef object start_of_thread = START_OF_THREAD
 cdef dict tokens = {}
-#: The watched codes, by their ids, and how many scopes watch each.
-cdef dict watchers = {}
 cdef object monotonic = time.monotonic
 
 #: After how many seconds a thread that stands at one place waits in C code there, and not for its turn.
@@ -245,167 +148,9 @@ cdef enum State:
     DONE
 
 
-cdef bint is_among(set modules, str module):
-    """Say whether a module, or the package it is in, is one of these, without running any Python code."""
-    cdef Py_ssize_t dot
-    while module not in modules:
-        dot = module.rfind(".")
-        if dot < 0:
-            return False
-        module = module[:dot]
-    return True
-
-
-cdef bint is_safe(object frame, object base):
-    """Say whether nothing from this frame up to the scope's own must be left alone.
-
-    Runs no Python code, so that no thread moves meanwhile.
-    """
-    cdef object module
-    while frame is not base:
-        if frame is None:  # the scope's own is not on the stack: somebody has switched stacks
-            return False
-        if code_name(frame_code(frame)) in protected_functions:
-            return False
-        module = frame_module(frame)
-        if module is not None and is_among(protected_modules, module):
-            return False
-        frame = frame_back(frame)
-    return True
-
-
-cdef bint is_waiting(object frame, object base):
-    """Say whether the thread whose innermost frame this is waits where it may be interrupted, in protected code."""
-    cdef object code = frame_code(frame)
-    for function, offsets in waits:
-        if function is code:
-            return frame_offset(frame) in offsets and not is_handed_over(frame, base)
-    return False
-
-
-cdef bint is_handed_over(object frame, object base):
-    """Say whether what is waited for, from this frame up to the scope's own, would be lost with the wait.
-
-    As ``_safe_points.is_handed_over`` for each of the frames.
-    """
-    cdef object module
-    while frame is not None and frame is not base:
-        if frame_code(frame) is start_of_thread or code_name(frame_code(frame)) in protected_functions:
-            return True
-        module = frame_module(frame)
-        if users_modules and module is not None and is_among(users_modules, module):
-            return True
-        frame = frame_back(frame)
-    return False
-
-
-cdef Py_ssize_t instruction_at(bytes instructions, Py_ssize_t offset):
-    """The offset of the instruction that a frame is at, by the offset that it gives, which is not negative."""
-    while instructions[offset] == cache:
-        offset -= 2
-    while instructions[offset] == extended_arg:
-        offset += 2
-    return offset
-
-
-cdef bint is_at_call(object frame):
-    """Say whether the frame's thread is where a profile function is called before the slot is looked at."""
-    cdef Py_ssize_t offset = frame_offset(frame)
-    if offset < 0:
-        return False
-    cdef bytes instructions = code_bytes(frame_code(frame))
-    return instructions[instruction_at(instructions, offset)] in calls
-
-
-cdef Py_ssize_t jump_in_gap(object frame):
-    """If the frame is at a jump that the try or with statement around it does not cover: its offset; else -1."""
-    cdef Py_ssize_t offset = frame_offset(frame)
-    if offset < 0:
-        return -1
-    cdef object code = frame_code(frame)
-    cdef bytes instructions = code_bytes(code)
-    offset = instruction_at(instructions, offset)
-    return offset if instructions[offset] in jumps and is_gap(code, offset) else -1
-
-
-cdef bint delivers(object frame):
-    """As ``_bytecode.delivers``."""
-    cdef Py_ssize_t offset = frame_offset(frame)
-    if offset < 0:
-        return True
-    cdef object code = frame_code(frame)
-    cdef bytes instructions = code_bytes(code)
-    offset = instruction_at(instructions, offset)
-    if instructions[offset] not in delivering or offset >= 2 and instructions[offset - 2] == load_special:
-        return False
-    cdef tuple names = code_names(code)
-    return acquire not in names or not is_call_before_try(code, names, instructions, offset)
-
-
-cdef bint is_call_before_try(object code, tuple names, bytes instructions, Py_ssize_t call):
-    """Say whether the instruction is a call of ``acquire`` that a try statement follows at once."""
-    if instructions[call] not in calls:
-        return False
-    cdef Py_ssize_t offset
-    cdef int instruction, argument = 0
-    cdef bint is_acquire = False
-    for offset in range(0, call, 2):
-        instruction = instructions[offset]
-        argument = argument << 8 | instructions[offset + 1]
-        if instruction == extended_arg:
-            continue
-        if instruction in methods and names[argument >> <int>methods[instruction]] == acquire:
-            is_acquire = True
-        elif instruction in endings:
-            is_acquire = False
-        argument = 0
-    if not is_acquire:
-        return False
-    offset = call + 2
-    if instructions[call] == precall:  # on 3.11 two instructions are one call
-        while instructions[offset] == cache:
-            offset += 2
-        offset += 2
-    return leads_to_try(code, instructions, offset)
-
-
-cdef bint leads_to_try(object code, bytes instructions, Py_ssize_t offset):
-    """Say whether nothing stands between this offset and a try statement but what may."""
-    cdef Py_ssize_t target
-    cdef int instruction, argument = 0
-    while offset < len(instructions):
-        if instructions[offset] == setup_finally or begins_try(code, offset):
-            return True
-        instruction = instructions[offset]
-        if instruction not in passing:
-            return False
-        argument = argument << 8 | instructions[offset + 1]
-        offset += 2
-        if instruction in tests:
-            target = 2 * argument
-            if not jumps_are_absolute:
-                target += offset
-                while instructions[target - 2 * argument] == cache:
-                    target += 2
-            if target >= offset and leads_to_try(code, instructions, target):
-                return True
-        if instruction != extended_arg:
-            argument = 0
-    return False
-
-
-cdef bint is_callback(object code):
-    """Say whether what this function returns goes to C code that drops an exception."""
-    for callback in callbacks:
-        if callback is code:
-            return True
-    return code_name(code) in callback_names
-
-
-cdef bint is_returning(object frame):
-    """Say whether the frame ends with a result, and not with an exception."""
-    cdef bytes instructions = code_bytes(frame_code(frame))
-    return instructions[frame_offset(frame)] in returns
+include "_bytecode.pxi"
+include "_safe_points.pxi"
+include "_monitoring.pxi"
 
 
 cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
@@ -465,52 +210,6 @@ cdef object token_for(object exception):
     if exception not in tokens:
         tokens[exception] = type(exception.__name__, (exception,), {"__new__": staticmethod(come_up)})
     return tokens[exception]
-
-
-cdef object monitoring_tool():
-    """Return the id under which ``sys.monitoring`` calls ``raise_at_instruction``, from the first need on, or None."""
-    for tool in (4, 3):  # the others have names: debuggers, coverage, profilers, optimizers
-        if sys.monitoring.get_tool(tool) is None:
-            sys.monitoring.use_tool_id(tool, __name__)
-            sys.monitoring.register_callback(tool, sys.monitoring.events.INSTRUCTION, raise_at_instruction)
-        if sys.monitoring.get_tool(tool) == __name__:
-            return tool
-    return None
-
-
-cdef bint is_monitored() noexcept:
-    """Say whether somebody else's callbacks are called in between: what came up in there would be theirs."""
-    for tool in range(6):
-        if sys.monitoring.get_tool(tool) not in (None, __name__):
-            return True
-    return False
-
-
-cdef void count_watchers(object code, int change) noexcept:
-    """Have the instructions of a code watched while there is anybody who wants it, in whichever thread."""
-    cdef int before = watchers.pop(id(code), (code, 0))[1]
-    cdef int number = max(0, before + change)
-    if number:
-        watchers[id(code)] = code, number
-    if bool(number) != bool(before):
-        set_events(code, sys.monitoring.events.INSTRUCTION if number else 0)
-
-
-cdef void set_events(object code, object events) noexcept:
-    cdef object tool = monitoring_tool()
-    if tool is not None:
-        sys.monitoring.set_local_events(tool, code, events)
-
-
-def forget_watchers():
-    """After a fork, the threads whose code was watched are gone."""
-    for code, _ in watchers.values():
-        set_events(code, 0)
-    watchers.clear()
-
-
-if LOOKS_LATE and hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=forget_watchers)
 
 
 def raise_at_instruction(code, Py_ssize_t offset):

@@ -157,7 +157,7 @@ def test_the_sdist_has_all_that_a_build_and_the_tests_need(kind: str, request: p
 
     expected = {"LICENSE", "README.md", "MANIFEST.in", "pyproject.toml", "setup.py"}
     expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
-    for pattern in ("*.py", "*.pyi", "*.pyx", "*.h", "py.typed"):
+    for pattern in ("*.py", "*.pyi", "*.pyx", "*.px[di]", "*.h", "py.typed"):
         expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "dramatiq_abort").rglob(pattern)}
     assert expected - files == set()
 

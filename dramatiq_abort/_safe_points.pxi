@@ -1,0 +1,81 @@
+"""A part of ``_interrupt.pyx``: what ``_safe_points.py`` says, asked without running any Python code."""
+
+from dramatiq_abort._safe_points import (
+    CALLBACK_NAMES,
+    CALLBACKS,
+    PROTECTED_FUNCTIONS,
+    START_OF_THREAD,
+    WAITS,
+    _protected,
+    _users,
+)
+
+cdef list callbacks = CALLBACKS
+cdef frozenset callback_names = CALLBACK_NAMES
+cdef frozenset protected_functions = PROTECTED_FUNCTIONS
+cdef tuple waits = tuple(WAITS.items())
+cdef set protected_modules = _protected
+cdef set users_modules = _users
+cdef object start_of_thread = START_OF_THREAD
+
+
+cdef bint is_among(set modules, str module):
+    """Say whether a module, or the package it is in, is one of these, without running any Python code."""
+    cdef Py_ssize_t dot
+    while module not in modules:
+        dot = module.rfind(".")
+        if dot < 0:
+            return False
+        module = module[:dot]
+    return True
+
+
+cdef bint is_safe(object frame, object base):
+    """Say whether nothing from this frame up to the scope's own must be left alone.
+
+    Runs no Python code, so that no thread moves meanwhile.
+    """
+    cdef object module
+    while frame is not base:
+        if frame is None:  # the scope's own is not on the stack: somebody has switched stacks
+            return False
+        if code_name(frame_code(frame)) in protected_functions:
+            return False
+        module = frame_module(frame)
+        if module is not None and is_among(protected_modules, module):
+            return False
+        frame = frame_back(frame)
+    return True
+
+
+cdef bint is_waiting(object frame, object base):
+    """Say whether the thread whose innermost frame this is waits where it may be interrupted, in protected code."""
+    cdef object code = frame_code(frame)
+    for function, offsets in waits:
+        if function is code:
+            return frame_offset(frame) in offsets and not is_handed_over(frame, base)
+    return False
+
+
+cdef bint is_handed_over(object frame, object base):
+    """Say whether what is waited for, from this frame up to the scope's own, would be lost with the wait.
+
+    As ``_safe_points.is_handed_over`` for each of the frames.
+    """
+    cdef object module
+    while frame is not None and frame is not base:
+        if frame_code(frame) is start_of_thread or code_name(frame_code(frame)) in protected_functions:
+            return True
+        module = frame_module(frame)
+        if users_modules and module is not None and is_among(users_modules, module):
+            return True
+        frame = frame_back(frame)
+    return False
+
+
+cdef bint is_callback(object code):
+    """Say whether what this function returns goes to C code that drops an exception."""
+    for callback in callbacks:
+        if callback is code:
+            return True
+    return code_name(code) in callback_names
