@@ -53,15 +53,14 @@ cdef bint is_at_call(object frame):
     return instructions[instruction_at(instructions, offset)] in calls
 
 
-cdef Py_ssize_t jump_in_gap(object frame):
-    """If the frame is at a jump that the try or with statement around it does not cover: its offset; else -1."""
+cdef Py_ssize_t jump_at(object frame):
+    """If the frame is at a jump: its offset; else -1."""
     cdef Py_ssize_t offset = frame_offset(frame)
     if offset < 0:
         return -1
-    cdef object code = frame_code(frame)
-    cdef bytes instructions = code_bytes(code)
+    cdef bytes instructions = code_bytes(frame_code(frame))
     offset = instruction_at(instructions, offset)
-    return offset if instructions[offset] in jumps and is_gap(code, offset) else -1
+    return offset if instructions[offset] in jumps else -1
 
 
 cdef bint delivers(object frame):

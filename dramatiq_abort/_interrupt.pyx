@@ -72,7 +72,8 @@
 # ``try`` or ``with`` around that loop: what is raised there passes by its ``finally`` or ``__exit__``. A thread that
 # stands there is given to the profile function, too; and if it is still there when it is asked for the second time, in
 # a loop without a single call, the instructions of its code are watched, and the exception is raised where that jump
-# leads to.
+# leads to. So is a thread at any jump that a tracer, a profiler or a monitoring tool follows: what was in its slot when
+# it calls them would come up in there.
 #
 # What becomes of it
 # ------------------
@@ -316,7 +317,8 @@ cdef class Scope:
         # Both run Python code, and from the first look at the state on nothing may: the target would get a turn.
         cdef object token = token_for(exception)
         cdef int number = signal_number()
-        cdef bint can_follow = LOOKS_LATE and monitoring_tool() is not None and not is_monitored()
+        cdef bint can_watch = LOOKS_LATE and monitoring_tool() is not None
+        cdef bint can_follow = can_watch and not is_monitored()
         cdef object _held = self._frame  # what goes with it must not go before the end
         if self._state == DONE:
             return CLOSED
@@ -340,7 +342,7 @@ cdef class Scope:
             if self._is_shielded():
                 self._exception = exception
                 return WAITING
-            answer = self._interrupt(thread, exception, token, can_follow)
+            answer = self._interrupt(thread, exception, token, can_watch, can_follow)
             if answer is RAISED:
                 send_signal(thread, number)
             return answer
@@ -392,7 +394,9 @@ cdef class Scope:
         cdef PyThreadState *thread = living(self._thread, self._thread_id) if self._state == OPEN else NULL
         return frames_from(None if thread == NULL else innermost_frame(thread))
 
-    cdef object _interrupt(self, PyThreadState *thread, object exception, object token, bint can_follow):
+    cdef object _interrupt(
+        self, PyThreadState *thread, object exception, object token, bint can_watch, bint can_follow
+    ):
         # From the look to the setting nothing may run Python code, or the target moves.
         cdef object base = frame_object(thread, self._base_field)
         cdef object frame = innermost_frame(thread)
@@ -406,12 +410,13 @@ cdef class Scope:
             return PROTECTED
         cdef bint has_profiler = (profiler_of(thread) if armed is None else armed._profiler) != NULL
         # A thread that looks late can be followed; but somebody's tracer or profiler would be in between. Or else it
-        # must wait in C code, and so have stood for a while.
+        # must wait in C code, and so have stood for a while, and not at a jump.
         cdef bint has_stood = self._stands_where_it_stood(frame)
         can_follow = can_follow and not is_traced(thread) and not has_profiler
-        cdef Py_ssize_t jump = jump_in_gap(frame)
-        cdef bint is_exact = can_follow or has_stood or not LOOKS_LATE
-        if is_exact and jump < 0 and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
+        cdef Py_ssize_t jump = jump_at(frame)
+        cdef bint is_in_gap = jump >= 0 and is_gap(frame_code(frame), jump)
+        cdef bint is_exact = can_follow or not LOOKS_LATE or has_stood and (jump < 0 or not can_watch)
+        if is_exact and not is_in_gap and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
             is_waiting(frame, base) or delivers(frame) and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:
@@ -429,7 +434,7 @@ cdef class Scope:
             self._disarm(thread)
             return PROTECTED
         if asked_before:
-            if jump >= 0 and has_stood:  # in a loop without a call, it seems
+            if can_watch and has_stood and jump >= 0:  # in a loop without a call, it seems
                 self._target = target_of_jump(frame_code(frame), jump)
                 self._watch(frame_code(frame))
             return ARMED

@@ -466,74 +466,14 @@ def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType, function: Calla
         assert not lock.locked()
         assert not other_lock.locked()
         if sys.version_info >= (3, 13):
-            assert not any(sys.monitoring.get_local_events(tool, function.__code__) for tool in _tools())
+            assert not is_watched(function)
 
 
-@needs_threads
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="a thread that goes on looks at its slot at once")
-@pytest.mark.parametrize("tool", [None, "somebody else's"])
-def test_a_thread_that_waits_is_interrupted_there(
-    core: ModuleType, tool: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where its code cannot be watched, at the second look: it does not wait for its turn, then."""
-    compiled_only(core)
-    gate = threading.Lock()
-    gate.acquire()
-
-    def function() -> None:
-        gate.acquire()
-        run_forever()
-
-    if tool is not None:
-        monkeypatch.setattr(sys.monitoring, "get_tool", lambda _: tool)
-    target = Target(core, function)
-    wait_until_it_waits(target.thread)
-    answers = [target.scope.interrupt(Stop) for _ in range(3)]
-    gate.release()
-    target.join()
-
-    assert answers == [Answer.ARMED if tool else Answer.RAISED, Answer.RAISED, Answer.RAISED]
-    assert isinstance(target.error, Stop)
-    assert gate.locked()  # it has come up right behind that call
-
-
-@needs_threads
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="a thread that goes on looks at its slot at once")
-def test_code_is_watched_for_as_long_as_it_must_be(core: ModuleType) -> None:
-    """Until each thread that was to be interrupted in it has gone on; or has stood for long, and so waits in C code."""
-    compiled_only(core)
-    gates = [threading.Lock() for _ in range(3)]
-
-    def function(gate: Any) -> None:
-        gate.acquire()
-        run_forever()
-
-    def is_watched() -> bool:
-        return any(sys.monitoring.get_local_events(tool, function.__code__) for tool in _tools())
-
-    targets = []
-    for gate in gates:
-        gate.acquire()
-        targets.append(Target(core, function, gate))
-        wait_until_it_waits(targets[-1].thread)
-    watched = [is_watched()]
-    for target in targets:
-        assert target.scope.interrupt(Stop) is Answer.RAISED
-    for gate, target in zip(gates[:2], targets, strict=False):
-        watched.append(is_watched())
-        gate.release()
-        target.join()
-    watched.append(is_watched())
-    wait_until(lambda: (targets[2].scope.interrupt(Stop), not is_watched())[1], "the end of the watch")
-    gates[2].release()
-    targets[2].join()
-
-    assert watched == [False, True, True, True]
-    assert all(isinstance(target.error, Stop) for target in targets)
-
-
-def _tools() -> list[int]:
-    return [tool for tool in range(6) if sys.monitoring.get_tool(tool) is not None]
+def is_watched(function: Callable[..., object]) -> bool:
+    """Say whether each instruction of a function is looked at, from Python 3.13 on."""
+    monitoring = sys.monitoring
+    tools = [tool for tool in range(6) if monitoring.get_tool(tool) is not None]
+    return any(monitoring.get_local_events(tool, function.__code__) for tool in tools)
 
 
 def interrupt_once_in_a_while(target: Target) -> None:

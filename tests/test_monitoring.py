@@ -1,0 +1,139 @@
+"""A thread that would look too late at what waits for it is watched by ``sys.monitoring``; nobody else is (3.1)."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import PATIENCE, needs_interrupts, needs_threads, run_forever, wait_until, wait_until_it_waits
+from test_lifetimes import in_child, needs_fork
+from test_safe_points import compiled_only, interrupt_until_it_lands, is_watched
+from test_scope import Stop, Target
+
+from dramatiq_abort.interrupt import Answer
+
+if TYPE_CHECKING:
+    from types import CodeType, ModuleType
+
+pytestmark = [
+    needs_interrupts,
+    needs_threads,
+    pytest.mark.skipif(sys.version_info < (3, 13), reason="a thread that goes on looks at its slot at once"),
+]
+
+
+@pytest.mark.parametrize("tool", [None, "somebody else's"])
+def test_a_thread_that_waits_is_interrupted_there(
+    core: ModuleType, tool: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its code cannot be watched, at the second look: it does not wait for its turn, then."""
+    compiled_only(core)
+    gate = threading.Lock()
+    gate.acquire()
+
+    def function() -> None:
+        gate.acquire()
+        run_forever()
+
+    if tool is not None:
+        monkeypatch.setattr(sys.monitoring, "get_tool", lambda _: tool)
+    target = Target(core, function)
+    wait_until_it_waits(target.thread)
+    answers = [target.scope.interrupt(Stop) for _ in range(3)]
+    gate.release()
+    target.join()
+
+    assert answers == [Answer.ARMED if tool else Answer.RAISED, Answer.RAISED, Answer.RAISED]
+    assert isinstance(target.error, Stop)
+    assert gate.locked()  # it has come up right behind that call
+
+
+def test_code_is_watched_for_as_long_as_it_must_be(core: ModuleType) -> None:
+    """Until each thread that was to be interrupted in it has gone on; or has stood for long, and so waits in C code."""
+    compiled_only(core)
+    gates = [threading.Lock() for _ in range(3)]
+
+    def function(gate: Any) -> None:
+        gate.acquire()
+        run_forever()
+
+    targets = []
+    for gate in gates:
+        gate.acquire()
+        targets.append(Target(core, function, gate))
+        wait_until_it_waits(targets[-1].thread)
+    watched = [is_watched(function)]
+    for target in targets:
+        assert target.scope.interrupt(Stop) is Answer.RAISED
+    for gate, target in zip(gates[:2], targets, strict=False):
+        watched.append(is_watched(function))
+        gate.release()
+        target.join()
+    watched.append(is_watched(function))
+    wait_until(lambda: (targets[2].scope.interrupt(Stop), not is_watched(function))[1], "the end of the watch")
+    gates[2].release()
+    targets[2].join()
+
+    assert watched == [False, True, True, True]
+    assert all(isinstance(target.error, Stop) for target in targets)
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # with threads, on purpose
+def test_nobody_is_watched_in_the_child_of_a_fork(core: ModuleType) -> None:
+    """The thread that was to be interrupted is not there."""
+    compiled_only(core)
+    gate = threading.Lock()
+    gate.acquire()
+
+    def function() -> None:
+        gate.acquire()
+        run_forever()
+
+    target = Target(core, function)
+    wait_until_it_waits(target.thread)
+    assert target.scope.interrupt(Stop) is Answer.RAISED
+    exit_code = in_child(lambda: not is_watched(function))
+    is_watched_here = is_watched(function)
+    gate.release()
+    target.join()
+
+    assert exit_code == 0
+    assert is_watched_here
+    assert isinstance(target.error, Stop)
+
+
+def test_a_monitoring_tool_is_left_alone(core: ModuleType) -> None:
+    """It is not called with an exception on its way, which would come up in there."""
+    compiled_only(core)
+    monitoring, tool = sys.monitoring, sys.monitoring.COVERAGE_ID
+    called: set[int] = set()
+
+    def callback(_: CodeType, line: int) -> None:
+        called.add(line)
+
+    def function(started: threading.Event) -> None:
+        started.set()
+        number = 0
+        while True:
+            number += 1
+
+    monitoring.use_tool_id(tool, "a test")
+    try:
+        monitoring.register_callback(tool, monitoring.events.LINE, callback)
+        monitoring.set_local_events(tool, function.__code__, monitoring.events.LINE)
+        for _ in range(30):
+            started = threading.Event()
+            target = Target(core, function, started)
+            assert started.wait(PATIENCE)
+            interrupt_until_it_lands(target)
+            assert isinstance(target.error, Stop)
+            passed = [frame.f_code.co_name for frame, _ in traceback.walk_tb(target.error.__traceback__)]
+            assert "callback" not in passed
+    finally:
+        monitoring.free_tool_id(tool)
+
+    assert len(called) >= 2
