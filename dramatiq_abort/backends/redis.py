@@ -19,9 +19,9 @@ from redis.exceptions import NoScriptError, RedisError
 from .._complaints import Complaints
 from .._tombstones import Tombstone, Tombstones, now
 from ..backend import FOR_ALL, MOST_EVENTS, Event, EventBackend
-from ..request import MAX_MESSAGE_ID, MAX_TIME, MAX_VALUE
 from ._board import RedisBoard
 from ._connection import Connections, OwnConnection, find_anew, is_cluster
+from ._replies import position, read_entry, read_tombstone, tombstone_of
 from ._scripts import LATEST, LOOK_UP, PAGE, REVOKE, SIGNAL, Script
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class RedisBackend(EventBackend):
                 # What this process asks for itself, its mirror knows before its own connection brings it back. But if
                 # that did already, it may also have brought what happened since.
                 with self._mirroring:
-                    if self._is_followed and _position(entry_id) > _position(self._last_id):
+                    if self._is_followed and position(entry_id) > position(self._last_id):
                         self._add(step, value, ends, server_now)
 
     def poll(self, key: bytes) -> bool:
@@ -260,7 +260,7 @@ class RedisBackend(EventBackend):
         for_all, _ = self._read_index(partial(self._run, reader.run, self._keys_for_all), _MOST_FOR_ALL)
         with self._mirroring:
             if resumes:
-                self._last_id = min(self._last_id, last_id, key=_position)  # another log may have begun meanwhile
+                self._last_id = min(self._last_id, last_id, key=position)  # another log may have begun meanwhile
                 for key, tombstone in chain(tombstones.items(), for_all.items()):
                     self._mirror_of(key).add(key, tombstone)
             else:
@@ -278,16 +278,13 @@ class RedisBackend(EventBackend):
             server_now, newest, cursor, found, values = ask(PAGE, cursor, _PAGE)
             last_id = last_id or newest
             for key, end, value in zip(found[::2], found[1::2], values, strict=True):
-                if value is None and b"." in end:  # the value has been evicted
-                    continue
                 try:
-                    ending = int(float(end))
-                    _check(key, value or b"", ending, server_now)
-                except (ValueError, OverflowError):
+                    tombstone = read_tombstone(key, end, value, server_now)
+                except ValueError:
                     self._complain_of(key, end)
                 else:
-                    if ending > server_now:  # else it waits for the next signal, to be removed
-                        tombstones[key] = _tombstone(value or b"", ending, server_now)
+                    if tombstone is not None:
+                        tombstones[key] = tombstone
         return tombstones, last_id
 
     def _read_log(self, reader: OwnConnection, wait: int, server_now: int = 0) -> int:
@@ -304,7 +301,7 @@ class RedisBackend(EventBackend):
         if entries:
             self._heard_at = time.monotonic()
         for entry_id, fields in entries:
-            if _position(entry_id) > (LATEST,):
+            if position(entry_id) > (LATEST,):
                 self._complain_of(entry_id, fields)
                 self._heard_at = -math.inf  # to catch up removes it
                 break
@@ -316,20 +313,20 @@ class RedisBackend(EventBackend):
     def _apply(self, fields: list[bytes], server_now: int) -> None:
         """Take one entry of the log into the mirror: ``_scripts.py`` says what is in it."""
         try:
-            value, made, ends = _read_entry(fields)
+            value, made, ends = read_entry(fields)
         except ValueError:
             self._complain_of(self._last_id, fields)
             return
         for key, end in ends:
             if end:
-                self._mirror_of(key).add(key, _tombstone(value, end, max(made, server_now), made))
+                self._mirror_of(key).add(key, tombstone_of(value, end, max(made, server_now), made))
             else:
                 self._mirror_of(key).discard(key)
 
     def _add(self, events: list[Event], value: bytes, answers: list[Any], server_now: int) -> None:
         for event, answer in zip(events, answers, strict=True):
             end, says = answer if isinstance(answer, list) else (answer, value)
-            self._mirror_of(event.key).add(event.key, _tombstone(says, end, server_now, server_now))
+            self._mirror_of(event.key).add(event.key, tombstone_of(says, end, server_now, server_now))
 
     def _complain_of(self, name: bytes, what: object) -> None:
         self._complaints.warning("In Redis, %.200r: %.200r is none of ours and is ignored.", name, what)
@@ -393,41 +390,3 @@ def _is_for_all(key: bytes) -> bool:
 
 def _event(key: bytes, tombstone: Tombstone) -> Event:
     return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
-
-
-def _tombstone(value: bytes, end: int, server_now: int, made: int | None = None) -> Tombstone:
-    """Make one of what the server says. What is left of its time is counted from now, so the two clocks never meet."""
-    return Tombstone(value, now() + (end - server_now), stamp=end, made=made)
-
-
-def _check(key: bytes, value: bytes, end: int, server_now: int) -> None:
-    """Look at what may come from anybody.
-
-    Raises:
-      ValueError: When it is longer, or is over at another time, than whatever ``abort()`` signals.
-    """
-    if len(key) > MAX_MESSAGE_ID or len(value) > MAX_VALUE or abs(end - server_now) > MAX_TIME:
-        raise ValueError(key)
-
-
-def _position(entry_id: bytes) -> tuple[int, ...]:
-    """Make a log entry's id comparable."""
-    return tuple(map(int, entry_id.split(b"-")))
-
-
-def _read_entry(fields: list[bytes]) -> tuple[bytes, int, list[tuple[bytes, int]]]:
-    """Return the value of an entry in the log, when it was made, and the keys with their ends.
-
-    Raises:
-      ValueError: When it is none of ours.
-    """
-    (v, value, n, made), changes = fields[:4], fields[4:]
-    if (v, n) != (b"v", b"n"):
-        raise ValueError(fields)
-    made_at = int(made)
-    ends = [(key, int(end)) for key, end in zip(changes[::2], changes[1::2], strict=True)]
-    for key, end in ends:
-        _check(key, value, end or made_at, made_at)
-    if abs(made_at) > LATEST:
-        raise ValueError(fields)
-    return value, made_at, ends
