@@ -449,7 +449,19 @@ def no_call_and_another_with(started: threading.Event) -> None:
             number = number + 1
 
 
+def _with_many_variables() -> Callable[[threading.Event], None]:
+    """Make a function of which each instruction that has to do with the last one is longer than others."""
+    names = [f"number{each}" for each in range(300)]
+    lines = [f"    {' = '.join(names)} = 0", "    with lock:", "        started.set()"]
+    lines += [f"        while {names[-1]} >= 0:", f"            {names[-1]} = {names[-1]} + 1"]
+    namespace: dict[str, Any] = {"lock": lock}
+    exec("\n".join(["def many_variables(started):", *lines]), namespace)
+    function: Callable[[threading.Event], None] = namespace["many_variables"]
+    return function
+
+
 LOOPS = [condition_at_the_end, condition_in_the_middle, no_call, no_call_in_one_line, no_call_and_another_with]
+LOOPS += [_with_many_variables()]
 
 
 @needs_threads
