@@ -18,6 +18,12 @@ from dramatiq_abort._bytecode import (
     TESTS,
 )
 
+
+cdef bytes table(opcodes):
+    """Return of each instruction whether it is one of these: to look there makes no object."""
+    return bytes([each in opcodes for each in range(256)])
+
+
 cdef int extended_arg = opcode.EXTENDED_ARG
 cdef int cache = CACHE
 cdef int load_special = LOAD_SPECIAL
@@ -25,14 +31,16 @@ cdef int precall = opcode.opmap.get("PRECALL", -1)
 cdef int setup_finally = SETUP_FINALLY
 cdef bint jumps_are_absolute = sys.version_info < (3, 11)
 cdef str acquire = ACQUIRE
-cdef dict methods = METHODS
-cdef frozenset calls = CALLS
-cdef frozenset delivering = DELIVERING
-cdef frozenset endings = ENDINGS
-cdef frozenset jumps = JUMPS
-cdef frozenset passing = PASSING
-cdef frozenset returns = RETURNS
-cdef frozenset tests = TESTS
+#: How far to the left the index of a method's name is shifted.
+cdef int name_shift = sys.version_info >= (3, 12)
+cdef bytes calls = table(CALLS)
+cdef bytes delivering = table(DELIVERING)
+cdef bytes endings = table(ENDINGS)
+cdef bytes jumps = table(JUMPS)
+cdef bytes methods = table(METHODS)
+cdef bytes passing = table(PASSING)
+cdef bytes returns = table(RETURNS)
+cdef bytes tests = table(TESTS)
 
 
 cdef Py_ssize_t instruction_at(bytes instructions, Py_ssize_t offset):
@@ -50,7 +58,7 @@ cdef bint is_at_call(object frame):
     if offset < 0:
         return False
     cdef bytes instructions = code_bytes(frame_code(frame))
-    return instructions[instruction_at(instructions, offset)] in calls
+    return calls[instructions[instruction_at(instructions, offset)]]
 
 
 cdef Py_ssize_t jump_at(object frame):
@@ -60,7 +68,7 @@ cdef Py_ssize_t jump_at(object frame):
         return -1
     cdef bytes instructions = code_bytes(frame_code(frame))
     offset = instruction_at(instructions, offset)
-    return offset if instructions[offset] in jumps else -1
+    return offset if jumps[instructions[offset]] else -1
 
 
 cdef bint delivers(object frame):
@@ -71,7 +79,7 @@ cdef bint delivers(object frame):
     cdef object code = frame_code(frame)
     cdef bytes instructions = code_bytes(code)
     offset = instruction_at(instructions, offset)
-    if instructions[offset] not in delivering or offset >= 2 and instructions[offset - 2] == load_special:
+    if not delivering[instructions[offset]] or offset >= 2 and instructions[offset - 2] == load_special:
         return False
     cdef tuple names = code_names(code)
     return acquire not in names or not is_call_before_try(code, names, instructions, offset)
@@ -79,7 +87,7 @@ cdef bint delivers(object frame):
 
 cdef bint is_call_before_try(object code, tuple names, bytes instructions, Py_ssize_t call):
     """Say whether the instruction is a call of ``acquire`` that a try statement follows at once."""
-    if instructions[call] not in calls:
+    if not calls[instructions[call]]:
         return False
     cdef Py_ssize_t offset
     cdef int instruction, argument = 0
@@ -89,9 +97,9 @@ cdef bint is_call_before_try(object code, tuple names, bytes instructions, Py_ss
         argument = argument << 8 | instructions[offset + 1]
         if instruction == extended_arg:
             continue
-        if instruction in methods and names[argument >> <int>methods[instruction]] == acquire:
+        if methods[instruction] and names[argument >> name_shift] == acquire:
             is_acquire = True
-        elif instruction in endings:
+        elif endings[instruction]:
             is_acquire = False
         argument = 0
     if not is_acquire:
@@ -112,11 +120,11 @@ cdef bint leads_to_try(object code, bytes instructions, Py_ssize_t offset):
         if instructions[offset] == setup_finally or begins_try(code, offset):
             return True
         instruction = instructions[offset]
-        if instruction not in passing:
+        if not passing[instruction]:
             return False
         argument = argument << 8 | instructions[offset + 1]
         offset += 2
-        if instruction in tests:
+        if tests[instruction]:
             target = 2 * argument
             if not jumps_are_absolute:
                 target += offset
@@ -132,4 +140,4 @@ cdef bint leads_to_try(object code, bytes instructions, Py_ssize_t offset):
 cdef bint is_returning(object frame):
     """Say whether the frame ends with a result, and not with an exception."""
     cdef bytes instructions = code_bytes(frame_code(frame))
-    return instructions[frame_offset(frame)] in returns
+    return returns[instructions[frame_offset(frame)]]

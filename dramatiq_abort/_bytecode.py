@@ -69,8 +69,8 @@ CACHE: Final = opcode.opmap.get("CACHE", 0 if sys.version_info >= (3, 11) else -
 #: What takes that which the try statement behind the call gives back.
 ACQUIRE: Final = "acquire"
 
-#: Where a method gets onto the stack, with how far to the left its name's index is shifted in the argument.
-METHODS: Final = {opcode.opmap["LOAD_ATTR"]: int(sys.version_info >= (3, 12)), opcode.opmap.get("LOAD_METHOD", -1): 0}
+#: Where a method gets onto the stack.
+METHODS: Final = _opcodes(("LOAD_ATTR", "LOAD_METHOD"))
 
 #: What may stand between a call and the try statement behind it, since nobody looks at the slot there: its result is
 #: dropped, kept or tested.
