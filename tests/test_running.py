@@ -103,7 +103,7 @@ def test_who_does_not_answer_is_named(broker: StubBroker, start_worker: Any, bac
     assert running(timeout=LONG).silent == []
     assert backend.board is not None
     backend.board.enroll(b'{"worker":"elsewhere:1","core":1}', LONG)
-    roll = running(timeout=200)
+    roll = running(timeout=2_000)
 
     assert roll.silent == [WorkerProcess("elsewhere:1")]
     assert [worker.worker for worker in roll.workers if worker.took is not None] == [worker_name()]

@@ -601,7 +601,7 @@ def test_a_storm_over_threads_that_submit(core: ModuleType) -> None:
 
         def function() -> None:
             while True:
-                executor.submit(int).result(timeout=1)
+                executor.submit(int).result(PATIENCE)
 
         storm = Storm(core, function, threads=2)
         storm.rage(each=50)
