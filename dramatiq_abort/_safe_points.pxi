@@ -1,8 +1,11 @@
 """A part of ``_interrupt.pyx``: what ``_safe_points.py`` says, asked without running any Python code."""
 
+from types import FunctionType, MethodType
+
 from dramatiq_abort._safe_points import (
     CALLBACK_NAMES,
     CALLBACKS,
+    COLLECTORS_CALLBACKS,
     PROTECTED_FUNCTIONS,
     START_OF_THREAD,
     WAITS,
@@ -11,6 +14,7 @@ from dramatiq_abort._safe_points import (
 )
 
 cdef list callbacks = CALLBACKS
+cdef list collectors_callbacks = COLLECTORS_CALLBACKS
 cdef frozenset callback_names = CALLBACK_NAMES
 cdef frozenset protected_functions = PROTECTED_FUNCTIONS
 cdef tuple waits = tuple(WAITS.items())
@@ -39,7 +43,7 @@ cdef bint is_safe(object frame, object base):
     while frame is not base:
         if frame is None:  # the scope's own is not on the stack: somebody has switched stacks
             return False
-        if code_name(frame_code(frame)) in protected_functions:
+        if code_name(frame_code(frame)) in protected_functions or is_collectors_callback(frame_code(frame)):
             return False
         module = frame_module(frame)
         if module is not None and is_among(protected_modules, module):
@@ -78,4 +82,13 @@ cdef bint is_callback(object code):
     for callback in callbacks:
         if callback is code:
             return True
-    return code_name(code) in callback_names
+    return code_name(code) in callback_names or is_collectors_callback(code)
+
+
+cdef bint is_collectors_callback(object code):
+    """As in ``_safe_points.py``."""
+    for callback in collectors_callbacks:
+        function = callback.__func__ if type(callback) is MethodType else callback
+        if type(function) is FunctionType and function.__code__ is code:
+            return True
+    return False

@@ -9,9 +9,11 @@ CPython looks at every function's entry. So no exception is raised while one of 
 from __future__ import annotations
 
 import dis
+import gc
 import sys
 import threading
 import weakref
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CALLBACKS",
     "CALLBACK_NAMES",
+    "COLLECTORS_CALLBACKS",
     "PROTECTED_FUNCTIONS",
     "PROTECTED_MODULES",
     "START_OF_THREAD",
@@ -73,6 +76,11 @@ CALLBACKS: Final[list[CodeType]] = [
     *_inside(weakref.WeakMethod.__new__),
     weakref.finalize.__call__.__code__,
 ]
+
+
+#: What the garbage collector calls, in whichever code it has its turn; it drops exceptions, too (invoke_gc_callback in
+#: Python/gc.c). The list is CPython's own: who wants to be called, Hypothesis for one, puts a function in there.
+COLLECTORS_CALLBACKS: Final[list[Any]] = getattr(gc, "callbacks", [])  # not on PyPy
 
 
 def _offsets_of_wait() -> frozenset[int]:
@@ -131,8 +139,17 @@ def may_be_cut(frame: FrameType) -> bool:
     return not (
         frame.f_code is START_OF_THREAD
         or frame.f_code.co_name in PROTECTED_FUNCTIONS
+        or _is_collectors_callback(frame.f_code)
         or is_protected(str(frame.f_globals.get("__name__")))
     )
+
+
+def _is_collectors_callback(code: CodeType) -> bool:
+    for callback in COLLECTORS_CALLBACKS:
+        function = callback.__func__ if type(callback) is MethodType else callback
+        if type(function) is FunctionType and function.__code__ is code:
+            return True
+    return False
 
 
 def is_handed_over(frame: FrameType) -> bool:

@@ -69,7 +69,7 @@ def test_the_map_has_each_module_once() -> None:
     if not package.exists():
         pytest.skip("the tests are here without the project")
     names = {path.relative_to(package).as_posix() for path in package.rglob("*.py*") if path.suffix != ".pyc"}
-    names |= {path.name for path in package.glob("*.h")}
+    names |= {path.name for kind in ("*.h", "*.px[di]") for path in package.glob(kind)}
     whole = {"_contract/", "cli/", "web/"}
     expected = sorted(whole | {name for name in names if name.split("/")[0] + "/" not in whole} - {"py.typed"})
     rows = re.findall(r"^\| (`.*?`) \|", text_of(DOCS / "internals.md"), re.MULTILINE)
