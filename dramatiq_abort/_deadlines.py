@@ -93,8 +93,7 @@ class Deadlines:
             thread.join()
 
     def _pursue(self, running: Running) -> Answer:
-        if running.is_over or running.request is None:
-            running.is_pursued = False
+        if running.is_over:
             return Answer.CLOSED
         answer = running.interrupt()
         running.ring()

@@ -80,7 +80,7 @@ def _said(running: Running, *, arguments: bool) -> dict[str, Any]:
         "actor": message.actor_name,
         "queue": q_name(message.queue_name),
         "enqueued": running.enqueued,
-        "started": since_1970(running.started),
+        "started": since_1970(running.started)[0],
     }
     if request is not None:
         said |= {"grace_left": int(left or 0), "reason": request.reason, "by": request.by}

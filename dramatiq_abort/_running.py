@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Running", "since_1970"]
 
-_changing_bells = Lock()
+#: Held while a message is interrupted, or its request is taken back, or those change who wait for it.
+_changing = Lock()
 
 
 class Running:
@@ -147,6 +148,8 @@ class Running:
     def outcome(self, worker: str) -> Outcome:
         """Tell what became of it, now that it is over."""
         request = self.request or self.declined or AbortRequest()
+        started = None if self.state is OutcomeState.SKIPPED else self.started
+        started_at, requested_at, ended_at = since_1970(started, self.requested, self.ended)
         return Outcome(
             self.message_id,
             self.state,
@@ -154,9 +157,9 @@ class Running:
             queue=q_name(self.message.queue_name),
             worker=worker,
             enqueued=self.enqueued,
-            started=None if self.state is OutcomeState.SKIPPED else since_1970(self.started),
-            requested=since_1970(self.requested),
-            ended=since_1970(self.ended),
+            started=started_at,
+            requested=requested_at,
+            ended=ended_at,
             latency=self._latency,
             exception=self.failure,
             reason=request.reason,
@@ -165,10 +168,11 @@ class Running:
 
     def retract(self) -> bool:
         """Forget the request, if nothing has been raised yet, and say whether there was one."""
-        if self.request is None or not self.scope.withdraw():
-            return False
-        self.request = self.requested = self.rule = None
-        return True
+        with _changing:
+            if self.request is None or not self.scope.withdraw():
+                return False
+            self.request = self.requested = self.rule = None
+            return True
 
     def grace_left(self) -> float | None:
         """How many milliseconds the message may go on after a request to abort it; None without one."""
@@ -177,15 +181,20 @@ class Running:
     def interrupt(self) -> Answer:
         """Raise ``Abort`` in the message's function, if it is running and nothing is in the way.
 
-        Once; or, if it is to be interrupted again, each time when that has been long enough ago.
+        Once; or, if it is to be interrupted again, each time when that has been long enough ago. Not at all if the
+        request has been taken back.
         """
-        now = time.monotonic()
-        if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
-            self._raised_at = None if self.scope.rearm() else now
-        answer = self.scope.interrupt(self.exception)
-        if answer is Answer.RAISED and self._raised_at is None:
-            self._raised_at = now
-        return answer
+        with _changing:
+            if self.request is None:
+                self.is_pursued = False
+                return Answer.CLOSED
+            now = time.monotonic()
+            if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
+                self._raised_at = None if self.scope.rearm() else now
+            answer = self.scope.interrupt(self.exception)
+            if answer is Answer.RAISED and self._raised_at is None:
+                self._raised_at = now
+            return answer
 
     def check(self) -> None:
         """Raise ``Abort`` here if it is due, and as long as that has not been done.
@@ -218,12 +227,12 @@ class Running:
     @contextmanager
     def bell(self, ring: Callable[[], object]) -> Iterator[None]:
         """Have this called, in another thread, when the message is to stop, and each time when that is tried again."""
-        with _changing_bells:
+        with _changing:
             self._bells = (*self._bells, ring)
         try:
             yield
         finally:
-            with _changing_bells:
+            with _changing:
                 self._bells = tuple(bell for bell in self._bells if bell is not ring)
 
     def fields(self) -> dict[str, Any]:
@@ -246,6 +255,7 @@ class Running:
         return is_first
 
 
-def since_1970(when: float | None) -> int | None:
-    """Return the milliseconds on the clock on the wall, for the seconds on the monotonic one."""
-    return None if when is None else int((time.time() - (time.monotonic() - when)) * 1000)
+def since_1970(*moments: float | None) -> list[int | None]:
+    """Return the milliseconds on the clock on the wall, for the seconds on the monotonic one, in the same order."""
+    ahead = time.time() - time.monotonic()  # once, or what is later could come out earlier
+    return [None if moment is None else int((moment + ahead) * 1000) for moment in moments]

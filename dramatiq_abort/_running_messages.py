@@ -41,6 +41,7 @@ class Completed(NamedTuple):
 
     def outcome(self, worker: str, request: AbortRequest) -> Outcome:
         """Tell somebody who asks to abort it now."""
+        started, requested, ended = since_1970(self.started, time.monotonic(), self.ended)
         return Outcome(
             self.message_id,
             OutcomeState.COMPLETED,
@@ -48,9 +49,9 @@ class Completed(NamedTuple):
             queue=q_name(self.queue_name),
             worker=worker,
             enqueued=number_of(self.enqueued),
-            started=since_1970(self.started),
-            requested=since_1970(time.monotonic()),
-            ended=since_1970(self.ended),
+            started=started,
+            requested=requested,
+            ended=ended,
             reason=request.reason,
             by=request.by,
         )

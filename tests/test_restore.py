@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of, run_forever, wait_until
+from support import PATIENCE, result_of, run_forever, stub_broker, wait_until
 
 from dramatiq_abort import AbortMode, BackendError, abort, abort_requested, restore, shield
+from dramatiq_abort._running import Running
 from dramatiq_abort.backends import StubBackend
+from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.request import AbortRequest
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -105,6 +108,38 @@ def test_a_running_message_is_restored_behind_its_shield(worker: dramatiq.Worker
     assert restore(message.message_id) is True
 
     assert result_of(message) == "went on"
+
+
+def test_a_message_is_not_interrupted_while_it_is_restored() -> None:
+    """Whoever is about to interrupt it has done so, or hears that the request is no more."""
+
+    class Slow:
+        """A scope in which somebody else has all the time to take the request back while it is interrupted."""
+
+        due: object = None
+
+        def interrupt(self, exception: object) -> Answer:
+            restoring.start()
+            restoring.join(0.2)
+            self.due = exception
+            return Answer.WAITING
+
+        def withdraw(self) -> bool:
+            self.due = None
+            return True
+
+    @dramatiq.actor(broker=stub_broker())
+    def task() -> None: ...
+
+    scope: Any = Slow()
+    message = Running(task.message(), scope)
+    message.accept(AbortRequest(), None)
+    restoring = threading.Thread(target=message.retract)
+    assert message.interrupt() is Answer.WAITING
+    restoring.join(PATIENCE)
+
+    assert scope.due is None
+    assert message.interrupt() is Answer.CLOSED
 
 
 def test_a_message_that_is_aborted_once_more_is_aborted(worker: dramatiq.Worker) -> None:
