@@ -73,6 +73,12 @@ def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
     return module
 
 
+@pytest.fixture(autouse=True)
+def patient_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may hold up a server's answer for longer than a worker waits for it."""
+    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE", 1000 * PATIENCE)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A real server for all tests, which no disk can hold up."""

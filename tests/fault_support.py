@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dramatiq.message import Message
 
 #: How long the clients in these tests wait for an answer, in seconds.
-TIMEOUT = 1.0
+TIMEOUT = 3.0
 
 #: What a busy machine may add to anything, in seconds.
 NOISE = 3.0
@@ -225,6 +225,7 @@ class Bench:
         thread = threading.Thread(target=run)
         thread.start()
         try:
+            wait_until(lambda: results, "the first message")
             yield
         finally:
             stopping.set()

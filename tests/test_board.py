@@ -149,7 +149,8 @@ def test_a_worker_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_that_stops_does_not_ask_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has two seconds for it."""
-    monkeypatch.setattr(_reporter, "_LAST_WORDS", 0.25)
+    monkeypatch.setattr(_reporter, "_LAST_WORDS", 2.5)
+    monkeypatch.setattr(_reporter, "_LAST_BACKOFF", 1.0)
     board = Failing()
     reporter = Reporter(board, b"worker", logging.getLogger("test"))
     reporter.stop()

@@ -145,8 +145,9 @@ def test_a_message_that_is_delayed_beyond_the_time_to_live_is_skipped(
     start_worker()
     delayed = delayed_task.send_with_options(delay=2_500)
     abort(delayed, abort_ttl=2_000)
-    by_id = delayed_task.send_with_options(delay=2_500)
+    by_id = delayed_task.message()
     abort(by_id.message_id, abort_ttl=2_000)
+    broker.enqueue(by_id, delay=2_500)
 
     assert result_of(delayed) is None
     assert result_of(by_id) == "ran"

@@ -295,7 +295,7 @@ def test_a_silent_worker(send_running: Any, cli: Cli) -> None:
         done = cli("ps", "--timeout", "200ms")
         assert done.returncode == 1
         assert f"{worker} has not answered within 200 ms: dead, " in done.stderr
-        assert data_of(cli("ps", "--timeout", "200ms", "--json"))[0]["silent"] == [worker]
+        assert worker in data_of(cli("ps", "--timeout", "200ms", "--json"))[0]["silent"]
         done = cli("doctor", "--timeout", "200ms")
     assert done.returncode == 1
     assert f"wrong: {worker} has not answered within 200 ms" in done.stdout

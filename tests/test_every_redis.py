@@ -40,18 +40,26 @@ if TYPE_CHECKING:
 LONG = 60_000
 
 
+def backend_on(client: Any, namespace: str) -> RedisBackend:
+    """Make a backend that waits for as long as it takes, whatever its client does: the machine may be busy."""
+    backend = RedisBackend(client=client, namespace=namespace)
+    if backend._connections is not None:
+        backend._connections._patience = PATIENCE
+    return backend
+
+
 @pytest.fixture
 def callers(way: Way, namespace: str) -> Iterator[Abortable]:
     """What those have who call ``abort()``: their own client of the same kind."""
     with closing(way.connect()) as client:
-        yield Abortable(backend=RedisBackend(client=client, namespace=namespace))
+        yield Abortable(backend=backend_on(client, namespace))
 
 
 @pytest.fixture
 def abortable(way: Way, namespace: str) -> Iterator[Abortable]:
     """What the worker has."""
     with closing(way.connect()) as client:
-        yield Abortable(backend=RedisBackend(client=client, namespace=namespace))
+        yield Abortable(backend=backend_on(client, namespace))
 
 
 @pytest.mark.parametrize("way", kinds([*PROGRAMS], [*WAYS]), indirect=True)

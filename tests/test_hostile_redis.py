@@ -180,6 +180,7 @@ def test_a_mirror_that_is_full_is_not_all_there_is(
 ) -> None:
     """What does not fit is asked for, and what comes is heard of (3.5)."""
     monkeypatch.setattr(redis_backend, "_MOST", 10)
+    monkeypatch.setattr(redis_backend, "_PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
     keys = [b"%d" % number for number in range(100)]
     RedisBackend(client=redis_client, namespace=namespace).signal([Event(key, ttl=LONG) for key in keys[:50]])
     backend = RedisBackend(client=redis_client, namespace=namespace)

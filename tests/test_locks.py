@@ -194,7 +194,7 @@ def test_a_call_that_fails_by_itself_is_handled(core: ModuleType) -> None:
     def function() -> None:
         try:
             with lock:
-                nothing.get(timeout=0.1)
+                nothing.get(timeout=3)
         finally:
             steps.append("finally")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dramatiq_abort import AbortMode, AbortRequest, InvalidRequest
@@ -17,12 +17,14 @@ requests = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(requests)
 def test_a_request_comes_back_from_its_bytes(request: AbortRequest) -> None:
     """What is asked is what arrives."""
     assert AbortRequest.decode(request.encode()) == request
 
 
+@settings(deadline=None)
 @given(times)
 def test_a_plain_abort_needs_no_bytes(ttl: int) -> None:
     """So that it costs next to no memory, and a backend without values can carry it."""
@@ -66,6 +68,7 @@ def test_what_is_no_request_is_refused(value: bytes) -> None:
         AbortRequest.decode(value)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_are_a_request_or_refused(value: bytes) -> None:
     """Nothing else comes out."""
@@ -90,6 +93,7 @@ def test_the_grace_that_is_left_follows_from_the_time_to_live(grace: int, ttl: i
     assert AbortRequest(grace=grace, ttl=ttl).grace_left(ttl_left) == left
 
 
+@settings(deadline=None)
 @given(
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=100),
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=100),

@@ -212,7 +212,15 @@ def test_a_stale_mirror_is_not_trusted_for_rules_either(
         pytest.skip("there is no mirror")
     start_worker()
     assert result_of(actors["one"].send()) == RAN
-    monkeypatch.setattr(backend, "wait_many", lambda *_: time.sleep(0.01))  # it hears no more
+    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
+    stalled = threading.Event()
+
+    def hear_no_more(*_: object) -> None:
+        stalled.set()
+        time.sleep(0.01)
+
+    monkeypatch.setattr(backend, "wait_many", hear_no_more)
+    assert stalled.wait(PATIENCE)
     monkeypatch.setattr(backend, "_fresh_until", 0.0)
     message = actors["one"].message()
     rule = Rule(int(time.time() * 1000), actor="one")

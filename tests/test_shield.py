@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import PATIENCE, needs_interrupts, run_forever, wait_until, wait_until_it_waits
-from test_scope import Stop, Target
+from test_scope import Stop, Target, interrupt_until_raised
 
 from dramatiq_abort.interrupt import Answer
 
@@ -103,7 +103,7 @@ def test_a_shield_without_an_interrupt_does_nothing(core: ModuleType) -> None:
 
     with inside_of(core, body) as (target, _):
         assert started.wait(PATIENCE)
-        assert target.scope.interrupt(Stop) in {Answer.RAISED, Answer.ARMED}
+        interrupt_until_raised(target)
 
     assert isinstance(target.error, Stop)
 
@@ -177,6 +177,7 @@ def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
         def other() -> None:
             assert go_on.wait(PATIENCE)
             with scope.shield():
+                wait_until(lambda: scope.interrupt(Stop) is not Answer.PROTECTED)
                 inside_other.append(scope.interrupt(Stop))
 
         threading.Thread(target=other, daemon=True).start()
@@ -186,7 +187,8 @@ def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
     with inside_of(core, body) as (target, _):
         pass
 
-    assert inside_other in ([Answer.RAISED], [Answer.ARMED])
+    wait_until(lambda: inside_other)
+    assert inside_other[0] in {Answer.RAISED, Answer.ARMED, Answer.CLOSED}
     assert isinstance(target.error, Stop)
     with core.Scope().shield():
         pass
@@ -231,7 +233,7 @@ def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) ->
         assert target.scope.interrupt(Stop) is Answer.WAITING
 
     assert isinstance(target.error, Stop)
-    assert closed == [True]
+    wait_until(lambda: closed == [True])
 
 
 def test_a_shield_that_nobody_can_leave_is_over(core: ModuleType) -> None:

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, needs_interrupts, needs_threads, run_forever, wait_until_it_waits
+from support import PATIENCE, needs_interrupts, needs_threads, run_forever, wait_until, wait_until_it_waits
 from test_safe_points import interrupt_until_it_lands
 from test_scope import Stop, Target
 
@@ -154,6 +154,7 @@ def test_nobody_sees_the_profile_function(core: ModuleType, profiler: Observer |
     scope = core.Scope()
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    wait_until(lambda: len(seen) >= 2, "the look around")
     while thread.is_alive():
         thread.join(0.001)
         scope.interrupt(Stop)

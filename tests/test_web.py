@@ -893,6 +893,7 @@ def test_who_says_nothing_does_no_harm(capsys: pytest.CaptureFixture[str], monke
         with closing(silent):
             silent.connect()
             assert silent.sock.recv(1) == b""
+        monkeypatch.setattr("dramatiq_abort.web._server._Handler.timeout", PATIENCE)
         assert get(server).status == 200
 
     assert capsys.readouterr() == ("", "")

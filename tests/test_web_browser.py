@@ -46,7 +46,7 @@ def serving(server: BaseServer) -> Iterator[None]:
 @pytest.fixture
 def url(app: ModuleType) -> Iterator[str]:
     """The page of the test's own broker."""
-    server = make_page(port=0, refresh=1, arguments=True, by="Ann")
+    server = make_page(port=0, refresh=5, arguments=True, by="Ann")
     with serving(server):
         yield server.url
 

@@ -72,5 +72,6 @@ def protect(key: str) -> None:
         tell(key, "started")
         while abort_requested() is None:
             time.sleep(0.001)
+        time.sleep(0.2)  # it is known a moment before it waits for the shield's end
         tell(key, "completed")
     tell(key, "not aborted")

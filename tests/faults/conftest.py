@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from support import Server
 
 
+@pytest.fixture(autouse=True)
+def patient_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They must notice that a server is silent, but not when it is only busy."""
+    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE", 2_500)
+
+
 @pytest.fixture
 def proxy(own_server: Server) -> Iterator[Proxy]:
     """The network between the server and everybody else."""

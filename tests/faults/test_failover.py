@@ -55,7 +55,7 @@ class Sentinels:
                 "bind 127.0.0.1\n"
                 f"dir {self._directory}\n"
                 f"sentinel monitor main 127.0.0.1 {self.primary.port} 1\n"
-                "sentinel down-after-milliseconds main 500\n"
+                "sentinel down-after-milliseconds main 60000\n"
                 "sentinel failover-timeout main 3000\n"
             )
             with (self._directory / "sentinel.log").open("wb") as log:
@@ -70,9 +70,11 @@ class Sentinels:
         addresses = [("127.0.0.1", free_port()), ("127.0.0.1", self.port)]
         return Sentinel(addresses, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT).master_for("main")
 
-    def wait_for_failover(self) -> None:
-        """Return when the Sentinel tells clients of the new primary."""
+    def fail_over(self) -> None:
+        """Return when the Sentinel has been told to notice, and tells clients of the new primary."""
         sentinel = Sentinel([("127.0.0.1", self.port)])
+        with redis.Redis(port=self.port) as client:
+            client.sentinel_set("main", "down-after-milliseconds", 500)
         wait_until(lambda: self._primary(sentinel) == self.replica.port, "the failover")
 
     @staticmethod
@@ -115,7 +117,7 @@ def test_the_primary_goes(bench: Bench, sentinels: Sentinels, how: str) -> None:
             else:
                 after.enter_context(sentinels.primary.stopped())
             yield
-            sentinels.wait_for_failover()
+            sentinels.fail_over()
 
     bench.survives(failover())
 
@@ -128,7 +130,7 @@ class Cluster:
         self._servers = []
         for name in ("first", "second", "third", "replica"):
             (directory / name).mkdir()
-            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+            options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "3000")
             self._servers.append(Server(binary, directory / name, *options))
         *self._primaries, self.replica = self._servers
         self.primary = self._primaries[key_slot(b"dramatiq-abort") * 3 // 16384]
@@ -149,6 +151,7 @@ class Cluster:
         for server in self._servers[1:]:
             self._run(server, "CLUSTER MEET", "127.0.0.1", self._servers[0].port)
         wait_until(lambda: all(self._says(server, "cluster_known_nodes:4") for server in self._servers), "the nodes")
+        self._run(self.replica, "CONFIG SET", "cluster-replica-no-failover", "yes")
         self._run(self.replica, "CLUSTER REPLICATE", self._run(self.primary, "CLUSTER MYID"))
         wait_until(lambda: all(self._says(server, "cluster_state:ok") for server in self._servers), "the cluster")
         wait_until(
@@ -159,7 +162,10 @@ class Cluster:
         others = [server.port for server in self._servers if server not in {self.primary, self.replica}]
         return redis.RedisCluster("127.0.0.1", others[0], socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
 
-    def wait_for_failover(self) -> None:
+    def fail_over(self) -> None:
+        """Return when the replica has been allowed to take over, and all know of it."""
+        with self.replica.client() as client:
+            client.config_set("cluster-replica-no-failover", "no")
         others = [server for server in self._servers if server is not self.primary]
         wait_until(lambda: b"role:master" in self._run(self.replica, "INFO replication"), "the failover")
         wait_until(lambda: all(self._says(server, "cluster_state:ok") for server in others), "the cluster")
@@ -170,7 +176,7 @@ class Cluster:
     @staticmethod
     def _run(server: Server, command: str, *words: object) -> Any:
         with server.client() as client:
-            return OwnConnection(client, "", TIMEOUT).run(*command.split(), *words)
+            return OwnConnection(client, "", PATIENCE).run(*command.split(), *words)
 
 
 @pytest.fixture
@@ -190,6 +196,6 @@ def test_a_primary_of_a_cluster_goes(cluster: Cluster, start_bench: Callable[[An
         wait_for_copy(cluster.primary)
         cluster.primary.kill()
         yield
-        cluster.wait_for_failover()
+        cluster.fail_over()
 
     start_bench(cluster.client).survives(failover())

@@ -10,6 +10,7 @@ from support import result_of, wait_until
 
 from dramatiq_abort import Event
 from dramatiq_abort.backends import RedisBackend
+from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from fault_support import Bench
@@ -64,6 +65,7 @@ def test_other_keys_push_ours_out(bench: Bench, own_server: Server) -> None:
         for number in range(20):
             running = bench.start_endless(str(number))
             bench.abort(running)
+            wait_until(lambda: bench.backend.poll(key_of(running.message_id)), "the worker to hear of it")  # noqa: B023
             for part in range(20):
                 client.set(f"{number}-{part}", b"x" * 100_000)
             assert result_of(running)[0] == "Abort"

@@ -63,7 +63,7 @@ def test_a_client_that_has_slept_through_an_outage(bench: Bench, proxy: Proxy, h
 
 def test_the_network_is_too_slow(bench: Bench, proxy: Proxy) -> None:
     """(5, 6) An answer that comes too late is none."""
-    bench.survives(proxy.slow(3.0))
+    bench.survives(proxy.slow(6.0))
 
 
 def test_what_is_taken_back_in_an_outage_is_not_known_afterwards(
@@ -116,6 +116,7 @@ def test_the_data_are_flushed(bench: Bench, own_server: Server) -> None:
     """(5) What the worker has heard of still counts, and so does what comes after."""
     known, new, running = bench.quick.message(), bench.quick.message(), bench.start_endless()
     bench.abort(known)
+    wait_until(lambda: bench.backend.poll(key_of(known.message_id)), "the worker to hear of it")
     with own_server.client() as client, bench.traffic():
         client.flushall()
         bench.abort(new)
@@ -129,8 +130,9 @@ def test_the_data_are_flushed(bench: Bench, own_server: Server) -> None:
 
 def test_a_worker_does_not_besiege_a_server(bench: Bench, proxy: Proxy) -> None:
     """(6) It tries again after a while that grows, is never the same, and never so long that it comes back late."""
+    wait_until(bench.backend.board.roll, "the worker's entry, which tries by itself if it is not there")
     with proxy.failing("drop"), bench.traffic():
-        wait_until(lambda: len(proxy.attempts) > 10, "the attempts")
+        wait_until(lambda: len(proxy.attempts) > 20, "the attempts")
         gaps = [after - before for before, after in pairwise(proxy.attempts)]
 
     # Of each single one, a busy machine may make a longer or a shorter one.
@@ -138,7 +140,7 @@ def test_a_worker_does_not_besiege_a_server(bench: Bench, proxy: Proxy) -> None:
     assert statistics.mean(first) > 0.02
     assert statistics.mean(later) > 0.2
     assert max(later) < 0.5 + NOISE
-    assert statistics.stdev(later) > 0.03
+    assert statistics.stdev(later) > 0.01
 
 
 @pytest.mark.parametrize("is_cancelled_first", [True, False], ids=["before the start", "after the start"])
@@ -152,7 +154,7 @@ def test_a_message_is_cancelled_in_an_outage(
         bench.wait_for("ERROR")
         if is_cancelled_first:
             bench.abort(message, AbortMode.CANCEL, requester)
-            time.sleep(0.1)  # what is made within a round trip of the start may count as made after it
+            time.sleep(2.5)  # what is made within a round trip of the start may count as made after it
         bench.broker.enqueue(message)
         wait_until(lambda: "running" in bench.started)
         if not is_cancelled_first:

@@ -123,7 +123,7 @@ def test_an_abort_is_not_lost_where_it_is_got_back(
     assert Answer.RAISED not in answers
 
 
-def test_a_delayed_message_is_skipped(worker: dramatiq.Worker) -> None:
+def test_a_delayed_message_is_skipped(broker: StubBroker, worker: dramatiq.Worker) -> None:
     """(5) When its time comes."""
     calls: list[int] = []
 
@@ -131,8 +131,9 @@ def test_a_delayed_message_is_skipped(worker: dramatiq.Worker) -> None:
     def task() -> None:
         calls.append(1)
 
-    message = task.send_with_options(delay=100)
+    message = task.message()
     abort(message.message_id)
+    broker.enqueue(message, delay=100)
 
     assert result_of(message) is None
     assert calls == []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of
+from support import PATIENCE, result_of, wait_until
 
 from dramatiq_abort import abort
 
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("make_backend", ["redis"], indirect=True)
-def test_messages_cost_no_command(abortable: Abortable, worker: dramatiq.Worker, redis_client: redis.Redis) -> None:
+def test_messages_cost_no_command(
+    abortable: Abortable, worker: dramatiq.Worker, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """(7) The server counts: whatever the worker runs, it is asked for nothing but the next request."""
 
     @dramatiq.actor
@@ -35,6 +37,9 @@ def test_messages_cost_no_command(abortable: Abortable, worker: dramatiq.Worker,
 
     abort(task.message(0).message_id)  # which the watcher hears of, so that it is connected
     assert result_of(task.send(0)) == 0
+    wait_until(abortable.backend.board.roll, "the worker's entry")
+    monkeypatch.setattr("dramatiq_abort.backends.redis._FRESH", 1000 * PATIENCE)  # on a busy machine, too
+    wait_until(lambda: abortable.backend._fresh_until > time.monotonic() + PATIENCE / 2, "the watcher's next look")
     before = commands()
     assert [result_of(message) for message in [task.send(number) for number in range(100)]] == list(range(100))
 
@@ -47,7 +52,6 @@ def test_waiting_costs_two_commands_a_second(
 ) -> None:
     """(7) Of a size that does not depend on how many messages run."""
     started, stop = threading.Semaphore(0), threading.Event()
-    seconds = 1.5
 
     @dramatiq.actor
     def task() -> None:
@@ -60,20 +64,24 @@ def test_waiting_costs_two_commands_a_second(
         for _ in range(tasks):
             assert started.acquire(timeout=PATIENCE)
 
-    def traffic() -> tuple[int, int]:
+    def traffic() -> tuple[float, float]:
         before: dict[str, Any] = redis_client.info("stats")  # type: ignore[assignment]
-        time.sleep(seconds)
+        began = time.monotonic()
+        time.sleep(3)
         after: dict[str, Any] = redis_client.info("stats")  # type: ignore[assignment]
         commands = after["total_commands_processed"] - before["total_commands_processed"] - 1  # ours
-        return commands, after["total_net_input_bytes"] - before["total_net_input_bytes"]
+        size = after["total_net_input_bytes"] - before["total_net_input_bytes"]
+        # There may be one more in it.
+        return (commands - 1) / (time.monotonic() - began), size / commands
 
     start_worker(worker_threads=64)
     run(1)
     abort(task.message().message_id)  # which the watcher hears of, so that it is connected, and has something to keep
+    wait_until(abortable.backend.board.roll, "the worker's entry")
     commands, size = traffic()
     run(63)
     commands_of_many, size_of_many = traffic()
     stop.set()
 
-    assert max(commands, commands_of_many) <= 2 * seconds
-    assert size_of_many <= size * 2  # there may be one more in it
+    assert max(commands, commands_of_many) <= 2
+    assert size_of_many <= size * 1.5

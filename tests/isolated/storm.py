@@ -87,7 +87,7 @@ WAYS = {
     "cython": Way("the compiled core", Abortable, patience=30, race_patience=20),
     # It cannot read the slot that all exceptions from outside share.
     "python": Way(
-        "the pure-Python core", Abortable, patience=10, race_patience=1, not_promised=frozenset({OTHERS, ABORTS})
+        "the pure-Python core", Abortable, patience=10, race_patience=3, not_promised=frozenset({OTHERS, ABORTS})
     ),
     "naive": Way("the naive way", NaiveAbortable, patience=1, race_patience=0.2),
 }
@@ -329,7 +329,7 @@ def is_at_work(thread):
 
 
 def is_locked(lock):
-    if lock.acquire(timeout=0.5):
+    if lock.acquire(timeout=10):
         lock.release()
         return False
     return True
