@@ -298,8 +298,11 @@ def test_rules_are_listed_and_restored(site: Site) -> None:
     assert "tenant-7" not in answer.body
 
 
-def test_workers_are_listed(site: Site, running_task: Any, backend: EventBackend) -> None:
+def test_workers_are_listed(
+    site: Site, running_task: Any, backend: EventBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And those that have not answered are named."""
+    monkeypatch.setattr("dramatiq_abort.web._application._ROLL_CALL", 3_000)
     running_task()
     assert backend.board is not None
     backend.board.enroll(b'{"worker":"elsewhere:1"}', LONG)

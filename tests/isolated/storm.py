@@ -101,7 +101,7 @@ class Probe(Middleware):
         self.results, self.exceptions, self.skipped = {}, {}, set()
         self.begun = deque()
 
-    def after_enqueue(self, broker, message, delay):
+    def before_enqueue(self, broker, message, delay):  # after it, somebody may be done with it already
         self.sent.append(message.message_id)
 
     def before_process_message(self, broker, message):
@@ -209,7 +209,9 @@ class Round:
         counts[THREADS_LOST] = sum(not thread.is_alive() for thread in self.worker.workers)
         counts[WEDGED] = has_work and any(map(is_at_work, self.worker.workers))
         queues = [*self.broker.queues.values(), self.worker.work_queue]
-        counts[LOCKED] = sum(is_locked(lock) for lock in LOCKS + [queue.mutex for queue in queues])
+        counts[LOCKED] = sum(
+            is_locked(lock, self.way.patience / 2) for lock in LOCKS + [queue.mutex for queue in queues]
+        )
         if has_work:  # to wait for the end of these threads could take for ever
             faulthandler.dump_traceback()
             for thread in self.worker.workers:
@@ -328,8 +330,8 @@ def is_at_work(thread):
     )
 
 
-def is_locked(lock):
-    if lock.acquire(timeout=10):
+def is_locked(lock, patience):
+    if lock.acquire(timeout=patience):
         lock.release()
         return False
     return True
