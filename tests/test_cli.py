@@ -509,7 +509,7 @@ def test_a_closed_pipe(env: dict[str, str], tmp_path: Path, words: list[str]) ->
 def test_watch(send_running: Any, terminal: Any) -> None:
     """What runs is there to be chosen, and to be aborted."""
     first, second = send_running(2)
-    screen = terminal("ps", "--watch", "--every", "100ms", "--arguments")
+    screen = terminal(*PS, "--watch", "--every", "100ms", "--arguments")
     screen.read_until(OTHER_SCREEN, first.message_id.encode(), second.message_id.encode(), b"q: quit")
     screen.press(DOWN + b"a")
     screen.read_until(b"Abort message ", b"y: yes")
@@ -535,7 +535,7 @@ def test_watch_restores(send_running: Any, terminal: Any) -> None:
     """Somebody else's abort, while there is time."""
     (message,) = send_running()
     abort(message.message_id, abort_timeout=600_000)
-    screen = terminal("ps", "--watch", "--every", "100ms")
+    screen = terminal(*PS, "--watch", "--every", "100ms")
     screen.read_until(b"to be aborted in 9 m")
     screen.press(b"r")
     screen.read_until(f"Message {message.message_id} is restored.".encode(), b"mrunning")
@@ -550,7 +550,7 @@ def test_watch_scrolls(send_running: Any, terminal: Any, cli: Cli) -> None:
     """Where there are more messages than lines; and a narrow terminal shows the ids."""
     send_running(4)
     ids = [message["message_id"].encode() for message in data_of(cli(*PS, "--json"))[0]["messages"]]
-    screen = terminal("ps", "--watch", "--every", "100ms", size=(7, 60))
+    screen = terminal(*PS, "--watch", "--every", "100ms", size=(7, 60))
     screen.read_until(OTHER_SCREEN, *ids[:2], b"q: quit")
     assert ids[2] not in screen.shown
     screen.press(5 * DOWN)
@@ -562,7 +562,7 @@ def test_watch_scrolls(send_running: Any, terminal: Any, cli: Cli) -> None:
 @pytest.mark.parametrize("status", [130, 143], ids=["Ctrl-C", "SIGTERM"])
 def test_watch_leaves_the_terminal_as_it_was(terminal: Any, app: ModuleType, status: int) -> None:
     """However it ends."""
-    screen = terminal("ps", "--watch", size=(6, 40))
+    screen = terminal(*PS, "--watch", size=(6, 40))
     screen.read_until(OTHER_SCREEN, b"No messages on 0 worker")
     if status == 130:
         screen.press(b"\x03")
@@ -576,7 +576,7 @@ def test_watch_leaves_the_terminal_as_it_was(terminal: Any, app: ModuleType, sta
 
 def test_watch_outlives_the_server(own_server: Any, terminal: Any) -> None:
     """It says that nobody answers, and goes on when somebody does."""
-    screen = terminal("ps", "--watch", "--every", "100ms", "--url", own_server.url)
+    screen = terminal(*PS, "--watch", "--every", "100ms", "--url", own_server.url)
     screen.read_until(b"No messages on 0 worker")
     own_server.kill()
     screen.read_until(b"nobody could be asked what is running")
@@ -612,7 +612,7 @@ def test_completion_in_bash(send_running: Any, env: dict[str, str], tmp_path: Pa
 
     assert completed("re") == ["restore"]
     assert "--arguments" in completed("ps", "--")
-    assert completed("abort", message.message_id[:3]) == [message.message_id]
+    wait_until(lambda: completed("abort", message.message_id[:3]) == [message.message_id], "an answer of the worker")
     assert completed("restore", "") == [rule]
     assert completed("abort", "--url", "redis://127.0.0.1:1", "") == []
     abort(message.message_id)
@@ -640,11 +640,14 @@ def test_web(send_running: Any, page: Any) -> None:
     (message,) = send_running(1)
     process = page("--json")
     url = json.loads(process.stdout.readline())["url"]
-    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - this machine's own
-        shown = answer.read().decode()
+
+    def is_shown() -> bool:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310 - this machine's own
+            return message.message_id in answer.read().decode()
+
+    wait_until(is_shown)
     process.send_signal(signal.SIGINT)
 
-    assert message.message_id in shown
     assert process.wait(PATIENCE) == 0
 
 

@@ -74,7 +74,8 @@ def test_the_other_programs_of_the_readme_run(start: Start) -> None:
 @needs_interrupts
 def test_the_programs_about_control_run(start: Start) -> None:
     """Put together, and with what they say that they show."""
-    program = start("-c", "\n".join(blocks(DOCS / "control.md", "python")))
+    shown = "\n".join(blocks(DOCS / "control.md", "python"))
+    program = start("-c", shown.replace("delay=500,", "delay=3_000,"))  # on a busy machine the first ones would start
     output, errors = program.communicate(timeout=PATIENCE)
     first, listed, *others = output.splitlines()
     assert re.fullmatch(r"aborted wrong size Ann \S+:\d+", first), errors
