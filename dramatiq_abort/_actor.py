@@ -68,7 +68,10 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
             terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
             terminal.failure = type(error).__name__
             terminal.write_down(running.message_id, request)
-            raise terminal from error
+            try:
+                raise terminal from error
+            finally:
+                del terminal  # no cycle of the exception, its traceback and this frame, which holds what the task had
 
     return call
 
@@ -77,10 +80,13 @@ def _wait_for(
     running: Running, waiting: ThreadScope, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     result, aborted = waiting.run(_run_in_loop, (running, fn, args, kwargs))
-    if isinstance(aborted, AsyncAbort):
-        raise Abort(*aborted.args) from aborted
-    if aborted is not None:
-        raise aborted
+    try:
+        if isinstance(aborted, AsyncAbort):
+            raise Abort(*aborted.args) from aborted
+        if aborted is not None:
+            raise aborted
+    finally:
+        del aborted  # the same
     return result
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, result_of, run_forever
+from dramatiq.middleware import AsyncIO
+from dramatiq.results import Results
+from support import PATIENCE, Forgetting, needs_interrupts, result_of, run_forever, wait_until
 
-from dramatiq_abort import Abortable, abort, abort_requested, shield
+from dramatiq_abort import Abort, Abortable, abort, abort_requested, shield
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -50,6 +56,56 @@ def test_the_message_decides_before_the_actor_before_the_middleware(
     start_worker()
 
     assert result_of(message) == (None if expected else "ran")
+
+
+class Thing:
+    """Something that a task has."""
+
+
+@needs_interrupts
+@pytest.mark.parametrize("kind", ["abort", "another exception", "coroutine"])
+def test_nothing_that_the_task_had_is_kept(
+    broker: StubBroker, start_worker: Any, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """It goes with the exception, as soon as nobody has that any more: a connection returns to its pool."""
+    broker.add_middleware(AsyncIO())
+    broker.add_middleware(Forgetting(), before=Results)
+    started = threading.Event()
+    things: list[weakref.ref[Thing]] = []
+
+    def have() -> Thing:
+        thing = Thing()
+        things.append(weakref.ref(thing))
+        return thing
+
+    @dramatiq.actor
+    def task() -> None:
+        thing = have()
+        try:
+            run_forever(started)
+        except Abort:
+            if kind == "another exception":
+                raise ValueError(thing) from None
+            raise
+
+    @dramatiq.actor
+    async def coroutine() -> None:
+        thing = have()
+        started.set()
+        await asyncio.Event().wait()
+        del thing
+
+    start_worker()
+    logging.disable()  # pytest keeps what is logged, with its tracebacks
+    gc.collect()
+    gc.disable()
+    request.addfinalizer(lambda: (gc.enable(), logging.disable(logging.NOTSET)))
+    message = (coroutine if kind == "coroutine" else task).send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    wait_until(lambda: things[0]() is None, "the end of what it had")
 
 
 def test_an_actor_is_a_plain_function_outside_of_a_worker(worker: dramatiq.Worker) -> None:
