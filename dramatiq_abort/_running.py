@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Running", "since_1970"]
 
-#: Held while a message is interrupted, or its request is taken back, or those change who wait for it.
-_changing = Lock()
+#: Held while a message is interrupted, or its request is taken back. Never by a task's own thread: from CPython 3.14 on
+#: somebody else's exception can come up between the taking of a lock and its block, and it would be held for ever.
+_pursuing = Lock()
 
 
 class Running:
@@ -70,7 +71,6 @@ class Running:
     state = OutcomeState.COMPLETED
     failure: str | None = None
     _raised_at: float | None = None
-    _bells: tuple[Callable[[], object], ...] = ()
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
         self.message = message
@@ -168,7 +168,7 @@ class Running:
 
     def retract(self) -> bool:
         """Forget the request, if nothing has been raised yet, and say whether there was one."""
-        with _changing:
+        with _pursuing:
             if self.request is None or not self.scope.withdraw():
                 return False
             self.request = self.requested = self.rule = None
@@ -184,17 +184,20 @@ class Running:
         Once; or, if it is to be interrupted again, each time when that has been long enough ago. Not at all if the
         request has been taken back.
         """
-        with _changing:
+        with _pursuing:
             if self.request is None:
                 self.is_pursued = False
                 return Answer.CLOSED
-            now = time.monotonic()
-            if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
-                self._raised_at = None if self.scope.rearm() else now
-            answer = self.scope.interrupt(self.exception)
-            if answer is Answer.RAISED and self._raised_at is None:
-                self._raised_at = now
-            return answer
+            return self._interrupt()
+
+    def _interrupt(self) -> Answer:
+        now = time.monotonic()
+        if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
+            self._raised_at = None if self.scope.rearm() else now
+        answer = self.scope.interrupt(self.exception)
+        if answer is Answer.RAISED and self._raised_at is None:
+            self._raised_at = now
+        return answer
 
     def check(self) -> None:
         """Raise ``Abort`` here if it is due, and as long as that has not been done.
@@ -204,10 +207,10 @@ class Running:
         if self.grace_left() != 0:
             return
         if not self.scope.is_here():
-            self.interrupt()  # first: it may wait for the end of this thread, and would return if that came before
+            self._interrupt()  # first: it may wait for the end of this thread, and would return if that came before
             raise self.exception
         with self.scope.shield():
-            self.interrupt()
+            self._interrupt()
 
     def is_in_its_loop(self) -> bool:
         """Say whether the caller is a coroutine, in the event loop that others run in, too."""
@@ -221,19 +224,22 @@ class Running:
 
     def ring(self) -> None:
         """Wake those who wait until the message is to stop."""
-        for ring in self._bells:
+        for ring in list(self._all_bells().values()):
             ring()
 
     @contextmanager
     def bell(self, ring: Callable[[], object]) -> Iterator[None]:
         """Have this called, in another thread, when the message is to stop, and each time when that is tried again."""
-        with _changing:
-            self._bells = (*self._bells, ring)
+        bells, key = self._all_bells(), object()
+        bells[key] = ring
         try:
             yield
         finally:
-            with _changing:
-                self._bells = tuple(bell for bell in self._bells if bell is not ring)
+            del bells[key]
+
+    def _all_bells(self) -> dict[object, Callable[[], object]]:
+        bells: dict[object, Callable[[], object]] = vars(self).setdefault("_bells", {})  # few messages have any
+        return bells
 
     def fields(self) -> dict[str, Any]:
         """Return what a line in the log has of it, beside its text."""

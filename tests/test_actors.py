@@ -63,7 +63,7 @@ class Thing:
 
 
 @needs_interrupts
-@pytest.mark.parametrize("kind", ["abort", "another exception", "coroutine"])
+@pytest.mark.parametrize("kind", ["abort", "another exception", "coroutine", "own Abort"])
 def test_nothing_that_the_task_had_is_kept(
     broker: StubBroker, start_worker: Any, kind: str, request: pytest.FixtureRequest
 ) -> None:
@@ -92,15 +92,19 @@ def test_nothing_that_the_task_had_is_kept(
     async def coroutine() -> None:
         thing = have()
         started.set()
-        await asyncio.Event().wait()
-        del thing
+        try:
+            await asyncio.Event().wait()
+        except Abort:
+            if kind == "own Abort":
+                raise Abort(thing) from None
+            raise
 
     start_worker()
     logging.disable()  # pytest keeps what is logged, with its tracebacks
     gc.collect()
     gc.disable()
     request.addfinalizer(lambda: (gc.enable(), logging.disable(logging.NOTSET)))
-    message = (coroutine if kind == "coroutine" else task).send()
+    message = (coroutine if kind in {"coroutine", "own Abort"} else task).send()
     assert started.wait(PATIENCE)
     abort(message.message_id)
 

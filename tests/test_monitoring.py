@@ -25,23 +25,29 @@ pytestmark = [
 ]
 
 
+def wait_there(gate: Any) -> None:
+    gate.acquire()
+    run_forever()
+
+
+def held_up(core: ModuleType) -> tuple[Target, Any]:
+    """Return a thread that waits, and the lock that it waits for."""
+    gate = threading.Lock()
+    gate.acquire()
+    target = Target(core, wait_there, gate)
+    wait_until_it_waits(target.thread)
+    return target, gate
+
+
 @pytest.mark.parametrize("tool", [None, "somebody else's"])
 def test_a_thread_that_waits_is_interrupted_there(
     core: ModuleType, tool: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where its code cannot be watched, at the second look: it does not wait for its turn, then."""
     compiled_only(core)
-    gate = threading.Lock()
-    gate.acquire()
-
-    def function() -> None:
-        gate.acquire()
-        run_forever()
-
     if tool is not None:
         monkeypatch.setattr(sys.monitoring, "get_tool", lambda _: tool)
-    target = Target(core, function)
-    wait_until_it_waits(target.thread)
+    target, gate = held_up(core)
     answers = [target.scope.interrupt(Stop) for _ in range(3)]
     gate.release()
     target.join()
@@ -54,26 +60,16 @@ def test_a_thread_that_waits_is_interrupted_there(
 def test_code_is_watched_for_as_long_as_it_must_be(core: ModuleType) -> None:
     """Until each thread that was to be interrupted in it has gone on; or has stood for long, and so waits in C code."""
     compiled_only(core)
-    gates = [threading.Lock() for _ in range(3)]
-
-    def function(gate: Any) -> None:
-        gate.acquire()
-        run_forever()
-
-    targets = []
-    for gate in gates:
-        gate.acquire()
-        targets.append(Target(core, function, gate))
-        wait_until_it_waits(targets[-1].thread)
-    watched = [is_watched(function)]
+    targets, gates = zip(*(held_up(core) for _ in range(3)), strict=True)
+    watched = [is_watched(wait_there)]
     for target in targets:
         assert target.scope.interrupt(Stop) is Answer.RAISED
     for gate, target in zip(gates[:2], targets, strict=False):
-        watched.append(is_watched(function))
+        watched.append(is_watched(wait_there))
         gate.release()
         target.join()
-    watched.append(is_watched(function))
-    wait_until(lambda: (targets[2].scope.interrupt(Stop), not is_watched(function))[1], "the end of the watch")
+    watched.append(is_watched(wait_there))
+    wait_until(lambda: (targets[2].scope.interrupt(Stop), not is_watched(wait_there))[1], "the end of the watch")
     gates[2].release()
     targets[2].join()
 
@@ -86,18 +82,10 @@ def test_code_is_watched_for_as_long_as_it_must_be(core: ModuleType) -> None:
 def test_nobody_is_watched_in_the_child_of_a_fork(core: ModuleType) -> None:
     """The thread that was to be interrupted is not there."""
     compiled_only(core)
-    gate = threading.Lock()
-    gate.acquire()
-
-    def function() -> None:
-        gate.acquire()
-        run_forever()
-
-    target = Target(core, function)
-    wait_until_it_waits(target.thread)
+    target, gate = held_up(core)
     assert target.scope.interrupt(Stop) is Answer.RAISED
-    exit_code = in_child(lambda: not is_watched(function))
-    is_watched_here = is_watched(function)
+    exit_code = in_child(lambda: not is_watched(wait_there))
+    is_watched_here = is_watched(wait_there)
     gate.release()
     target.join()
 
