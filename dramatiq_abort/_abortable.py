@@ -161,8 +161,8 @@ class Abortable(Middleware):
             self._processing.worker_side = None
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        if self._processing is not None:
-            self._processing.begin(message)
+        if (processing := self._processing) is not None:
+            processing.begin(message)
 
     def after_process_message(
         self,
@@ -172,12 +172,12 @@ class Abortable(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if self._processing is not None:
-            self._processing.end(message, exception)
+        if (processing := self._processing) is not None:
+            processing.end(message, exception)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        if self._processing is not None:
-            self._processing.skip(message)
+        if (processing := self._processing) is not None:
+            processing.skip(message)
 
     def _tags_of(self, message: Message[Any]) -> Collection[str]:
         tags = self._tags.get(message.actor_name, ())

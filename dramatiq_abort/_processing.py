@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from dramatiq.threading import is_gevent_active
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ._worker import WorkerSide
 
 __all__ = ["Processing"]
+
+
+_NO_OPTIONS: Final[dict[str, Any]] = {}
 
 
 class Processing:
@@ -53,7 +56,7 @@ class Processing:
         abortable = self._abortable
         wanted = options.get("abortable")
         if wanted is None:
-            wanted = abortable.options.get(actor_name, {}).get("abortable")
+            wanted = abortable.options.get(actor_name, _NO_OPTIONS).get("abortable")
         if not (abortable.abortable if wanted is None else wanted):
             return
         is_coroutine = actor_name in abortable.async_actors
@@ -87,9 +90,9 @@ class Processing:
                 running.fail(exception)
             self.running.discard(running)
             # Who hears of a request from now on sees that the message is over.
-            if self.worker_side is not None and (running.request is not None or running.declined is not None):
+            if (running.request is not None or running.declined is not None) and self.worker_side is not None:
                 self.worker_side.tell_of(running)
-        if isinstance(exception, Abort):
+        if exception is not None and isinstance(exception, Abort):
             message.fail()  # as Retries does, where it is not in use
 
     def skip(self, message: MessageProxy) -> None:

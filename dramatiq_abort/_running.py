@@ -74,12 +74,15 @@ class Running:
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
         self.message = message
-        self.message_id = message.message_id
         self.actor_name = message.actor_name
         self.key = key_of(message.message_id)
         self.scope = scope
         #: When its worker thread took it, in seconds on the monotonic clock.
         self.started = time.monotonic()
+
+    @property
+    def message_id(self) -> str:
+        return self.message.message_id
 
     @property
     def enqueued(self) -> int | None:

@@ -80,7 +80,7 @@ class RunningMessages(Collection[bytes]):
         if running.state is _COMPLETED:  # what has failed may be tried again
             message = running.message
             queue, made = message.queue_name, message.message_timestamp
-            self._completed.append((key, running.message_id, running.actor_name, queue, made, running.started, ended))
+            self._completed.append((key, message.message_id, message.actor_name, queue, made, running.started, ended))
         if self._by_key.get(key) is running:
             del self._by_key[key]
         else:

@@ -111,19 +111,18 @@ class Watcher:
         Not if the backend does not answer.
         """
         try:
-            event = self._backend.read(running.key) if self._backend.poll(running.key) else None
-            announced = self._backend.announced()
+            events = self._backend.events_for(running.key)
         except Exception as error:
             self._report_down(error)
             return False
-        request = None if event is None else self._decode(event.key, event.value)
-        if request is not None:
-            running.skip(request, None)
-            return True
-        for key, event in announced.items() if announced else ():
-            rule = self._rule(event)
-            if rule is not None and self._matches(rule, running):
-                running.skip(rule.request, key)
+        for event in events:
+            if event.key == running.key:
+                request = self._decode(event.key, event.value)
+                if request is not None:
+                    running.skip(request, None)
+                    return True
+            elif (rule := self._rule(event)) is not None and self._matches(rule, running):
+                running.skip(rule.request, event.key)
                 return True
         return False
 

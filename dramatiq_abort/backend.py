@@ -115,8 +115,17 @@ class EventBackend(abc.ABC):
         return Event(key) if self.poll(key) else None
 
     def announced(self) -> Mapping[bytes, Event]:
-        """Return the live events for all workers, by key, without waiting; every message asks for that."""
+        """Return the live events for all workers, by key, without waiting."""
         return {}
+
+    def events_for(self, key: bytes) -> Collection[Event]:
+        """Return the live events of the message with this key, without waiting: its own, and those for all workers.
+
+        Every message asks for them before its start, and nearly always there are none.
+        """
+        event = self.read(key) if self.poll(key) else None
+        for_all = self.announced().values()
+        return for_all if event is None else [event, *for_all]
 
     def age(self, key: bytes) -> float | None:
         """Return for how many milliseconds, at the least, ``key`` has been signaled; None where that is not known.

@@ -137,12 +137,12 @@ def key_of(message_id: str) -> bytes:
       TypeError: When the message id is not a string.
       ValueError: When it is empty, too long, or cannot be written as UTF-8.
     """
-    if not isinstance(message_id, str):
-        raise TypeError(f"a message id is a string, as in message.message_id, not {message_id!r:.80}")
     try:
         key = b"abort:" + message_id.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"this message id cannot be written as UTF-8: {message_id!r:.80}") from error
+    except (AttributeError, TypeError) as error:
+        raise TypeError(f"a message id is a string, as in message.message_id, not {message_id!r:.80}") from error
     if not message_id or len(key) > MAX_MESSAGE_ID:
         raise ValueError(f"a message id has 1 to {MAX_MESSAGE_ID} bytes, not {len(message_id.encode())}")
     return key

@@ -188,8 +188,9 @@ def test_a_mirror_that_is_full_is_not_all_there_is(
     RedisBackend(client=redis_client, namespace=namespace).signal([Event(key, ttl=LONG) for key in keys[50:]])
 
     assert backend.wait_many(keys[-1:], LONG) == keys[-1]
-    assert all(backend.poll(key) for key in keys)
+    assert all(backend.poll(key) and backend.events_for(key) for key in keys)
     assert not backend.poll(b"other")
+    assert not backend.events_for(b"other")
     assert len(backend._mirror) == 10
 
 

@@ -78,8 +78,10 @@ def test_a_fresh_mirror_is_not_asked_for(server: Server, namespace: str, command
         following.backend._fresh_until = math.inf  # on a busy machine, too
         commands.clear()
         answers = {(following.backend.poll(b"a"), following.backend.poll(b"b")) for _ in range(1_000)}
+        events = [[event.key for event in following.backend.events_for(key)] for key in (b"a", b"b")]
 
     assert answers == {(True, False)}
+    assert events == [[b"a"], []]
     assert commands == []
 
 
@@ -93,12 +95,26 @@ def test_a_stale_mirror_is_not_trusted(
     backend._fresh_until = math.inf
     RedisBackend(client=redis_client, namespace=namespace).signal([Event(b"a", b"value", LONG)])
     assert not backend.poll(b"a")
+    assert not backend.events_for(b"a")
     backend._fresh_until = 0
 
     assert backend.poll(b"a")
+    assert [event.key for event in backend.events_for(b"a")] == [b"a"]
     event = backend.read(b"a")
     assert event is not None
     assert event.value == b"value"
+
+
+def test_a_mirror_that_nobody_follows_is_not_trusted(redis_client: redis.Redis, namespace: str) -> None:
+    """However fresh it was when its watcher stopped."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    backend.wait_many([], 1)
+    backend._fresh_until = math.inf
+    backend.wake()
+    RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
+
+    assert backend.poll(b"a")
+    assert [event.key for event in backend.events_for(b"a")] == [b"a"]
 
 
 def test_a_cut_connection_loses_nothing(server: Server, redis_client: redis.Redis, namespace: str) -> None:

@@ -65,6 +65,18 @@ class Announcements(Fixtures):
         assert [event and event.value for event in map(backend.read, (ONE, OTHER))] == [b"one", b"other"]
 
     @pytest.mark.usefixtures("needs_tells_all")
+    def test_each_message_is_told_of_it(self, make_backend: MakeBackend) -> None:
+        """After what is its own, whether there is any or not."""
+        follower, other = make_backend(), make_backend()
+        follower.wait_many([b"x"], 1)
+        make_backend().signal([Event(ONE, b"one", HOUR), Event(b"a", b"own", HOUR)])
+        assert sorted(hear(follower, [b"a"], 2)) == [b"a", ONE]
+
+        for backend in (follower, other):
+            assert [(event.key, event.value) for event in backend.events_for(b"a")] == [(b"a", b"own"), (ONE, b"one")]
+            assert [(event.key, event.value) for event in backend.events_for(b"b")] == [(ONE, b"one")]
+
+    @pytest.mark.usefixtures("needs_tells_all")
     def test_what_is_for_all_ends(self, make_backend: MakeBackend) -> None:
         """With its own time to live, for those who have heard of it, too."""
         backend = make_backend()

@@ -51,6 +51,18 @@ class Signals(Fixtures):
 
         assert [one.poll(b"a"), one.poll(b"a"), other.poll(b"a"), one.poll(b"b")] == [True, True, True, False]
 
+    def test_a_message_is_told_of_its_own(self, make_backend: MakeBackend) -> None:
+        """Who follows what happens, and who does not."""
+        follower, other = make_backend(), make_backend()
+        follower.wait_many([b"a"], 1)
+        assert not follower.events_for(b"a")
+        make_backend().notify(b"a", HOUR)
+        assert follower.wait_many([b"a"], LONG) == b"a"
+
+        assert [[event.key for event in each.events_for(b"a")] for each in (follower, other)] == [[b"a"], [b"a"]]
+        assert not follower.events_for(b"b")
+        assert not other.events_for(b"b")
+
     def test_a_signal_that_was_handed_out_can_be_polled(self, make_backend: MakeBackend) -> None:
         """Whoever waits takes nothing from those who ask."""
         backend = make_backend()

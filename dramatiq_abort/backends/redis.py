@@ -57,9 +57,6 @@ _MOST: Final = 200_000
 _MOST_FOR_ALL: Final = 1000
 
 
-_NOTHING: Final[Mapping[bytes, Event]] = {}
-
-
 class RedisBackend(EventBackend):
     """Carries events over Redis 6.2 or later, or Valkey, to any number of worker processes.
 
@@ -142,22 +139,17 @@ class RedisBackend(EventBackend):
                         self._add(step, value, ends, server_now)
 
     def poll(self, key: bytes) -> bool:
-        mirror = self._mirror
-        if self._is_followed and mirror.is_whole and time.monotonic() < self._fresh_until:
-            return mirror.is_used and mirror.get(key) is not None  # nearly always, and for each message
         if not self._is_followed:
             return self._ask(self._keys, LOOK_UP, key) is not None
         if self._must_ask:
             with suppress(_NoAnswer):
                 return self._ask_quickly(self._keys, LOOK_UP, key) is not None
-        return mirror.get(key) is not None
+        return self._mirror.get(key) is not None
 
     def announced(self) -> Mapping[bytes, Event]:
-        if not self._for_all.is_used and time.monotonic() < self._fresh_until and self._is_followed:
-            return _NOTHING  # the same
         if not self._is_followed:
             tombstones, _ = self._read_index(partial(self._ask, self._keys_for_all), _MOST_FOR_ALL)
-        elif self._must_ask:
+        elif self._answers and not self._is_fresh:
             try:
                 tombstones, _ = self._read_index(partial(self._ask_quickly, self._keys_for_all), _MOST_FOR_ALL)
             except _NoAnswer:
@@ -165,6 +157,12 @@ class RedisBackend(EventBackend):
         else:
             tombstones = self._for_all.live()
         return {key: _event(key, tombstone) for key, tombstone in tombstones.items()}
+
+    def events_for(self, key: bytes) -> Collection[Event]:
+        mirror = self._mirror
+        is_certain = self._is_followed and mirror.is_whole and time.monotonic() < self._fresh_until
+        has_any = self._for_all.is_used or (mirror.is_used and mirror.get(key) is not None)
+        return () if is_certain and not has_any else super().events_for(key)
 
     def read(self, key: bytes) -> Event | None:
         tombstone = self._mirror_of(key).get(key) if self._is_followed else None
@@ -211,9 +209,13 @@ class RedisBackend(EventBackend):
         return self._for_all.hand_out() or self._mirror.hand_out(keys)
 
     @property
+    def _is_fresh(self) -> bool:
+        return time.monotonic() < self._fresh_until
+
+    @property
     def _must_ask(self) -> bool:
         """Whether the mirror cannot be trusted, and the server is not known to be silent."""
-        return self._answers and (time.monotonic() >= self._fresh_until or not self._mirror.is_whole)
+        return self._answers and not (self._is_fresh and self._mirror.is_whole)
 
     def _follow(self, wait: int) -> None:
         """Bring the mirror up to date, and if it is, wait for the next change."""

@@ -54,9 +54,10 @@ class StubBackend(EventBackend):
         return None if tombstone is None else _event(key, tombstone)
 
     def announced(self) -> Mapping[bytes, Event]:
-        if not self._for_all.is_used:
-            return {}
         return {key: _event(key, tombstone) for key, tombstone in self._for_all.live().items()}
+
+    def events_for(self, key: bytes) -> Collection[Event]:
+        return super().events_for(key) if self._tombstones.is_used or self._for_all.is_used else ()
 
     def revoke(self, key: bytes) -> bool:
         with self._changed:
