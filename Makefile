@@ -106,6 +106,7 @@ bench: $(installed) $(benchers) $(other)
 	@$(bin)/python benchmarks/abort_latency.py $(or $(ABORTS),100)
 	@$(bin)/python benchmarks/import_time.py
 	@$(bin)/python benchmarks/cost.py $(other)/bin/python
+	@$(bin)/python benchmarks/instructions.py
 	@$(bin)/python benchmarks/bulk.py
 	@$(bin)/python benchmarks/sync.py
 	@$(bin)/python benchmarks/scale.py

