@@ -30,7 +30,7 @@ cdef int load_special = LOAD_SPECIAL
 cdef int precall = opcode.opmap.get("PRECALL", -1)
 cdef int setup_finally = SETUP_FINALLY
 cdef bint jumps_are_absolute = sys.version_info < (3, 11)
-cdef str acquire = ACQUIRE
+cdef str acquire = sys.intern(ACQUIRE)
 #: How far to the left the index of a method's name is shifted.
 cdef int name_shift = sys.version_info >= (3, 12)
 cdef bytes calls = table(CALLS)
@@ -82,7 +82,10 @@ cdef bint delivers(object frame):
     if not delivering[instructions[offset]] or offset >= 2 and instructions[offset - 2] == load_special:
         return False
     cdef tuple names = code_names(code)
-    return acquire not in names or not is_call_before_try(code, names, instructions, offset)
+    for name in names:
+        if name is acquire:  # the names in a code are interned
+            return not is_call_before_try(code, names, instructions, offset)
+    return True
 
 
 cdef bint is_call_before_try(object code, tuple names, bytes instructions, Py_ssize_t call):
@@ -97,7 +100,7 @@ cdef bint is_call_before_try(object code, tuple names, bytes instructions, Py_ss
         argument = argument << 8 | instructions[offset + 1]
         if instruction == extended_arg:
             continue
-        if methods[instruction] and names[argument >> name_shift] == acquire:
+        if methods[instruction] and names[argument >> name_shift] is acquire:
             is_acquire = True
         elif endings[instruction]:
             is_acquire = False

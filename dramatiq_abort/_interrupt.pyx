@@ -1,4 +1,5 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, auto_pickle=False
+# cython: boundscheck=False, wraparound=False
 """The compiled interrupt core: an exception raised from another thread, inside one function or not at all."""
 
 # The problem
@@ -112,6 +113,7 @@
 cimport cython
 from cpython.object cimport PyObject, PyObject_Call
 from cpython.ref cimport Py_DECREF
+from cpython.set cimport PySet_Contains
 from libc.stdint cimport uint64_t
 
 from dramatiq_abort._thread_state cimport *
@@ -119,6 +121,7 @@ from dramatiq_abort._thread_state cimport *
 import time
 
 from dramatiq_abort._answer import Answer
+from dramatiq_abort._blocking_calls import SUPPORTED as SUPPORTS_SIGNAL
 from dramatiq_abort._blocking_calls import signal_number
 from dramatiq_abort._bytecode import target_of_jump
 from dramatiq_abort._frames import frames_from
@@ -137,6 +140,7 @@ cdef object PROTECTED = Answer.PROTECTED
 cdef object TAKEN = Answer.TAKEN
 cdef object CLOSED = Answer.CLOSED
 
+cdef bint HAS_SIGNAL = SUPPORTS_SIGNAL
 cdef dict tokens = {}
 cdef object monotonic = time.monotonic
 
@@ -208,9 +212,10 @@ def come_up(token, *args):
 
 cdef object token_for(object exception):
     """Return the class that stands for an exception class in the slots of threads."""
-    if exception not in tokens:
-        tokens[exception] = type(exception.__name__, (exception,), {"__new__": staticmethod(come_up)})
-    return tokens[exception]
+    token = tokens.get(exception)
+    if token is None:
+        tokens[exception] = token = type(exception.__name__, (exception,), {"__new__": staticmethod(come_up)})
+    return token
 
 
 def raise_at_instruction(code, Py_ssize_t offset):
@@ -312,11 +317,11 @@ cdef class Scope:
         Raises:
           TypeError: When ``exception`` is not an exception class.
         """
-        if not isinstance(exception, type) or not issubclass(exception, BaseException):
+        if not PyExceptionClass_Check(exception):
             raise TypeError(f"an exception class is needed to interrupt a scope, not {exception!r}")
         # Both run Python code, and from the first look at the state on nothing may: the target would get a turn.
         cdef object token = token_for(exception)
-        cdef int number = signal_number()
+        cdef int number = signal_number() if HAS_SIGNAL else 0
         cdef bint can_watch = LOOKS_LATE and monitoring_tool() is not None
         cdef bint can_follow = can_watch and not is_monitored()
         cdef object _held = self._frame  # what goes with it must not go before the end

@@ -43,7 +43,8 @@ cdef bint is_safe(object frame, object base):
     while frame is not base:
         if frame is None:  # the scope's own is not on the stack: somebody has switched stacks
             return False
-        if code_name(frame_code(frame)) in protected_functions or is_collectors_callback(frame_code(frame)):
+        code = frame_code(frame)
+        if PySet_Contains(protected_functions, code_name(code)) or is_collectors_callback(code):
             return False
         module = frame_module(frame)
         if module is not None and is_among(protected_modules, module):

@@ -46,6 +46,7 @@ cdef extern from "_thread_state.h":
     int set_profiler(PyThreadState *, Py_tracefunc, object) noexcept
     int hold_collector() noexcept
     void release_collector(int) noexcept
+    bint PyExceptionClass_Check(object) noexcept
     void PyErr_SetNone(PyObject *) noexcept
     void PyErr_Clear() noexcept
     bint PyErr_ExceptionMatches(object) noexcept
