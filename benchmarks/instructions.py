@@ -3,7 +3,7 @@
 ``python benchmarks/instructions.py`` starts a server, and counts by valgrind's callgrind what a worker on a
 ``StubBroker`` does for messages whose actor does nothing: with dramatiq alone, with a middleware that does nothing, and
 with an ``Abortable`` whose events go over Redis. ``cost.py`` measures the same by the clock, and on a machine with few
-processors that says most of all how often its threads took turns; counts are the same to half a percent in each run.
+processors that says most of all how often its threads took turns; counts are the same to two percent in each run.
 """
 
 from __future__ import annotations
