@@ -118,3 +118,17 @@ def test_what_is_no_message_id_is_refused(wrong: object, error: type[Exception],
     """With what to pass instead."""
     with pytest.raises(error, match=match):
         key_of(wrong)  # type: ignore[arg-type]
+
+
+class Encodes:
+    """Has a method of the name that strings have."""
+
+    def encode(self) -> str:
+        return "no bytes"
+
+
+@pytest.mark.parametrize("message_id", [None, 1, b"id", ["id"], {"id": 1}, Encodes()])
+def test_what_is_no_string_is_no_message_id(message_id: object) -> None:
+    """Whoever enqueues a message may put anything there."""
+    with pytest.raises(TypeError, match="a message id is a string"):
+        key_of(message_id)  # type: ignore[arg-type]
