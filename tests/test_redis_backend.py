@@ -13,6 +13,7 @@ import redis
 from support import PATIENCE, wait_until
 
 from dramatiq_abort import Event
+from dramatiq_abort.backend import FOR_ALL
 from dramatiq_abort.backends import RedisBackend
 from dramatiq_abort.backends._connection import OwnConnection
 from dramatiq_abort.request import key_of
@@ -74,14 +75,32 @@ def test_a_fresh_mirror_is_not_asked_for(server: Server, namespace: str, command
     """While the watcher is connected, no question costs a command (3.7)."""
     with server.client() as client, Following(RedisBackend(client=client, namespace=namespace)) as following:
         following.backend.notify(b"a", LONG)
-        wait_until(lambda: following.backend._mirror.get(b"a"))
+        following.backend.notify(FOR_ALL + b"b", LONG)
+        wait_until(lambda: following.backend._mirror.get(b"a") and following.backend._for_all.get(FOR_ALL + b"b"))
         following.backend._fresh_until = math.inf  # on a busy machine, too
         commands.clear()
         answers = {(following.backend.poll(b"a"), following.backend.poll(b"b")) for _ in range(1_000)}
         events = [[event.key for event in following.backend.events_for(key)] for key in (b"a", b"b")]
 
     assert answers == {(True, False)}
-    assert events == [[b"a"], []]
+    assert events == [[b"a", FOR_ALL + b"b"], [FOR_ALL + b"b"]]
+    assert commands == []
+
+
+def test_what_is_for_all_is_known_however_full_the_mirror_is(
+    server: Server, namespace: str, commands: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message asks for its own then, and for no more."""
+    monkeypatch.setattr("dramatiq_abort.backends.redis._MOST", 1)
+    with server.client() as client, Following(RedisBackend(client=client, namespace=namespace)) as following:
+        for key in (b"a", b"b", FOR_ALL):
+            following.backend.notify(key, LONG)
+        wait_until(lambda: following.backend._for_all.get(FOR_ALL) and not following.backend._mirror.is_whole)
+        following.backend._fresh_until = math.inf  # on a busy machine, too
+        commands.clear()
+        announced = list(following.backend.announced())
+
+    assert announced == [FOR_ALL]
     assert commands == []
 
 
