@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
-from ._actor import in_scope, is_async, with_abort
+from ._actor import is_async, with_abort
 from .backend import EventBackend
 from .errors import ConfigurationError, InvalidOption
 from .request import AbortRequest, key_of, milliseconds
@@ -131,7 +131,8 @@ class Abortable(Middleware):
         self.options[actor.actor_name] = actor.options
         if is_async(actor.fn):
             self.async_actors.add(actor.actor_name)
-        actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
+        if self._processing is not None:
+            self._processing.enclose(actor)
         actor.options["throws"] = with_abort(actor.options.get("throws") or ())
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
@@ -149,20 +150,24 @@ class Abortable(Middleware):
         processing = self._processing
         if processing is None:
             self._processing = processing = Processing(self)
+            for actor in broker.actors.values():
+                processing.enclose(actor)
+            self._hand_over(processing)
         self._workers += 1
         if processing.worker_side is None:
-            processing.worker_side = WorkerSide(self, broker, processing.running, self._tags_of)
-            processing.worker_side.start()
+            worker_side = WorkerSide(self, broker, processing.running, self._tags_of)
+            processing.watch(worker_side)
+            worker_side.start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         self._workers -= 1
         if self._processing is not None and self._processing.worker_side is not None and not self._workers:
             self._processing.worker_side.stop()
-            self._processing.worker_side = None
+            self._processing.watch(None)
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        if (processing := self._processing) is not None:
-            processing.begin(message)
+        if self._processing is not None:
+            self._processing.passage.before_process_message(broker, message)
 
     def after_process_message(
         self,
@@ -172,12 +177,18 @@ class Abortable(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if (processing := self._processing) is not None:
-            processing.end(message, exception)
+        if self._processing is not None:
+            self._processing.passage.after_process_message(broker, message, result=result, exception=exception)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        if (processing := self._processing) is not None:
-            processing.skip(message)
+        if self._processing is not None:
+            self._processing.passage.after_skip_message(broker, message)
+
+    def _hand_over(self, processing: Processing) -> None:
+        """Have dramatiq call the hooks of all messages where they lead to, but for those that a subclass has."""
+        for name in ("before_process_message", "after_process_message"):
+            if getattr(type(self), name) is getattr(Abortable, name):
+                setattr(self, name, getattr(processing.passage, name))
 
     def _tags_of(self, message: Message[Any]) -> Collection[str]:
         tags = self._tags.get(message.actor_name, ())

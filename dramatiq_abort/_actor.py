@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from dramatiq.asyncio import async_to_sync
 
@@ -41,44 +41,37 @@ def is_async(fn: Callable[..., Any]) -> bool:
 
 def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) -> Callable[..., Any]:
     """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call."""
-    awaited = fn.__wrapped__ if is_async(fn) else None  # type: ignore[attr-defined]
+    from . import _passage  # not where no worker runs
 
-    @functools.wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        running = current.get()
-        # Only the first call is the message's own, and only its actor's: those that the function itself makes, of
-        # whichever actor, are plain calls inside of its scope.
-        if running is None or running.has_begun or running.actor_name != actor_name:
-            return fn(*args, **kwargs)
-        running.has_begun = True
+    run = partial(_wait_for, fn.__wrapped__) if is_async(fn) else None  # type: ignore[attr-defined]
+    return _passage.InScope(fn, actor_name, current, run, partial(_failed, logger))
+
+
+def _failed(logger: logging.Logger, running: Running, error: BaseException) -> None:
+    """Take what came out of a message's function instead of a result.
+
+    Raises:
+      Abort: In its place, whatever the function made of its abort: a message that was to be aborted is not tried again.
+    """
+    request = running.request
+    if isinstance(error, Abort):
+        error.write_down(running.message_id, request)
+    elif request is not None:
+        what = "Message %s was being aborted and raised this."
+        logger.warning(what, running.message_id, exc_info=error, extra=running.fields())
+        was_aborted = f"message {running.message_id} was aborted{request.says}"
+        terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
+        terminal.failure = type(error).__name__
+        terminal.write_down(running.message_id, request)
         try:
-            if awaited is not None and running.waiting is not None:
-                return _wait_for(running, running.waiting, awaited, args, kwargs)
-            return running.scope.run(fn, args, kwargs)
-        except Abort as aborted:
-            aborted.write_down(running.message_id, running.request)
-            raise
-        except BaseException as error:
-            if (request := running.request) is None:
-                raise
-            # Whatever the function made of it: a message that was to be aborted is not tried again.
-            what = "Message %s was being aborted and raised this."
-            logger.warning(what, running.message_id, exc_info=True, extra=running.fields())
-            was_aborted = f"message {running.message_id} was aborted{request.says}"
-            terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
-            terminal.failure = type(error).__name__
-            terminal.write_down(running.message_id, request)
-            try:
-                raise terminal from error
-            finally:
-                del terminal  # no cycle of the exception, its traceback and this frame, which holds what the task had
-
-    return call
+            raise terminal from error
+        finally:
+            del terminal  # no cycle of the exception, its traceback and this frame, which holds what the task had
 
 
-def _wait_for(
-    running: Running, waiting: ThreadScope, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _wait_for(fn: Callable[..., Any], running: Running, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a coroutine function for a message, in which this thread waits, in a scope of its own."""
+    waiting = cast("ThreadScope", running.waiting)  # which each message of an async actor has
     result, aborted = waiting.run(_run_in_loop, (running, fn, args, kwargs))
     try:
         if isinstance(aborted, AsyncAbort):

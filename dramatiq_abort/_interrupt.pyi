@@ -1,11 +1,20 @@
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Final, TypeVar, final
 
-from dramatiq_abort._answer import Answer
-from dramatiq_abort._shield import AnyShield
+from dramatiq import Broker, Message
+from dramatiq.broker import MessageProxy
+from typing_extensions import disjoint_base
 
-__all__ = ["SUPPORTED", "Scope"]
+from dramatiq_abort._answer import Answer
+from dramatiq_abort._passage_py import Rest
+from dramatiq_abort._running import AnyScope, Running, ThreadScope
+from dramatiq_abort._shield import AnyShield
+from dramatiq_abort.backend import EventBackend
+from dramatiq_abort.request import AbortRequest
+
+__all__ = ["SUPPORTED", "InScope", "Passage", "Scope", "Taken"]
 
 _R = TypeVar("_R")
 
@@ -25,3 +34,61 @@ class Scope:
     def rearm(self) -> bool: ...
     def withdraw(self) -> bool: ...
     def shield(self) -> AnyShield: ...
+
+@disjoint_base
+class Taken:
+    declined: AbortRequest | None
+    ended: float | None
+    has_begun: bool
+    request: AbortRequest | None
+    def __init__(self, message: Message[Any], scope: AnyScope) -> None: ...
+    @property
+    def actor_name(self) -> str: ...
+    @property
+    def message(self) -> Message[Any]: ...
+    @property
+    def scope(self) -> AnyScope: ...
+    @property
+    def started(self) -> float: ...
+
+@final
+class Passage:
+    backend: EventBackend | None
+    def __init__(
+        self,
+        rest: Rest,
+        current: ContextVar[Running | None],
+        kind: type[Running],
+        new_scope: Callable[[], ThreadScope],
+        *,
+        special: set[str],
+        are_all_special: bool,
+    ) -> None: ...
+    @property
+    def again(self) -> dict[Running, None]: ...
+    @property
+    def by_id(self) -> dict[str, Running]: ...
+    def before_process_message(self, broker: Broker, message: MessageProxy) -> None: ...
+    def after_process_message(
+        self,
+        broker: Broker,
+        message: MessageProxy,
+        *,
+        result: Any = None,
+        exception: BaseException | None = None,
+    ) -> None: ...
+    def after_skip_message(self, broker: Broker, message: MessageProxy) -> None: ...
+    def completed(self, message_id: str) -> tuple[str, str, str, Any, float, float] | None: ...
+    def completed_ids(self) -> list[str]: ...
+
+@final
+class InScope:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        actor_name: str,
+        current: ContextVar[Running | None],
+        run: Callable[[Running, tuple[Any, ...], dict[str, Any]], Any] | None,
+        failed: Callable[[Running, BaseException], None],
+    ) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...

@@ -111,7 +111,7 @@
 # profile function alone could do without: it runs in the target.
 
 cimport cython
-from cpython.object cimport PyObject, PyObject_Call
+from cpython.object cimport PyObject, PyObject_Call, PyTypeObject
 from cpython.ref cimport Py_DECREF
 from cpython.set cimport PySet_Contains
 from libc.stdint cimport uint64_t
@@ -128,7 +128,7 @@ from dramatiq_abort._frames import frames_from
 from dramatiq_abort._safe_points import landing
 from dramatiq_abort._shield import NOTHING
 
-__all__ = ["SUPPORTED", "Scope"]
+__all__ = ["SUPPORTED", "InScope", "Passage", "Scope", "Taken"]
 
 #: Whether this interpreter can raise an exception in another thread.
 SUPPORTED = True
@@ -245,6 +245,7 @@ def raise_at_instruction(code, Py_ssize_t offset):
 
 
 @cython.final
+@cython.freelist(16)
 cdef class Scope:
     """The stretch of one call in which an exception may be raised from another thread.
 
@@ -290,17 +291,7 @@ cdef class Scope:
         Raises:
           RuntimeError: When the scope has been run before.
         """
-        if self._state != NEW:
-            raise RuntimeError("a scope runs one call: make a new Scope for each")
-        if self._exception is not None:
-            self._state = DONE
-            self._raised = True
-            raise self._exception
-        self._open()
-        try:
-            return PyObject_Call(function, args, {} if kwargs is None else kwargs)
-        finally:
-            self._close()
+        return self._call(function, args, {} if kwargs is None else kwargs)
 
     def interrupt(self, exception not None):
         """Raise ``exception`` in the scope, from any thread, and answer what happened.
@@ -399,6 +390,19 @@ cdef class Scope:
         cdef PyThreadState *thread = living(self._thread, self._thread_id) if self._state == OPEN else NULL
         return frames_from(None if thread == NULL else innermost_frame(thread))
 
+    cdef object _call(self, object function, tuple args, dict kwargs):
+        if self._state != NEW:
+            raise RuntimeError("a scope runs one call: make a new Scope for each")
+        if self._exception is not None:
+            self._state = DONE
+            self._raised = True
+            raise self._exception
+        self._open()
+        try:
+            return PyObject_Call(function, args, kwargs)
+        finally:
+            self._close()
+
     cdef object _interrupt(
         self, PyThreadState *thread, object exception, object token, bint can_watch, bint can_follow
     ):
@@ -418,7 +422,7 @@ cdef class Scope:
         # must wait in C code, and so have stood for a while, and not at a jump.
         cdef bint has_stood = self._stands_where_it_stood(frame)
         can_follow = can_follow and not is_traced(thread) and not has_profiler
-        cdef Py_ssize_t jump = jump_at(frame)
+        cdef Py_ssize_t jump = jump_at(frame) if LOOKS_LATE else -1
         cdef bint is_in_gap = jump >= 0 and is_gap(frame_code(frame), jump)
         cdef bint is_exact = can_follow or not LOOKS_LATE or has_stood and (jump < 0 or not can_watch)
         if is_exact and not is_in_gap and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
@@ -465,7 +469,7 @@ cdef class Scope:
 
     cdef void _watch(self, object code) noexcept:
         """Watch the instructions of this code, and of no other any more; None: of none."""
-        if code is not self._watched:
+        if LOOKS_LATE and code is not self._watched:  # else it is always None
             before, self._watched = self._watched, code
             if before is not None:
                 count_watchers(before, -1)
@@ -625,3 +629,6 @@ cdef class Shield:
     def __aexit__(self, *exc_info):
         self.__exit__(*exc_info)
         return NOTHING
+
+
+include "_passage.pxi"

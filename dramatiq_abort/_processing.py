@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from dramatiq.threading import is_gevent_active
 
+from . import _passage, interrupt
 from . import _safe_points as safe_points
-from . import interrupt
-from ._actor import with_abort
+from ._actor import in_scope, with_abort
 from ._coroutines import Scope as CoroutineScope
 from ._current import current
 from ._running import Running
 from ._running_messages import RunningMessages
 from .errors import Abort, AbortedBeforeStart, AsyncAbort
 from .outcome import OutcomeState
+from .request import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dramatiq import Actor, Message
     from dramatiq.broker import MessageProxy
 
     from ._abortable import Abortable
@@ -28,78 +30,87 @@ if TYPE_CHECKING:
 __all__ = ["Processing"]
 
 
-_NO_OPTIONS: Final[dict[str, Any]] = {}
-
-
 class Processing:
-    """What one ``Abortable`` does with each message that this process runs."""
+    """What one ``Abortable`` does with the messages that this process runs."""
 
     def __init__(self, abortable: Abortable) -> None:
         for module in abortable.protect:
             safe_points.protect(module)
         self._abortable = abortable
-        self._new_scope = _scopes()
-        #: The messages that are being processed.
-        self.running = RunningMessages()
+        self._new_scope = new_scope = _scopes()
+        self._special_actors: set[str] = set()
+        #: What each of them goes through.
+        self.passage = _passage.Passage(
+            self,
+            current,
+            Running,
+            new_scope,
+            special=self._special_actors,
+            are_all_special=not abortable.abortable,
+        )
+        #: Those that are being processed.
+        self.running = RunningMessages(self.passage)
         #: What hears of requests, as long as a worker runs.
         self.worker_side: WorkerSide | None = None
 
-    def begin(self, message: MessageProxy) -> None:
-        """Take a message, if it can be aborted.
+    def watch(self, worker_side: WorkerSide | None) -> None:
+        """Have messages ask this before they start, or nobody."""
+        self.worker_side = worker_side
+        self.passage.backend = None if worker_side is None else self._abortable.backend
 
-        Raises:
-          AbortedBeforeStart: When it is not to start.
-        """
-        # Each message goes through here, and the proxy looks up what is asked of it anew, in a slow way.
-        plain: Any = getattr(message, "_message", message)
-        options, actor_name = plain.options, plain.actor_name
-        abortable = self._abortable
+    def enclose(self, actor: Actor[Any, Any]) -> None:
+        """Have an actor's function run in the scopes of its messages."""
+        if actor.actor_name in self._abortable.async_actors or actor.options.get("abortable") is not None:
+            self._special_actors.add(actor.actor_name)
+        actor.fn = in_scope(actor.fn, actor.actor_name, self._abortable.logger)
+
+    def take_special(self, plain: Message[Any]) -> Running | None:
+        """Take a message whose options or id, or whose actor's, are not as usual."""
+        abortable, options = self._abortable, plain.options
         wanted = options.get("abortable")
         if wanted is None:
-            wanted = abortable.options.get(actor_name, _NO_OPTIONS).get("abortable")
+            wanted = abortable.options.get(plain.actor_name, {}).get("abortable")
         if not (abortable.abortable if wanted is None else wanted):
-            return
-        is_coroutine = actor_name in abortable.async_actors
+            return None
         try:
-            running = Running(plain, CoroutineScope() if is_coroutine else self._new_scope())
+            key_of(plain.message_id)
         except (TypeError, ValueError):  # abort() would not take its id: what somebody else has enqueued may have any
-            return
-        if is_coroutine:
+            return None
+        if plain.actor_name in abortable.async_actors:
+            running = Running(plain, CoroutineScope())
             running.exception = AsyncAbort
             running.waiting = self._new_scope()
             running.cleanup_timeout = abortable.cleanup_timeout
-        if abortable.repeat_every is not None:
-            running.repeat = abortable.repeat_every
+        else:
+            running = Running(plain, self._new_scope())
         if throws := options.get("throws"):  # goes before the actor's
             options["throws"] = with_abort(throws)
-        # First the table, then the question: a request that is made in between is handed out by the watcher.
-        self.running.add(running)
-        current.set(running)
+        return running
+
+    def ask(self, message: MessageProxy, running: Running) -> None:
+        """Look for a request to abort a message that is to start.
+
+        Raises:
+          AbortedBeforeStart: When there is one.
+        """
         worker_side = self.worker_side
         if worker_side is not None and worker_side.skips(running):
-            if abortable.fail_skipped:
+            if self._abortable.fail_skipped:
                 message.fail()
             raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start{running.says}")
 
-    def end(self, message: MessageProxy, exception: BaseException | None) -> None:
-        """Let go of a message, and tell those who are to hear of it what became of it."""
-        running = current.get()
+    def note_failure(self, message: MessageProxy, running: Running | None, exception: BaseException) -> None:
         if running is not None:
-            current.set(None)
-            if exception is not None:
-                running.fail(exception)
-            self.running.discard(running)
-            # Who hears of a request from now on sees that the message is over.
-            if (running.request is not None or running.declined is not None) and self.worker_side is not None:
-                self.worker_side.tell_of(running)
-        if exception is not None and isinstance(exception, Abort):
+            running.fail(exception)
+        if isinstance(exception, Abort):
             message.fail()  # as Retries does, where it is not in use
 
-    def skip(self, message: MessageProxy) -> None:
-        """Let go of a message that has not started, whoever wanted that."""
-        if (running := current.get()) is not None:
-            running.state = OutcomeState.SKIPPED
-        self.end(message, None)
+    def note_skip(self, running: Running) -> None:
+        running.state = OutcomeState.SKIPPED
+
+    def tell_of(self, running: Running) -> None:
+        if self.worker_side is not None:
+            self.worker_side.tell_of(running)
 
 
 def _scopes() -> Callable[[], ThreadScope]:

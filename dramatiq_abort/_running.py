@@ -12,6 +12,7 @@ from dramatiq.common import q_name
 from dramatiq.threading import is_gevent_active
 
 from ._coroutines import Scope as CoroutineScope
+from ._passage import Taken
 from ._untrusted import number_of
 from .errors import Abort
 from .interrupt import Answer
@@ -20,8 +21,6 @@ from .request import AbortMode, AbortRequest, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from dramatiq import Message
 
     from . import _greenlets, interrupt
 
@@ -36,10 +35,12 @@ __all__ = ["Running", "since_1970"]
 _pursuing = Lock()
 
 
-class Running:
+class Running(Taken):
     """One message that a worker thread has taken, from before its processing until after it."""
 
     # Most messages are never asked to stop: what only those need that are is not set for each.
+
+    __slots__ = ()
 
     #: What is raised in the scope.
     exception: type[Abort] = Abort
@@ -49,40 +50,31 @@ class Running:
     waiting: ThreadScope | None = None
     #: How many milliseconds after the exception the worker thread goes on without it; None: never.
     cleanup_timeout: int | None = None
-    #: The request to abort it, from the moment when this process hears of it; when that was, in seconds on the
-    #: monotonic clock; and the key of the event, if that is a rule.
-    request: AbortRequest | None = None
+    #: When this process has heard of the request to abort it, in seconds on the monotonic clock; and the key of the
+    #: event, if that is a rule.
     requested: float | None = None
     rule: bytes | None = None
-    #: A request that came too late to cancel it: who has made it is told when it has completed.
-    declined: AbortRequest | None = None
     #: When the grace period of that request ends, in seconds on the monotonic clock.
     deadline = 0.0
     #: Whether somebody sees to it that it is interrupted, from the end of its grace period on.
     is_pursued = False
     #: Whether the log has it that it does not stop.
     is_reported = False
-    #: Whether its function has been called.
-    has_begun = False
     #: Whether its worker thread has been told to go on without it.
     is_left = False
-    #: When its worker thread was done with it, in seconds on the monotonic clock, and what came of it.
-    ended: float | None = None
+    #: What came of it.
     state = OutcomeState.COMPLETED
     failure: str | None = None
     _raised_at: float | None = None
 
-    def __init__(self, message: Message[Any], scope: AnyScope) -> None:
-        self.message = message
-        self.actor_name = message.actor_name
-        self.key = key_of(message.message_id)
-        self.scope = scope
-        #: When its worker thread took it, in seconds on the monotonic clock.
-        self.started = time.monotonic()
-
     @property
     def message_id(self) -> str:
         return self.message.message_id
+
+    @property
+    def key(self) -> bytes:
+        """By which an event backend knows it."""
+        return key_of(self.message.message_id)
 
     @property
     def enqueued(self) -> int | None:

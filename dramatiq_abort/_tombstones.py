@@ -6,12 +6,15 @@ import heapq
 import math
 import time
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 __all__ = ["Tombstone", "Tombstones", "now"]
+
+#: So many that have not been handed out are looked up one by one; if there are more, the keys are.
+_FEW: Final = 8
 
 
 def now() -> float:
@@ -108,9 +111,15 @@ class Tombstones:
     def hand_out(self, keys: Collection[bytes] | None = None) -> bytes | None:
         """Return one of ``keys``, or of all, that is live, or was removed, and has not been handed out so until now."""
         with self._changing:
-            for key in (self._not_handed_out.copy() if keys is None else keys) if self._not_handed_out else ():
-                if key in self._not_handed_out:
-                    self._not_handed_out.discard(key)
+            waiting = self._not_handed_out
+            if not waiting:
+                return None
+            # A few are looked up among the keys; of many, most wait for somebody else.
+            looked_up = waiting.copy() if keys is None or len(waiting) <= _FEW else keys
+            among = waiting if looked_up is keys else keys
+            for key in looked_up:
+                if among is None or key in among:
+                    waiting.discard(key)
                     if key not in self._live or self.get(key) is not None:
                         return key
             return None

@@ -67,12 +67,14 @@ class Watcher:
         *,
         tags_of: Callable[[Message[Any]], Collection[str]] = lambda _: (),
         on_outcome: Callable[[Outcome], object] = lambda _: None,
+        repeat_every: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._backend = backend
         self._running = running
         self._logger = logger
         self._tags_of = tags_of
         self._on_outcome = on_outcome
+        self._repeat_every = repeat_every
         self._roll_call = RollCall(running)
         self._reporter = None if backend.board is None else Reporter(backend.board, self._roll_call.entry, logger)
         self._complaints = Complaints(logger)
@@ -110,14 +112,15 @@ class Watcher:
 
         Not if the backend does not answer.
         """
+        key = running.key
         try:
-            events = self._backend.events_for(running.key)
+            events = self._backend.events_for(key)
         except Exception as error:
             self._report_down(error)
             return False
         for event in events:
-            if event.key == running.key:
-                request = self._decode(event.key, event.value)
+            if event.key == key:
+                request = self._decode(key, event.value)
                 if request is not None:
                     running.skip(request, None)
                     return True
@@ -208,6 +211,7 @@ class Watcher:
         self, messages: Iterable[Running], request: AbortRequest, age: float | None, rule: bytes | None = None
     ) -> None:
         for running in messages:
+            running.repeat = running.repeat or self._repeat_every()
             if running.accept(request, age, rule):
                 self._deadlines.interrupt(running)
             if running.is_over and running.is_awaited:  # by now, and its worker thread may have seen nothing of that

@@ -51,6 +51,7 @@ class WorkerSide:
             abortable.report_after,
             tags_of=tags_of,
             on_outcome=Audience(abortable.logger, *listeners),
+            repeat_every=lambda: abortable.repeat_every,
         )
         #: Says whether a message that is to start shall not: see the watcher, which every message asks.
         self.skips = self._watcher.skips

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from .errors import UnsupportedByBackend
@@ -59,6 +60,11 @@ class EventBackend(abc.ABC):
     #: Whether it carries events for all workers, too: those whose key begins with ``FOR_ALL``. ``wait_many`` hands them
     #: out whatever its keys are, and ``announced`` lists those that live.
     tells_all: ClassVar[bool] = False
+
+    #: Until when, in seconds on the clock of ``time.monotonic()``, it is certain that no event lives: a message that
+    #: starts before that asks for none. An event moves this into the past, when ``wait_many`` hands it out, or sooner;
+    #: and what this object signals, when that is done.
+    quiet_until: float = -math.inf
 
     #: Where workers leave word for those who have asked; None: this backend has no such place.
     board: Board | None = None

@@ -9,7 +9,10 @@ from typing import Any, Final, NamedTuple
 from ._untrusted import object_of
 from .errors import InvalidRequest
 
-__all__ = ["AbortMode", "AbortRequest", "key_of", "milliseconds", "printable", "text"]
+__all__ = ["AbortMode", "AbortRequest", "key_of", "message_id_of", "milliseconds", "printable", "text"]
+
+#: How the key of an event begins that is about one message.
+_PREFIX: Final = b"abort:"
 
 #: A longer value than this is none of ours, in bytes.
 MAX_VALUE: Final = 8192
@@ -138,7 +141,7 @@ def key_of(message_id: str) -> bytes:
       ValueError: When it is empty, too long, or cannot be written as UTF-8.
     """
     try:
-        key = b"abort:" + message_id.encode()
+        key = _PREFIX + message_id.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"this message id cannot be written as UTF-8: {message_id!r:.80}") from error
     except (AttributeError, TypeError) as error:
@@ -146,6 +149,16 @@ def key_of(message_id: str) -> bytes:
     if not message_id or len(key) > MAX_MESSAGE_ID:
         raise ValueError(f"a message id has 1 to {MAX_MESSAGE_ID} bytes, not {len(message_id.encode())}")
     return key
+
+
+def message_id_of(key: bytes) -> str | None:
+    """Return the id of the message that is known by this key, or None if it is no message's."""
+    if not key.startswith(_PREFIX):
+        return None
+    try:
+        return key[len(_PREFIX) :].decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def text(name: str, said: str | None, *, at_most: int = MAX_TEXT) -> str | None:

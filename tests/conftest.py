@@ -25,6 +25,7 @@ from support import GREENLETS, PATIENCE, Hooks, Server, server_binaries, stub_br
 from ways import Installation
 
 import dramatiq_abort
+from dramatiq_abort import _passage, _passage_py
 from dramatiq_abort.backends import RedisBackend, StubBackend
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
             raise
         pytest.skip("the compiled core is not installed")
     monkeypatch.setattr("dramatiq_abort.interrupt.Scope", module.Scope)
+    passage = _passage_py if request.param == "python" else _passage
+    monkeypatch.setattr("dramatiq_abort._passage.Passage", passage.Passage)
+    monkeypatch.setattr("dramatiq_abort._passage.InScope", passage.InScope)
     return module
 
 

@@ -222,6 +222,7 @@ def test_a_stale_mirror_is_not_trusted_for_rules_either(
     monkeypatch.setattr(backend, "wait_many", hear_no_more)
     assert stalled.wait(PATIENCE)
     monkeypatch.setattr(backend, "_fresh_until", 0.0)
+    monkeypatch.setattr(backend, "quiet_until", 0.0)
     message = actors["one"].message()
     rule = Rule(int(time.time() * 1000), actor="one")
     make_backend().signal([Event(rule_key(rule.id), rule.encode(), LONG)])

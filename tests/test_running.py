@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
+from dramatiq.broker import MessageProxy
+from dramatiq.brokers.stub import StubBroker
 from support import PATIENCE, told, wait_until, wait_until_requested
 
-from dramatiq_abort import BackendError, RunningMessage, UnsupportedByBackend, abort, interrupt, running
+from dramatiq_abort import Abortable, BackendError, RunningMessage, UnsupportedByBackend, abort, interrupt, running
+from dramatiq_abort._processing import Processing
 from dramatiq_abort._roll_call import RollCall, worker_name
-from dramatiq_abort._running import Running
-from dramatiq_abort._running_messages import RunningMessages
+from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.roll import WorkerProcess, answer_of, worker_of
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from dramatiq.brokers.stub import StubBroker
-
-    from dramatiq_abort import Abortable, EventBackend
+    from dramatiq_abort import EventBackend
 
 LONG = PATIENCE * 1000
 
@@ -86,10 +86,13 @@ class Nasty:
 
 def test_arguments_are_shown_whatever_they_are() -> None:
     """And in no more room than there is for them, which is known before they have been written down."""
-    messages = RunningMessages()
+    processing = Processing(Abortable(backend=StubBackend()))
     arguments = (Nasty(), ["x" * 100] * 10**6, "y" * 10**6)
-    messages.add(Running(dramatiq.Message("default", "task", arguments, {"z": {}}, {}), interrupt.Scope()))
-    (said,) = json.loads(RollCall(messages).answer("x", arguments=True).text)["messages"]
+    message = dramatiq.Message("default", "task", arguments, {"z": {}}, {})
+    passage, broker, proxy = processing.passage, StubBroker(), MessageProxy(message)
+    passage.before_process_message(broker, proxy)
+    (said,) = json.loads(RollCall(processing.running).answer("x", arguments=True).text)["messages"]
+    passage.after_process_message(broker, proxy)
 
     assert said["arguments"][0].startswith("<Nasty instance at")
     assert [len(shown) for shown in said["arguments"][1:3]] == [200, 200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -62,6 +63,18 @@ class Signals(Fixtures):
         assert [[event.key for event in each.events_for(b"a")] for each in (follower, other)] == [[b"a"], [b"a"]]
         assert not follower.events_for(b"b")
         assert not other.events_for(b"b")
+
+    def test_it_is_not_quiet_where_something_is_signaled(self, make_backend: MakeBackend) -> None:
+        """Or messages would not ask: neither where it has been heard, nor where it was made."""
+        follower, other = make_backend(), make_backend()
+        for backend in (follower, other):
+            backend.wait_many([b"b"], 1)
+
+        other.notify(b"a", HOUR)
+        assert other.quiet_until <= time.monotonic()
+        assert follower.wait_many([b"a"], LONG) == b"a"
+        assert follower.quiet_until <= time.monotonic()
+        assert make_backend().quiet_until <= time.monotonic()
 
     def test_a_signal_that_was_handed_out_can_be_polled(self, make_backend: MakeBackend) -> None:
         """Whoever waits takes nothing from those who ask."""

@@ -103,6 +103,7 @@ class RedisBackend(EventBackend):
         self._is_followed = False
         self._answers = False
         self._has_failed = False
+        self.quiet_until: float = -math.inf
         self._asking: Final = Lock()
         self._asker: OwnConnection | None = None
         self._connections: Final = None if is_cluster(client) else Connections(client, self._keys[0])
@@ -137,6 +138,7 @@ class RedisBackend(EventBackend):
                 with self._mirroring:
                     if self._is_followed and position(entry_id) > position(self._last_id):
                         self._add(step, value, ends, server_now)
+                        self._settle_locked()
 
     def poll(self, key: bytes) -> bool:
         if not self._is_followed:
@@ -159,9 +161,8 @@ class RedisBackend(EventBackend):
         return {key: _event(key, tombstone) for key, tombstone in tombstones.items()}
 
     def events_for(self, key: bytes) -> Collection[Event]:
-        mirror = self._mirror
-        is_certain = self._is_followed and mirror.is_whole and time.monotonic() < self._fresh_until
-        has_any = self._for_all.is_used or (mirror.is_used and mirror.get(key) is not None)
+        is_certain = self._is_followed and self._mirror.is_whole and self._is_fresh
+        has_any = self._for_all.is_used or self._mirror.get(key) is not None
         return () if is_certain and not has_any else super().events_for(key)
 
     def read(self, key: bytes) -> Event | None:
@@ -200,7 +201,9 @@ class RedisBackend(EventBackend):
                     return self._hand_out(keys)
 
     def wake(self) -> None:
-        self._is_followed = False
+        with self._mirroring:
+            self._is_followed = False
+            self._settle_locked()
         reader = self._reader
         if reader is not None:
             reader.cut()
@@ -235,7 +238,9 @@ class RedisBackend(EventBackend):
             heard = self._read_log(self._reader, wait)
             if heard < _ENTRIES:  # else there may be more
                 # However long the answer was on its way: when the server gave it, there was nothing else.
-                self._fresh_until = asked_at + (_FRESH if heard else _FRESH + wait) / 1000
+                with self._mirroring:
+                    self._fresh_until = asked_at + (_FRESH if heard else _FRESH + wait) / 1000
+                    self._settle_locked()
             self._answers = True
             self._has_failed = False
         except Exception:
@@ -269,6 +274,7 @@ class RedisBackend(EventBackend):
                 self._last_id = last_id
                 self._mirror.replace(tombstones)
                 self._for_all.replace(for_all)
+            self._settle_locked()
         self._heard_at = time.monotonic()
 
     def _read_index(self, ask: Callable[..., Any], most: int) -> tuple[dict[bytes, Tombstone], bytes]:
@@ -310,6 +316,7 @@ class RedisBackend(EventBackend):
             with self._mirroring:
                 self._last_id = entry_id
                 self._apply(fields, server_now)
+                self._settle_locked()
         return len(entries)
 
     def _apply(self, fields: list[bytes], server_now: int) -> None:
@@ -324,6 +331,11 @@ class RedisBackend(EventBackend):
                 self._mirror_of(key).add(key, tombstone_of(value, end, max(made, server_now), made))
             else:
                 self._mirror_of(key).discard(key)
+
+    def _settle_locked(self) -> None:
+        """Say whether messages need ask at all, after each change of what that depends on."""
+        has_any = self._mirror.is_used or self._for_all.is_used or not self._mirror.is_whole
+        self.quiet_until = -math.inf if has_any or not self._is_followed else self._fresh_until
 
     def _add(self, events: list[Event], value: bytes, answers: list[Any], server_now: int) -> None:
         for event, answer in zip(events, answers, strict=True):

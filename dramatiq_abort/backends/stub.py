@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from threading import Condition
 from typing import TYPE_CHECKING
@@ -56,8 +57,9 @@ class StubBackend(EventBackend):
     def announced(self) -> Mapping[bytes, Event]:
         return {key: _event(key, tombstone) for key, tombstone in self._for_all.live().items()}
 
-    def events_for(self, key: bytes) -> Collection[Event]:
-        return super().events_for(key) if self._tombstones.is_used or self._for_all.is_used else ()
+    @property
+    def quiet_until(self) -> float:  # type: ignore[override]  # what another one finds out is always true here
+        return -math.inf if self._tombstones.is_used or self._for_all.is_used else math.inf
 
     def revoke(self, key: bytes) -> bool:
         with self._changed:

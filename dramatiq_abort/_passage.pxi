@@ -1,0 +1,223 @@
+"""A part of ``_interrupt.pyx``: what every message goes through. ``_passage_py.py`` says the rules of each name."""
+
+# Each step here is taken once for a message, with all of dramatiq's own steps before the next time: nothing of it is in
+# the processor's caches any more, and it takes several times as long as in a loop. So there are as few as can be, and
+# nothing is kept of a message for longer than it takes but its id: what is kept comes back cold, too.
+
+from cpython.contextvars cimport PyContextVar_Set, get_value
+from cpython.float cimport PyFloat_AsDouble
+from libc.math cimport NAN, isnan
+
+from functools import update_wrapper
+
+#: How many messages that have completed are kept in mind.
+cdef enum:
+    MOST_COMPLETED = 1000
+
+#: A longer id is none that dramatiq makes, and is looked at more closely.
+cdef enum:
+    LONGEST_USUAL_ID = 100
+
+
+cdef class Taken:
+    """What each message has that a worker thread has taken."""
+
+    cdef readonly object message
+    cdef readonly object actor_name
+    cdef readonly object scope
+    cdef readonly double started
+    cdef public object ended
+    cdef public object request
+    cdef public object declined
+    cdef public bint has_begun
+    #: What only some have.
+    cdef dict __dict__
+
+    def __init__(self, message, scope):
+        self._begin(message, scope)
+
+    cdef int _begin(self, object message, object scope) except -1:
+        self.message = message
+        self.actor_name = message.actor_name
+        self.scope = scope
+        self.started = monotonic()
+
+
+cdef Taken taken(type kind, object message, object scope):
+    """Make one, as a call of its class does, which has no other ``__init__``."""
+    cdef tuple nothing = ()
+    cdef Taken new = <Taken>(<PyTypeObject *>kind).tp_new(kind, <PyObject *>nothing, NULL)
+    new._begin(message, scope)
+    return new
+
+
+@cython.final
+cdef class Passage:
+    """Takes every message before its processing, and lets go of it afterwards."""
+
+    cdef readonly dict by_id
+    cdef readonly dict again
+    cdef public object backend
+    cdef object _rest
+    cdef object _current
+    cdef type _kind
+    cdef object _new_scope
+    cdef set _special
+    cdef bint _are_all_special
+    # Those that have completed, at the same index of each: the oldest gives its place to the next one.
+    cdef list _ids
+    cdef list _actors
+    cdef list _queues
+    cdef double[MOST_COMPLETED] _made
+    cdef double[MOST_COMPLETED] _started
+    cdef double[MOST_COMPLETED] _ended
+    cdef Py_ssize_t _next
+
+    def __init__(self, rest, current, type kind, new_scope, *, set special, bint are_all_special):
+        self.by_id = {}
+        self.again = {}
+        self._rest = rest
+        self._current = current
+        self._kind = kind
+        self._new_scope = new_scope
+        self._special = special
+        self._are_all_special = are_all_special
+        self._ids = [None] * MOST_COMPLETED
+        self._actors = [None] * MOST_COMPLETED
+        self._queues = [None] * MOST_COMPLETED
+
+    def before_process_message(self, broker, message):
+        plain = getattr(message, "_message", message)  # the proxy looks up what is asked of it anew, in a slow way
+        message_id = plain.message_id
+        cdef Taken running
+        if self._is_special(plain, message_id):
+            running = self._rest.take_special(plain)
+            if running is None:
+                return
+        else:
+            scope = Scope.__new__(Scope) if self._new_scope is Scope else self._new_scope()
+            running = taken(self._kind, plain, scope)
+        # First the table, then the question: a request that is made in between is handed out by the watcher.
+        if self.by_id.setdefault(message_id, running) is not running:
+            self.again[running] = None
+        PyContextVar_Set(self._current, running)
+        if self.backend is not None and running.started >= self.backend.quiet_until:
+            self._rest.ask(message, running)
+
+    def after_process_message(self, broker, message, *, result=None, exception=None):
+        cdef Taken running = get_value(self._current)
+        if running is not None:
+            PyContextVar_Set(self._current, None)
+        if exception is not None:
+            self._rest.note_failure(message, running, exception)
+        if running is not None:
+            self._let_go(running, exception is None)
+
+    def after_skip_message(self, broker, message):
+        cdef Taken running = get_value(self._current)
+        if running is not None:
+            PyContextVar_Set(self._current, None)
+            self._rest.note_skip(running)
+            self._let_go(running, False)
+
+    def completed(self, str message_id):
+        cdef Py_ssize_t at = self._next
+        for _ in range(MOST_COMPLETED):
+            at = (at or MOST_COMPLETED) - 1
+            if self._ids[at] == message_id:
+                made = None if isnan(self._made[at]) else self._made[at]
+                return message_id, self._actors[at], self._queues[at], made, self._started[at], self._ended[at]
+        return None
+
+    def completed_ids(self):
+        return [message_id for message_id in self._ids if message_id is not None]
+
+    cdef bint _is_special(self, object plain, object message_id) except -1:
+        if self._are_all_special or plain.actor_name in self._special:
+            return True
+        cdef dict options = plain.options
+        if "abortable" in options or "throws" in options:
+            return True
+        return (
+            type(message_id) is not str
+            or not (<str>message_id).isascii()
+            or not 0 < len(<str>message_id) <= LONGEST_USUAL_ID
+        )
+
+    cdef int _let_go(self, Taken running, bint has_completed) except -1:
+        running.ended = ended = monotonic()
+        plain = running.message
+        message_id = plain.message_id
+        if has_completed:
+            self._keep_in_mind(plain, message_id, running, ended)
+        if not self.again or self.by_id.get(message_id) is running:
+            del self.by_id[message_id]
+        else:
+            self.again.pop(running, None)
+        # Who hears of a request from now on sees that the message is over.
+        if running.request is not None or running.declined is not None:
+            self._rest.tell_of(running)
+
+    cdef int _keep_in_mind(self, object plain, object message_id, Taken running, double ended) except -1:
+        cdef Py_ssize_t at = self._next
+        cdef Py_ssize_t before = (at or MOST_COMPLETED) - 1
+        self._ids[at] = message_id
+        self._actors[at] = the_same(self._actors[before], running.actor_name)
+        self._queues[at] = the_same(self._queues[before], plain.queue_name)
+        self._made[at] = number(plain.message_timestamp)
+        self._started[at] = running.started
+        self._ended[at] = ended
+        self._next = (at + 1) % MOST_COMPLETED
+
+
+cdef object the_same(object before, object name):
+    """Return the name as it was there before, if it was: each message brings its own."""
+    return before if before == name else name
+
+
+cdef double number(object said) noexcept:
+    """Return a time that somebody may have made up; NAN: it is none."""
+    if type(said) is not int and type(said) is not float:
+        return NAN
+    try:
+        return PyFloat_AsDouble(said)
+    except OverflowError:
+        return NAN
+
+
+@cython.final
+cdef class InScope:
+    """An actor's function: a call for a message runs in that message's scope, any other is a plain call."""
+
+    cdef object _function
+    cdef object _actor_name
+    cdef object _current
+    cdef object _run
+    cdef object _failed
+    cdef dict __dict__
+
+    def __init__(self, function, actor_name, current, run, failed):
+        self._function = function
+        self._actor_name = actor_name
+        self._current = current
+        self._run = run
+        self._failed = failed
+        update_wrapper(self, function)
+
+    def __call__(self, *args, **kwargs):
+        cdef Taken running = get_value(self._current)
+        if running is None or running.has_begun or running.actor_name != self._actor_name:
+            return self._function(*args, **kwargs)
+        running.has_begun = True
+        try:
+            if self._run is not None:
+                return self._run(running, args, kwargs)
+            if type(running.scope) is Scope:
+                return (<Scope>running.scope)._call(self._function, args, kwargs)
+            return running.scope.run(self._function, args, kwargs)
+        except BaseException as error:
+            self._failed(running, error)
+            raise
+
+    def __repr__(self):
+        return repr(self._function)

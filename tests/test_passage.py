@@ -1,0 +1,247 @@
+"""What every message goes through, compiled and in pure Python."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from dramatiq.broker import MessageProxy
+from support import stub_broker
+
+from dramatiq_abort import Abort, Abortable
+from dramatiq_abort._current import current
+from dramatiq_abort._passage_py import Passage as PurePassage
+from dramatiq_abort._processing import Processing
+from dramatiq_abort.backends import StubBackend
+from dramatiq_abort.interrupt import IMPLEMENTATION
+from dramatiq_abort.request import AbortRequest, key_of
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from dramatiq.brokers.stub import StubBroker
+
+    from dramatiq_abort._running import Running
+
+pytestmark = pytest.mark.usefixtures("core")
+
+
+@pytest.fixture
+def processing() -> Processing:
+    return Processing(Abortable(backend=StubBackend()))
+
+
+def message(message_id: Any = "x", *, made: Any = 5, queue: str = "default", **options: Any) -> Any:
+    """A message of no actor, as a broker hands it out."""
+    words: dict[str, Any] = {"message_id": message_id, "message_timestamp": made}
+    return MessageProxy(dramatiq.Message(queue, "task", (), {}, options, **words))
+
+
+def process(processing: Processing, proxy: Any, exception: BaseException | None = None) -> Running | None:
+    """Have a message go through, and return what was running meanwhile."""
+    broker = stub_broker()
+    processing.passage.before_process_message(broker, proxy)
+    running = current.get()
+    processing.passage.after_process_message(broker, proxy, exception=exception)
+    assert current.get() is None
+    return running
+
+
+def test_each_core_has_its_own(core: ModuleType, processing: Processing) -> None:
+    """Or one of them would not be tested."""
+    is_pure = type(processing.passage) is PurePassage
+
+    assert is_pure == (IMPLEMENTATION == "python" or core.__name__ == "dramatiq_abort._interrupt_py")
+
+
+def test_a_message_is_in_the_table_while_it_is_processed(processing: Processing) -> None:
+    """And known by its key, and in mind when it has completed."""
+    proxy = message("é/1", queue="pictures")
+    before = time.monotonic()
+    running = process(processing, proxy)
+    assert running is not None
+
+    assert (running.message_id, running.key, running.actor_name) == ("é/1", key_of("é/1"), "task")
+    assert running.message is proxy._message
+    assert not processing.passage.by_id
+    assert processing.running.all() == []
+    assert running.ended is not None
+    assert before <= running.started <= running.ended <= time.monotonic()
+    assert processing.passage.completed("é/1") == ("é/1", "task", "pictures", 5, running.started, running.ended)
+    assert list(processing.running) == [key_of("é/1")]
+    assert key_of("é/1") in processing.running
+    assert processing.passage.completed("é") is None
+
+
+def test_the_last_thousand_are_kept_in_mind(processing: Processing) -> None:
+    """The newest of those with the same id."""
+    first = process(processing, message("twice"))
+    for number in range(998):
+        process(processing, message(str(number)))
+    second = process(processing, message("twice"))
+    assert first is not None
+    assert second is not None
+    about = processing.passage.completed("twice")
+    assert about is not None
+
+    assert about[-1] == second.ended != first.ended
+    assert len(processing.running) == 1000
+    process(processing, message("998"))
+    process(processing, message("999"))
+    assert len(processing.running) == 1000
+    assert processing.passage.completed("0") is None
+    assert [processing.passage.completed(each) is not None for each in ("1", "twice", "999")] == [True] * 3
+
+
+@pytest.mark.parametrize("made", [None, "5", True, math.nan, math.inf, 10**400, -(10**400), [5], {}], ids=lambda _: "")
+def test_a_time_that_somebody_has_made_up_is_none(processing: Processing, made: Any) -> None:
+    """And keeps no message from its way."""
+    process(processing, message(made=made))
+    completed = processing.running.completed(key_of("x"))
+
+    assert completed is not None
+    assert completed.outcome("worker", AbortRequest()).enqueued is None
+
+
+def test_what_has_failed_is_not_kept_in_mind(processing: Processing) -> None:
+    """It may be tried again; and an Abort is the end."""
+    proxies = [message(), message()]
+    running = [process(processing, proxies[0], ValueError()), process(processing, proxies[1], Abort())]
+
+    assert [(each and each.state.value, proxy.failed) for each, proxy in zip(running, proxies, strict=True)] == [
+        ("failed", False),
+        ("aborted", True),
+    ]
+    assert processing.passage.completed("x") is None
+
+
+def test_what_is_skipped_is_not_kept_in_mind(processing: Processing) -> None:
+    """Whoever wanted that."""
+    broker, proxy = stub_broker(), message()
+    processing.passage.before_process_message(broker, proxy)
+    running = current.get()
+    processing.passage.after_skip_message(broker, proxy)
+    processing.passage.after_skip_message(broker, proxy)  # of a message that could not be aborted
+
+    assert running is not None
+    assert running.state.value == "skipped"
+    assert current.get() is None
+    assert len(processing.running) == 0
+
+
+def test_a_message_that_is_delivered_again_has_a_place_of_its_own(processing: Processing) -> None:
+    """Each is let go of by itself, in whatever order."""
+    broker, proxy = stub_broker(), message()
+    taken = []
+    for _ in range(3):
+        processing.passage.before_process_message(broker, proxy)
+        taken.append(current.get())
+    assert processing.running.with_key(key_of("x")) == tuple(taken)
+    for number, running in enumerate((taken[1], taken[0], taken[2])):
+        current.set(running)
+        processing.passage.after_process_message(broker, proxy)
+        assert running not in processing.running.all()
+        assert len(processing.running.all()) == 2 - number
+
+
+@pytest.mark.parametrize("message_id", [None, 5, b"x", [], {}, "", "x" * 600, "\ud800"])
+def test_what_cannot_be_aborted_goes_through(processing: Processing, message_id: Any) -> None:
+    """No abort() takes such an id."""
+    assert process(processing, message(message_id)) is None
+    assert len(processing.running) == 0
+
+
+def test_an_option_of_the_message_goes_before_all_others(processing: Processing) -> None:
+    """With whatever is true or false for Python."""
+    wanted = [process(processing, message(abortable=each)) is not None for each in (True, 1, None, False, 0, "")]
+    assert wanted == [True, True, True, False, False, False]
+
+
+def test_a_message_asks_unless_it_is_quiet(processing: Processing) -> None:
+    """That is the whole point of it."""
+    asked = []
+
+    class Backend(StubBackend):
+        quiet_until: Any = math.inf
+
+    class Skips:
+        def skips(self, running: Running) -> bool:
+            asked.append(running.message_id)
+            return False
+
+    backend, side = Backend(), Skips()
+    for number, (watches, quiet) in enumerate(
+        [(False, -math.inf), (True, math.inf), (True, -math.inf), (True, 0), (True, time.monotonic() + 1000)]
+    ):
+        processing.worker_side = side if watches else None  # type: ignore[assignment]
+        processing.passage.backend = backend if watches else None
+        backend.quiet_until = quiet
+        process(processing, message(str(number)))
+
+    assert asked == ["2", "3"]
+
+
+def test_hooks_of_a_subclass_are_called() -> None:
+    """Whatever is done to save time."""
+    called = []
+
+    class Mine(Abortable):
+        def before_process_message(self, broker: Any, message: Any) -> None:
+            called.append("before")
+            super().before_process_message(broker, message)
+
+        def after_process_message(self, broker: Any, message: Any, **words: Any) -> None:
+            super().after_process_message(broker, message, **words)
+            called.append("after")
+
+    broker = stub_broker()
+    broker.add_middleware(Mine(backend=StubBackend()))
+
+    @dramatiq.actor(broker=broker)
+    def task() -> None:
+        called.append("task" if current.get() else "nothing")
+
+    worker = dramatiq.Worker(broker, worker_threads=1)
+    worker.start()
+    try:
+        task.send()
+        broker.join(task.queue_name)
+        worker.join()
+    finally:
+        worker.stop()
+
+    assert called == ["before", "task", "after"]
+
+
+def test_an_actor_looks_as_it_did(broker: StubBroker, start_worker: Any) -> None:
+    """To whoever asks its function what it is."""
+
+    @dramatiq.actor
+    def task(x: int, *, y: str = "z") -> tuple[int, str]:
+        """Say what it got."""
+        return x, y
+
+    plain = task.fn
+    start_worker()
+
+    assert task.fn is not plain
+    assert inspect.unwrap(task.fn) is plain
+    assert inspect.signature(task.fn) == inspect.signature(plain)
+    assert (task.fn.__name__, task.fn.__doc__, task.fn.__module__) == ("task", "Say what it got.", __name__)
+    assert repr(plain)[:20] in repr(task)
+    assert task(1) == (1, "z")
+    assert task.fn(1, y="a") == (1, "a")
+    with pytest.raises(TypeError, match="task"):
+        task.fn()  # type: ignore[call-arg]
+
+
+def test_actors_are_left_alone_where_no_worker_runs(broker: StubBroker) -> None:
+    """There is nothing to wrap them for."""
+
+    def task() -> None: ...
+
+    assert dramatiq.actor(task).fn is task
