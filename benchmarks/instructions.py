@@ -47,7 +47,7 @@ class HeardOnce(RedisBackend):
 
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
         if timeout:
-            self._fresh_until = math.inf
+            self.quiet_until = math.inf
             threading.Event().wait()
         return super().wait_many(keys, timeout)
 

@@ -31,7 +31,7 @@ class Plant(NamedTuple):
 
 
 CORE = "dramatiq_abort/_interrupt.pyx"
-MIDDLEWARE = "dramatiq_abort/_processing.py"
+PASSAGE = "dramatiq_abort/_passage.pxi"
 
 PLANTS = [
     Plant(
@@ -57,16 +57,17 @@ PLANTS = [
     ),
     Plant(
         "a message is logged where nobody reads it",
-        MIDDLEWARE,
-        '        wanted = options.get("abortable")\n',
-        '        wanted = options.get("abortable")\n        abortable.logger.debug("Message %s", plain.message_id)\n',
+        PASSAGE,
+        "        PyContextVar_Set(self._current, running)\n",
+        "        PyContextVar_Set(self._current, running)\n"
+        '        self._rest._abortable.logger.debug("Message %s", message_id)\n',
         "instructions: message",
     ),
     Plant(
         "a message asks the system how long its thread has run",
-        MIDDLEWARE,
-        '        wanted = options.get("abortable")\n',
-        '        wanted = options.get("abortable")\n        import time\n\n        time.thread_time()\n',
+        PASSAGE,
+        "        PyContextVar_Set(self._current, running)\n",
+        "        PyContextVar_Set(self._current, running)\n        time.thread_time()\n",
         "nanoseconds: message",
     ),
     Plant(

