@@ -56,9 +56,10 @@ cdef bint is_safe(object frame, object base):
 cdef bint is_waiting(object frame, object base):
     """Say whether the thread whose innermost frame this is waits where it may be interrupted, in protected code."""
     cdef object code = frame_code(frame)
-    for function, offsets in waits:
-        if function is code:
-            return frame_offset(frame) in offsets and not is_handed_over(frame, base)
+    cdef tuple wait
+    for wait in waits:
+        if wait[0] is code:
+            return frame_offset(frame) in wait[1] and not is_handed_over(frame, base)
     return False
 
 
