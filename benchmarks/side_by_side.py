@@ -102,8 +102,8 @@ def about(other: str) -> str:
         f"{today}, {processor} with {os.cpu_count()} processors, {platform.system()}, CPython "
         f"{platform.python_version()}, {packages}, the {interrupt.IMPLEMENTATION.capitalize()} core; the other one is "
         f"dramatiq-abort {other}. {TURNS * ABORTS} aborts of each kind, each at a random moment of the task's first "
-        f"{WITHIN / 1000:g} s; {ROUNDS} rounds of the "
-        "processor time. All in turns."
+        f"{WITHIN / 1000:g} s; {ROUNDS} rounds of the processor time per message; messages a second in "
+        f"{cost.TURNS['RedisBroker']} and {cost.TURNS['StubBroker']} turns. All in turns."
     )
 
 
@@ -119,8 +119,9 @@ def rows_of_costs(costs: dict[str, Any]) -> Iterator[str]:
     more = [f"{times[each] - times['alone']:.1f}" for each in VARIANTS[1:]]
     yield f"| processor time per message, more than dramatiq alone, µs | {' | '.join(more)} | 0 |"
     for broker in ("RedisBroker", "StubBroker"):
-        cells = [f"{ratio(costs[broker], each, 'throughput'):.2f}" for each in VARIANTS[1:]]
-        yield f"| messages a second, of those of dramatiq alone, `{broker}` | {' | '.join(cells)} | 1 |"
+        for what, name in (("throughput", "messages a second"), ("used", "the same by the worker's processor time")):
+            cells = [f"{ratio(costs[broker], each, what):.2f}" for each in VARIANTS[1:]]
+            yield f"| {name}, of those of dramatiq alone, `{broker}` | {' | '.join(cells)} | 1 |"
 
 
 def bars_of_latency(late: dict[str, dict[str, list[float]]], other: str) -> Iterator[Bar]:

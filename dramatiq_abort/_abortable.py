@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
-from ._actor import is_async, with_abort
+from ._actor import in_scope, is_async, with_abort
 from .backend import EventBackend
 from .errors import ConfigurationError, InvalidOption
 from .request import AbortRequest, key_of, milliseconds
@@ -100,6 +100,8 @@ class Abortable(Middleware):
         # The options of the actors, and which of them are coroutines.
         self.options: dict[str, dict[str, Any]] = {}
         self.async_actors: set[str] = set()
+        #: The names of those of which a message must know more than that.
+        self.special_actors: set[str] = set()
         # Of a process that has workers: any other need not import what goes with it.
         self._processing: Processing | None = None
         self._workers = 0
@@ -131,8 +133,9 @@ class Abortable(Middleware):
         self.options[actor.actor_name] = actor.options
         if is_async(actor.fn):
             self.async_actors.add(actor.actor_name)
-        if self._processing is not None:
-            self._processing.enclose(actor)
+        if actor.actor_name in self.async_actors or actor.options.get("abortable") is not None:
+            self.special_actors.add(actor.actor_name)
+        actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
         actor.options["throws"] = with_abort(actor.options.get("throws") or ())
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
@@ -150,8 +153,6 @@ class Abortable(Middleware):
         processing = self._processing
         if processing is None:
             self._processing = processing = Processing(self)
-            for actor in broker.actors.values():
-                processing.enclose(actor)
             self._hand_over(processing)
         self._workers += 1
         if processing.worker_side is None:
@@ -185,9 +186,9 @@ class Abortable(Middleware):
             self._processing.passage.after_skip_message(broker, message)
 
     def _hand_over(self, processing: Processing) -> None:
-        """Have dramatiq call the hooks of all messages where they lead to, but for those that a subclass has."""
+        """Have dramatiq call the hooks of all messages where they lead to, but for those that somebody else has."""
         for name in ("before_process_message", "after_process_message"):
-            if getattr(type(self), name) is getattr(Abortable, name):
+            if getattr(type(self), name) is getattr(Abortable, name) and name not in vars(self):
                 setattr(self, name, getattr(processing.passage, name))
 
     def _tags_of(self, message: Message[Any]) -> Collection[str]:

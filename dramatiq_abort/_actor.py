@@ -41,7 +41,7 @@ def is_async(fn: Callable[..., Any]) -> bool:
 
 def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) -> Callable[..., Any]:
     """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call."""
-    from . import _passage  # not where no worker runs
+    from . import _passage  # not where no actor is declared
 
     run = partial(_wait_for, fn.__wrapped__) if is_async(fn) else None  # type: ignore[attr-defined]
     return _passage.InScope(fn, actor_name, current, run, partial(_failed, logger))

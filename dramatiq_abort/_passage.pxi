@@ -101,17 +101,19 @@ cdef class Passage:
         if self.by_id.setdefault(message_id, running) is not running:
             self.again[running] = None
         PyContextVar_Set(self._current, running)
-        if self.backend is not None and running.started >= self.backend.quiet_until:
+        if self.backend is not None and not running.started < self.backend.quiet_until:
             self._rest.ask(message, running)
 
     def after_process_message(self, broker, message, *, result=None, exception=None):
         cdef Taken running = get_value(self._current)
         if running is not None:
             PyContextVar_Set(self._current, None)
-        if exception is not None:
-            self._rest.note_failure(message, running, exception)
-        if running is not None:
-            self._let_go(running, exception is None)
+        try:
+            if exception is not None:
+                self._rest.note_failure(message, running, exception)
+        finally:
+            if running is not None:
+                self._let_go(running, exception is None)
 
     def after_skip_message(self, broker, message):
         cdef Taken running = get_value(self._current)
@@ -120,7 +122,7 @@ cdef class Passage:
             self._rest.note_skip(running)
             self._let_go(running, False)
 
-    def completed(self, str message_id):
+    def completed(self, str message_id not None):
         cdef Py_ssize_t at = self._next
         for _ in range(MOST_COMPLETED):
             at = (at or MOST_COMPLETED) - 1
@@ -135,7 +137,7 @@ cdef class Passage:
     cdef bint _is_special(self, object plain, object message_id) except -1:
         if self._are_all_special or plain.actor_name in self._special:
             return True
-        cdef dict options = plain.options
+        options = plain.options
         if "abortable" in options or "throws" in options:
             return True
         return (
@@ -172,7 +174,7 @@ cdef class Passage:
 
 cdef object the_same(object before, object name):
     """Return the name as it was there before, if it was: each message brings its own."""
-    return before if before == name else name
+    return before if type(name) is str and type(before) is str and before == name else name
 
 
 cdef double number(object said) noexcept:
@@ -195,6 +197,7 @@ cdef class InScope:
     cdef object _run
     cdef object _failed
     cdef dict __dict__
+    cdef object __weakref__
 
     def __init__(self, function, actor_name, current, run, failed):
         self._function = function

@@ -116,7 +116,7 @@ class Passage:
         if self.by_id.setdefault(message_id, running) is not running:
             self.again[running] = None
         self._current.set(running)
-        if self.backend is not None and running.started >= self.backend.quiet_until:
+        if self.backend is not None and not running.started < self.backend.quiet_until:
             self._rest.ask(message, running)
 
     def after_process_message(
@@ -130,10 +130,12 @@ class Passage:
         running = self._current.get()
         if running is not None:
             self._current.set(None)
-        if exception is not None:
-            self._rest.note_failure(message, running, exception)
-        if running is not None:
-            self._let_go(running, has_completed=exception is None)
+        try:
+            if exception is not None:
+                self._rest.note_failure(message, running, exception)
+        finally:
+            if running is not None:
+                self._let_go(running, has_completed=exception is None)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         running = self._current.get()

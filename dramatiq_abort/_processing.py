@@ -8,7 +8,7 @@ from dramatiq.threading import is_gevent_active
 
 from . import _passage, interrupt
 from . import _safe_points as safe_points
-from ._actor import in_scope, with_abort
+from ._actor import with_abort
 from ._coroutines import Scope as CoroutineScope
 from ._current import current
 from ._running import Running
@@ -20,7 +20,7 @@ from .request import key_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dramatiq import Actor, Message
+    from dramatiq import Message
     from dramatiq.broker import MessageProxy
 
     from ._abortable import Abortable
@@ -38,14 +38,13 @@ class Processing:
             safe_points.protect(module)
         self._abortable = abortable
         self._new_scope = new_scope = _scopes()
-        self._special_actors: set[str] = set()
         #: What each of them goes through.
         self.passage = _passage.Passage(
             self,
             current,
             Running,
             new_scope,
-            special=self._special_actors,
+            special=abortable.special_actors,
             are_all_special=not abortable.abortable,
         )
         #: Those that are being processed.
@@ -57,12 +56,6 @@ class Processing:
         """Have messages ask this before they start, or nobody."""
         self.worker_side = worker_side
         self.passage.backend = None if worker_side is None else self._abortable.backend
-
-    def enclose(self, actor: Actor[Any, Any]) -> None:
-        """Have an actor's function run in the scopes of its messages."""
-        if actor.actor_name in self._abortable.async_actors or actor.options.get("abortable") is not None:
-            self._special_actors.add(actor.actor_name)
-        actor.fn = in_scope(actor.fn, actor.actor_name, self._abortable.logger)
 
     def take_special(self, plain: Message[Any]) -> Running | None:
         """Take a message whose options or id, or whose actor's, are not as usual."""

@@ -11,7 +11,7 @@ from dramatiq.common import q_name
 from ._running import since_1970
 from ._untrusted import number_of
 from .outcome import Outcome, OutcomeState
-from .request import key_of, message_id_of
+from .request import PREFIX, message_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,12 +80,15 @@ class RunningMessages(Collection[bytes]):
         message_id = message_id_of(key) if isinstance(key, bytes) else None
         if message_id is None:
             return False
+        # In this order: the last look takes longest, since there are a thousand.
         passage = self._passage
-        return message_id in passage.by_id or any(each == key for each in self)
+        if message_id in passage.by_id or any(again.message_id == message_id for again in list(passage.again)):
+            return True
+        return passage.completed(message_id) is not None
 
     def __iter__(self) -> Iterator[bytes]:
         running = [each.message_id for each in self.all()]
-        return map(key_of, [*running, *self._passage.completed_ids()])
+        return (PREFIX + message_id.encode() for message_id in (*running, *self._passage.completed_ids()))
 
     def __len__(self) -> int:
         return len(self.all()) + len(self._passage.completed_ids())

@@ -53,9 +53,9 @@ class Tombstones:
         self._most = most
         #: Whether none had to go, since they were last replaced.
         self.is_whole = True
-        #: Whether there are any, or were until their time was over: cheap to ask, for each message does.
+        #: Whether there are any, or were until their time was over.
         self.is_used = False
-        self._changing = Lock()  # not for get(), which every message calls
+        self._changing = Lock()  # not for get(), which messages call that start
         self._live: dict[bytes, Tombstone] = {}
         self._by_expiry: list[tuple[float, bytes]] = []
         self._not_handed_out: set[bytes] = set()
@@ -107,6 +107,11 @@ class Tombstones:
         with self._changing:
             self._forget_expired_locked()
             return self._live.copy()
+
+    def forget_expired(self) -> None:
+        """Say at once that there are none, when their time is over, and not only when the next one comes."""
+        with self._changing:
+            self._forget_expired_locked()
 
     def hand_out(self, keys: Collection[bytes] | None = None) -> bytes | None:
         """Return one of ``keys``, or of all, that is live, or was removed, and has not been handed out so until now."""

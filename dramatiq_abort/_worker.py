@@ -53,7 +53,7 @@ class WorkerSide:
             on_outcome=Audience(abortable.logger, *listeners),
             repeat_every=lambda: abortable.repeat_every,
         )
-        #: Says whether a message that is to start shall not: see the watcher, which every message asks.
+        #: Says whether a message that is to start shall not: see the watcher.
         self.skips = self._watcher.skips
 
     def start(self) -> None:

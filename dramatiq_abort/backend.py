@@ -127,7 +127,7 @@ class EventBackend(abc.ABC):
     def events_for(self, key: bytes) -> Collection[Event]:
         """Return the live events of the message with this key, without waiting: its own, and those for all workers.
 
-        Every message asks for them before its start, and nearly always there are none.
+        Each message that starts asks for them, unless it is quiet: who changes what this returns sets ``quiet_until``.
         """
         event = self.read(key) if self.poll(key) else None
         for_all = self.announced().values()

@@ -12,7 +12,7 @@ from .errors import InvalidRequest
 __all__ = ["AbortMode", "AbortRequest", "key_of", "message_id_of", "milliseconds", "printable", "text"]
 
 #: How the key of an event begins that is about one message.
-_PREFIX: Final = b"abort:"
+PREFIX: Final = b"abort:"
 
 #: A longer value than this is none of ours, in bytes.
 MAX_VALUE: Final = 8192
@@ -141,7 +141,7 @@ def key_of(message_id: str) -> bytes:
       ValueError: When it is empty, too long, or cannot be written as UTF-8.
     """
     try:
-        key = _PREFIX + message_id.encode()
+        key = PREFIX + message_id.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"this message id cannot be written as UTF-8: {message_id!r:.80}") from error
     except (AttributeError, TypeError) as error:
@@ -153,10 +153,10 @@ def key_of(message_id: str) -> bytes:
 
 def message_id_of(key: bytes) -> str | None:
     """Return the id of the message that is known by this key, or None if it is no message's."""
-    if not key.startswith(_PREFIX):
+    if not key.startswith(PREFIX):
         return None
     try:
-        return key[len(_PREFIX) :].decode()
+        return key[len(PREFIX) :].decode()
     except UnicodeDecodeError:
         return None
 

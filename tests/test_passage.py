@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 import time
+import weakref
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
 from dramatiq.broker import MessageProxy
-from support import stub_broker
+from dramatiq.middleware.asyncio import AsyncIO
+from support import PATIENCE, stub_broker, wait_until
 
 from dramatiq_abort import Abort, Abortable
 from dramatiq_abort._current import current
@@ -21,13 +24,17 @@ from dramatiq_abort.interrupt import IMPLEMENTATION
 from dramatiq_abort.request import AbortRequest, key_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
     from dramatiq.brokers.stub import StubBroker
 
+    from dramatiq_abort import EventBackend
     from dramatiq_abort._running import Running
 
 pytestmark = pytest.mark.usefixtures("core")
+
+LONG = PATIENCE * 1000
 
 
 @pytest.fixture
@@ -217,31 +224,108 @@ def test_hooks_of_a_subclass_are_called() -> None:
     assert called == ["before", "task", "after"]
 
 
-def test_an_actor_looks_as_it_did(broker: StubBroker, start_worker: Any) -> None:
+@pytest.mark.usefixtures("broker")
+def test_an_actor_looks_as_it_did() -> None:
     """To whoever asks its function what it is."""
 
-    @dramatiq.actor
-    def task(x: int, *, y: str = "z") -> tuple[int, str]:
+    def plain(x: int, *, y: str = "z") -> tuple[int, str]:
         """Say what it got."""
         return x, y
 
-    plain = task.fn
-    start_worker()
+    task = dramatiq.actor(plain)
 
     assert task.fn is not plain
+    assert weakref.ref(task.fn)() is task.fn
     assert inspect.unwrap(task.fn) is plain
     assert inspect.signature(task.fn) == inspect.signature(plain)
-    assert (task.fn.__name__, task.fn.__doc__, task.fn.__module__) == ("task", "Say what it got.", __name__)
-    assert repr(plain)[:20] in repr(task)
+    assert (task.fn.__name__, task.fn.__doc__, task.fn.__module__) == ("plain", "Say what it got.", __name__)
+    assert repr(plain)[:9] in repr(task)
     assert task(1) == (1, "z")
     assert task.fn(1, y="a") == (1, "a")
-    with pytest.raises(TypeError, match="task"):
+    with pytest.raises(TypeError, match="plain"):
         task.fn()  # type: ignore[call-arg]
 
 
-def test_actors_are_left_alone_where_no_worker_runs(broker: StubBroker) -> None:
-    """There is nothing to wrap them for."""
+def test_what_an_async_actor_is_wrapped_in_is_called(broker: StubBroker, start_worker: Any) -> None:
+    """Whoever wraps it, and when: it is still one."""
+    broker.add_middleware(AsyncIO())
+    called = []
 
-    def task() -> None: ...
+    @dramatiq.actor(max_retries=0)
+    async def task() -> None:
+        called.append("task")
 
-    assert dramatiq.actor(task).fn is task
+    inner = task.fn
+
+    def wrapper() -> Any:
+        called.append("wrapper")
+        return inner()
+
+    task.fn = wrapper
+    worker = start_worker()
+    task.send()
+    broker.join(task.queue_name)
+    worker.join()
+
+    assert called == ["wrapper", "task"]
+
+
+def test_one_middleware_on_two_brokers(processing: Processing) -> None:
+    """As a module may have it, with a new broker in each test."""
+    middleware = processing._abortable
+    begun = []
+    for _ in range(2):
+        broker = stub_broker()
+        broker.add_middleware(middleware)
+
+        @dramatiq.actor(broker=broker)
+        def task() -> None:
+            running = current.get()
+            begun.append(running is not None and running.scope.is_here())
+
+        worker = dramatiq.Worker(broker, worker_threads=1)
+        worker.start()
+        task.send()
+        broker.join(task.queue_name)
+        worker.stop()
+
+    assert begun == [True, True]
+
+
+def test_options_of_another_kind_will_do(processing: Processing) -> None:
+    """As an encoder that is not JSON's may bring them."""
+    proxy = message()
+    proxy._message = dramatiq.Message("default", "task", (), {}, OrderedDict(x=1), message_id="x", message_timestamp=5)
+
+    assert process(processing, proxy) is not None
+
+
+class Nasty(str):
+    """A name that cannot be compared."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no")
+
+
+def test_a_name_that_cannot_be_compared_does_no_harm(processing: Processing) -> None:
+    """The message is let go of all the same."""
+    for _ in range(2):
+        process(processing, message(queue=Nasty("default")))
+
+    assert not processing.passage.by_id
+
+
+def test_it_is_quiet_again(backend: EventBackend, make_backend: Callable[[], EventBackend]) -> None:
+    """As soon as the last event's time is over: each message would ask for ever, otherwise."""
+    backend.wait_many([b"x"], 1)
+    make_backend().notify(b"a", 50)
+    assert backend.wait_many([b"a"], LONG) in {b"a", None}
+
+    def is_quiet() -> bool:
+        backend.wait_many([b"x"], 1)
+        return backend.quiet_until > time.monotonic()
+
+    wait_until(is_quiet, "the quiet")

@@ -334,6 +334,8 @@ class RedisBackend(EventBackend):
 
     def _settle_locked(self) -> None:
         """Say whether messages need ask at all, after each change of what that depends on."""
+        self._mirror.forget_expired()
+        self._for_all.forget_expired()
         has_any = self._mirror.is_used or self._for_all.is_used or not self._mirror.is_whole
         self.quiet_until = -math.inf if has_any or not self._is_followed else self._fresh_until
 

@@ -72,6 +72,8 @@ class StubBackend(EventBackend):
 
         def heard() -> bool:
             nonlocal key
+            self._for_all.forget_expired()
+            self._tombstones.forget_expired()
             key = self._for_all.hand_out() or self._tombstones.hand_out(keys)
             return key is not None or self._woken
 
