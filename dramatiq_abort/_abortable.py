@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
-from ._actor import in_scope, is_async, with_abort
+from ._actor import in_scope, is_async, until_needed, with_abort
 from .backend import EventBackend
 from .errors import ConfigurationError, InvalidOption
 from .request import AbortRequest, key_of, milliseconds
@@ -100,6 +100,8 @@ class Abortable(Middleware):
         # The options of the actors, and which of them are coroutines.
         self.options: dict[str, dict[str, Any]] = {}
         self.async_actors: set[str] = set()
+        # Those whose functions have not been put into their scopes yet.
+        self._declared: list[tuple[Actor[Any, Any], Callable[..., Any], Callable[[], Callable[..., Any]]]] = []
         #: The names of those of which a message must know more than that.
         self.special_actors: set[str] = set()
         # Of a process that has workers: any other need not import what goes with it.
@@ -135,7 +137,11 @@ class Abortable(Middleware):
             self.async_actors.add(actor.actor_name)
         if actor.actor_name in self.async_actors or actor.options.get("abortable") is not None:
             self.special_actors.add(actor.actor_name)
-        actor.fn = in_scope(actor.fn, actor.actor_name, self.logger)
+        fn = actor.fn
+        actor.fn, made = until_needed(fn, lambda: in_scope(fn, actor.actor_name, self.logger))
+        self._declared.append((actor, actor.fn, made))
+        if self._processing is not None:
+            self._enclose()
         actor.options["throws"] = with_abort(actor.options.get("throws") or ())
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
@@ -154,6 +160,7 @@ class Abortable(Middleware):
         if processing is None:
             self._processing = processing = Processing(self)
             self._hand_over(processing)
+        self._enclose()
         self._workers += 1
         if processing.worker_side is None:
             worker_side = WorkerSide(self, broker, processing.running, self._tags_of)
@@ -184,6 +191,13 @@ class Abortable(Middleware):
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         if self._processing is not None:
             self._processing.passage.after_skip_message(broker, message)
+
+    def _enclose(self) -> None:
+        """Give all actors what has been stood for, since messages run here: but for what somebody has wrapped since."""
+        declared, self._declared = self._declared, []
+        for actor, stands_for_it, made in declared:
+            if actor.fn is stands_for_it:
+                actor.fn = made()
 
     def _hand_over(self, processing: Processing) -> None:
         """Have dramatiq call the hooks of all messages where they lead to, but for those that somebody else has."""

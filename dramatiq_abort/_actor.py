@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from ._running import Running, ThreadScope
 
-__all__ = ["in_scope", "is_async", "with_abort"]
+__all__ = ["in_scope", "is_async", "until_needed", "with_abort"]
 
 
 async def _run(
@@ -41,10 +42,26 @@ def is_async(fn: Callable[..., Any]) -> bool:
 
 def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) -> Callable[..., Any]:
     """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call."""
-    from . import _passage  # not where no actor is declared
+    from . import _passage  # not where no message runs
 
     run = partial(_wait_for, fn.__wrapped__) if is_async(fn) else None  # type: ignore[attr-defined]
     return _passage.InScope(fn, actor_name, current, run, partial(_failed, logger))
+
+
+def until_needed(
+    fn: Callable[..., Any], make: Callable[[], Callable[..., Any]]
+) -> tuple[Callable[..., Any], Callable[[], Callable[..., Any]]]:
+    """Return what stands for an actor's function in its scope until a message needs that, and what returns that.
+
+    So that a process that declares actors, but only enqueues or aborts their messages, imports no core.
+    """
+    made = functools.cache(make)
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs) if current.get() is None else made()(*args, **kwargs)
+
+    return call, made
 
 
 def _failed(logger: logging.Logger, running: Running, error: BaseException) -> None:

@@ -224,16 +224,21 @@ def test_hooks_of_a_subclass_are_called() -> None:
     assert called == ["before", "task", "after"]
 
 
+@pytest.mark.parametrize("runs", [False, True])
 @pytest.mark.usefixtures("broker")
-def test_an_actor_looks_as_it_did() -> None:
-    """To whoever asks its function what it is."""
+def test_an_actor_looks_as_it_did(start_worker: Any, runs: bool) -> None:
+    """To whoever asks its function what it is, where a worker runs and elsewhere."""
 
     def plain(x: int, *, y: str = "z") -> tuple[int, str]:
         """Say what it got."""
         return x, y
 
     task = dramatiq.actor(plain)
+    declared = task.fn
+    if runs:
+        start_worker()
 
+    assert (task.fn is declared) == (not runs)
     assert task.fn is not plain
     assert weakref.ref(task.fn)() is task.fn
     assert inspect.unwrap(task.fn) is plain
