@@ -124,6 +124,22 @@ def test_a_stale_mirror_is_not_trusted(
     assert event.value == b"value"
 
 
+def test_it_is_not_quiet_before_all_has_been_read(redis_client: redis.Redis, namespace: str) -> None:
+    """However much there is: what has been read is handed out first."""
+    backend = RedisBackend(client=redis_client, namespace=namespace)
+    backend.wait_many([], 1)
+    backend.wait_many([], 1)
+    assert backend.quiet_until > time.monotonic()
+    other = RedisBackend(client=redis_client, namespace=namespace)
+    for number in range(150):
+        other.notify(b"%d" % number, LONG)
+
+    assert backend.wait_many([b"0"], LONG) == b"0"
+    assert backend.quiet_until == -math.inf
+    backend.wake()
+    assert backend.quiet_until == -math.inf
+
+
 def test_a_mirror_that_nobody_follows_is_not_trusted(redis_client: redis.Redis, namespace: str) -> None:
     """However fresh it was when its watcher stopped."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
