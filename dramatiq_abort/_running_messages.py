@@ -87,8 +87,13 @@ class RunningMessages(Collection[bytes]):
         return passage.completed(message_id) is not None
 
     def __iter__(self) -> Iterator[bytes]:
-        running = [each.message_id for each in self.all()]
-        return (PREFIX + message_id.encode() for message_id in (*running, *self._passage.completed_ids()))
+        # Who looks for one of many finds it among the first, and waits for no key behind it.
+        for message_id in list(self._passage.by_id):
+            yield PREFIX + message_id.encode()
+        for running in list(self._passage.again):
+            yield running.key
+        for message_id in self._passage.completed_ids():
+            yield PREFIX + message_id.encode()
 
     def __len__(self) -> int:
         return len(self.all()) + len(self._passage.completed_ids())
