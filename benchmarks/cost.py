@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROUNDS = 9
-TURNS = {"RedisBroker": 15, "StubBroker": 40}
+TURNS = {"RedisBroker": 30, "StubBroker": 40}
 IDLE_SECONDS = 5
 TASKS = 512
 #: How long the steps are in which a task waits, in seconds. With shorter ones, this many tasks keep a processor busy.

@@ -1,8 +1,9 @@
 """How many messages a second a worker processes whose actor does nothing, with one package or the other.
 
 A process for each of them, all on one server, and they take turns of a fraction of a second: the pace of a machine
-changes more slowly than that, so the ratios of one turn can be trusted where those of two runs cannot. ``cost.py`` and
-``side_by_side.py`` measure with this.
+changes more slowly than that, so the ratios of one turn can be trusted where those of two runs cannot. But where its
+memory happens to lie makes a process some percent faster or slower for as long as it lives, so after a few turns others
+take over. ``cost.py`` and ``side_by_side.py`` measure with this.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 PREFETCH = 1_000
 MESSAGES = {"RedisBroker": 1_000, "StubBroker": 2_000}
 THREADS = 8
+#: After how many turns a process makes room for another one.
+TURNS_EACH = 5
 
 Found = dict[str, float]
 
@@ -119,17 +122,19 @@ def timer(python: str, kind: str, variant: str, url: str) -> Iterator[Callable[[
 
 def measured(kind: str, variants: dict[str, str], url: str, turns: int) -> dict[str, list[Found]]:
     """Return what each turn of each variant says, by variant: the interpreter of each is given, too."""
-    redis.Redis.from_url(url).flushall()
     found: dict[str, list[Found]] = {variant: [] for variant in variants}
-    with ExitStack() as stack:
-        timers = {
-            variant: stack.enter_context(timer(python, kind, variant, url)) for variant, python in variants.items()
-        }
-        for measure in timers.values():
-            measure()  # to warm it up
-        for number in range(turns):
-            for variant in sorted(variants, reverse=number % 2 == 1):
-                found[variant].append(timers[variant]())
+    for first in range(0, turns, TURNS_EACH):
+        redis.Redis.from_url(url).flushall()
+        with ExitStack() as stack:
+            timers = {
+                variant: stack.enter_context(timer(python, kind, variant, url)) for variant, python in variants.items()
+            }
+            for measure in timers.values():
+                measure()  # to warm it up
+            for number in range(first, min(first + TURNS_EACH, turns)):
+                # From one to the next turn another one is first: it matters who was the one before.
+                for variant in itertools.islice(itertools.cycle(variants), number, number + len(variants)):
+                    found[variant].append(timers[variant]())
     return found
 
 
