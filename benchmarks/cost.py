@@ -127,7 +127,7 @@ def measure_many(variant: str, url: str) -> dict[str, float]:
         for message in messages:
             dramatiq_abort.abort(message.message_id)
         called = time.time()
-        _, stopped = client.blpop(["stopped"], 30) or (b"", "nan")  # type: ignore[misc]
+        _, stopped = client.blpop(["stopped"], 30) or (b"", "inf")  # type: ignore[misc]
     finally:
         process.kill()
         process.wait()

