@@ -120,14 +120,14 @@ def measure_many(variant: str, url: str) -> dict[str, float]:
     words = [sys.executable, __file__, "--run-many", variant, url]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
-        while int(client.get("running") or 0) < TASKS:  # type: ignore[arg-type]
+        while int(client.get("running") or 0) < TASKS:
             time.sleep(0.05)
         time.sleep(0.5)
         begin = time.time()
         for message in messages:
             dramatiq_abort.abort(message.message_id)
         called = time.time()
-        _, stopped = client.blpop(["stopped"], 30) or (b"", "inf")  # type: ignore[misc]
+        _, stopped = client.blpop(["stopped"], 30) or (b"", "inf")
     finally:
         process.kill()
         process.wait()
@@ -135,7 +135,7 @@ def measure_many(variant: str, url: str) -> dict[str, float]:
 
 
 def traffic(client: redis.Redis) -> dict[str, int]:
-    statistics: dict[str, Any] = client.info("stats")  # type: ignore[assignment]
+    statistics: dict[str, Any] = client.info("stats")
     return {
         "commands": statistics["total_commands_processed"],
         "bytes": statistics["total_net_input_bytes"] + statistics["total_net_output_bytes"],

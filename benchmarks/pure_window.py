@@ -55,7 +55,7 @@ def took_window(nanoseconds: list[int]) -> Any:
 
 def is_in_protected_code(traceback: TracebackType | None) -> bool:
     """Say whether the exception has come up where it may not: in protected code, and not where that waits."""
-    protected = False
+    protected = waits = False
     while traceback is not None:
         code = traceback.tb_frame.f_code
         protected |= (
@@ -98,7 +98,7 @@ class Victim:
 def main() -> None:
     interrupts = int(sys.argv[1]) if sys.argv[1:] else 5_000
     nanoseconds: list[int] = []
-    ctypes.pythonapi.PyThreadState_SetAsyncExc = took_window(nanoseconds)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc = took_window(nanoseconds)  # type: ignore[attr-defined]
     victims = [Victim() for _ in range(THREADS)]
     while sum(victim.landed for victim in victims) < interrupts:
         for victim in victims:

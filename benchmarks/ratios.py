@@ -33,7 +33,7 @@ ROUNDS = 60
 #: How long the turn of one operation is, in nanoseconds: a machine that changes its pace does so more slowly.
 TURN = 1e6
 
-#: Whether an interrupt puts a profile function on the thread in these cases, too; dramatiq's does as little as ever.
+#: Whether an interrupt has the thread's code watched (``sys.monitoring``), too; dramatiq's does as little as ever.
 FOLLOWS = sys.version_info >= (3, 13)
 
 

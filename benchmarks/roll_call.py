@@ -1,7 +1,7 @@
 """How long it takes to ask many worker processes what they are running.
 
 ``python benchmarks/roll_call.py [WORKERS]`` starts a server and 100 workers, each of which has four messages, and asks
-them all, again and again. There are a few dozen of them to a process of this machine, which is what most of the time is for.
+them all, again and again. A few dozen of them share a process, which is what most of the time is for.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main(workers: int) -> None:
             roll = running(middleware, timeout=10_000)
             times.append((time.monotonic() - begin) * 1000)
             assert (len(roll.workers), len(roll), roll.silent) == (workers, 4 * workers, []), roll
-        print(f"{workers} workers with {len(roll)} messages have all answered {TIMES} times: in ms, {'':<4}", end="")
+        print(f"{workers} workers with {4 * workers} messages have all answered {TIMES} times: in ms, {'':<4}", end="")
         print(f"median {statistics.median(times):.0f}, worst {max(times):.0f}")
         for process in processes:
             process.communicate()

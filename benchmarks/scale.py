@@ -44,7 +44,7 @@ class Subscriber:
     """One worker process, as the server sees it."""
 
     connection: socket.socket
-    last_id: str = "$"
+    last_id: str
     heard: bytes = b""
 
     def listen(self) -> None:
@@ -80,12 +80,13 @@ def is_whole(reply: bytes) -> bool:
     return at <= len(reply)
 
 
-def run_subscribers(port: int, count: int) -> None:
+def run_subscribers(port: int, count: int, last_id: str) -> None:
     """Be so many of them until the standard input is closed, and then tell in ms how late each was."""
-    selector, times = selectors.DefaultSelector(), []
+    selector = selectors.DefaultSelector()
+    times: list[float] = []
     selector.register(sys.stdin, selectors.EVENT_READ)
     for _ in range(count):
-        subscriber = Subscriber(socket.create_connection(("127.0.0.1", port)))
+        subscriber = Subscriber(socket.create_connection(("127.0.0.1", port)), last_id)
         selector.register(subscriber.connection, selectors.EVENT_READ, subscriber)
         subscriber.listen()
     print("ready", flush=True)
@@ -101,13 +102,15 @@ def measure(url: str, subscribers: int, rate: int, seconds: float) -> tuple[list
     """How late they were, in ms, and which part of a processor the server took."""
     client = redis.Redis.from_url(url)
     middleware = Abortable(backend=RedisBackend(client=client))
-    # The log has an entry, so that every subscriber has a place to go on from.
+    # The log has an entry, so that every subscriber has a place to go on from: none is missed between two reads.
     abort(f"{time.time():.6f}", middleware)
+    entries: Any = client.xrevrange(LOG, count=1)
+    last_id: bytes = entries[0][0]
     listeners = []
     for number in range(LISTENERS):
         count = subscribers * (number + 1) // LISTENERS - subscribers * number // LISTENERS
         port = client.get_connection_kwargs()["port"]
-        words = [sys.executable, __file__, "--subscribers", str(port), str(count)]
+        words = [sys.executable, __file__, "--subscribers", str(port), str(count), last_id.decode()]
         listeners.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     for listener in listeners:
         assert listener.stdout
@@ -125,7 +128,7 @@ def measure(url: str, subscribers: int, rate: int, seconds: float) -> tuple[list
 
 
 def processor_time(client: redis.Redis) -> float:
-    said: dict[str, Any] = client.info("cpu")  # type: ignore[assignment]
+    said: dict[str, Any] = client.info("cpu")
     return float(said["used_cpu_user"] + said["used_cpu_sys"])
 
 
@@ -151,6 +154,6 @@ def main(seconds: float) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--subscribers"]:
-        run_subscribers(int(sys.argv[2]), int(sys.argv[3]))
+        run_subscribers(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     else:
         main(float(sys.argv[1]) if len(sys.argv) > 1 else 4)

@@ -260,8 +260,9 @@ def measure_here() -> dict[str, float | str]:
     except ImportError:
         return found | dict.fromkeys(GREENLETS, "")
     words = [sys.executable, __file__, "--gevent"]
-    greenlets = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    return found | json.loads(greenlets)
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    greenlets: dict[str, float | str] = json.loads(said)
+    return found | greenlets
 
 
 def name_of_this() -> str:
