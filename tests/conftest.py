@@ -51,7 +51,7 @@ CORES = {
 #: greenlets while one of them waits for another.
 _OTHERS = ["test_cli.py", "test_docs.py", "test_examples.py", "test_gevent.py", "test_interrupt_switch.py"]
 _OTHERS += ["test_cli_page.py", "test_contract.py", "test_databases.py", "test_packaging.py", "test_programs.py"]
-_OTHERS += ["test_tutorial.py"]
+_OTHERS += ["test_benchmarks.py", "test_tutorial.py"]
 collect_ignore = _OTHERS if GREENLETS else []
 
 

@@ -369,6 +369,7 @@ def main():
     if options.core != interrupt.IMPLEMENTATION:
         suffix = "_py" if options.core == "python" else ""
         interrupt.Scope = importlib.import_module(f"dramatiq_abort._interrupt{suffix}").Scope
+        interrupt.IMPLEMENTATION = options.core  # by which the passage is chosen, when the first worker boots
     logging.disable(logging.CRITICAL)
     log.manager = logging.Manager(log)  # one that is not disabled
     threading.excepthook = uncaught.append
