@@ -17,8 +17,8 @@ PREFIX: Final = b"abort:"
 #: A longer value than this is none of ours, in bytes.
 MAX_VALUE: Final = 8192
 
-#: A longer message id than this is refused, in bytes. dramatiq's own have 36.
-MAX_MESSAGE_ID: Final = 512
+#: A longer key than this is refused, in bytes. Those of dramatiq's own message ids have 42.
+MAX_KEY: Final = 512
 
 #: A longer reason, or name of whoever asks, is refused, in characters: both have room in one value, however written.
 MAX_TEXT: Final = 256
@@ -146,8 +146,8 @@ def key_of(message_id: str) -> bytes:
         raise ValueError(f"this message id cannot be written as UTF-8: {message_id!r:.80}") from error
     except (AttributeError, TypeError) as error:
         raise TypeError(f"a message id is a string, as in message.message_id, not {message_id!r:.80}") from error
-    if not message_id or len(key) > MAX_MESSAGE_ID:
-        raise ValueError(f"a message id has 1 to {MAX_MESSAGE_ID} bytes, not {len(message_id.encode())}")
+    if not message_id or len(key) > MAX_KEY:
+        raise ValueError(f"a message id has 1 to {MAX_KEY - len(PREFIX)} bytes, not {len(message_id.encode())}")
     return key
 
 

@@ -11,7 +11,7 @@ from dramatiq.common import q_name
 from ._untrusted import number_of, object_of
 from .backend import FOR_ALL
 from .errors import InvalidOption, InvalidRequest
-from .request import MAX_MESSAGE_ID, MAX_VALUE, AbortRequest
+from .request import MAX_KEY, MAX_VALUE, AbortRequest
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -134,7 +134,7 @@ def rule_key(rule_id: str) -> bytes:
       ValueError: When this is no rule's id.
     """
     key = FOR_ALL + rule_id.encode(errors="replace")
-    if not is_rule(rule_id) or len(key) > MAX_MESSAGE_ID:
+    if not is_rule(rule_id) or len(key) > MAX_KEY:
         raise ValueError(f"no rule's id: {rule_id!r:.80}")
     return key
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dramatiq_abort import AbortMode, AbortRequest, InvalidRequest
-from dramatiq_abort.request import MAX_MESSAGE_ID, MAX_TEXT, MAX_TIME, MAX_VALUE, key_of
+from dramatiq_abort.request import MAX_KEY, MAX_TEXT, MAX_TIME, MAX_VALUE, key_of
 
 times = st.integers(0, MAX_TIME)
 positive = st.integers(1, MAX_TIME)
@@ -109,8 +109,8 @@ def test_each_message_id_has_a_key_of_its_own(one: str, other: str) -> None:
         (None, TypeError, "message.message_id"),
         (7, TypeError, "message.message_id"),
         (b"id", TypeError, "message.message_id"),
-        ("", ValueError, "1 to 512 bytes"),
-        ("x" * (MAX_MESSAGE_ID + 1), ValueError, "1 to 512 bytes"),
+        ("", ValueError, "1 to 506 bytes"),
+        ("x" * 507, ValueError, "1 to 506 bytes"),
         ("\ud800", ValueError, "UTF-8"),
     ],
 )
@@ -118,6 +118,10 @@ def test_what_is_no_message_id_is_refused(wrong: object, error: type[Exception],
     """With what to pass instead."""
     with pytest.raises(error, match=match):
         key_of(wrong)  # type: ignore[arg-type]
+
+
+def test_the_longest_message_id_has_the_longest_key() -> None:
+    assert len(key_of("x" * 506)) == MAX_KEY
 
 
 class Encodes:

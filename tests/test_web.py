@@ -505,8 +505,8 @@ def test_a_form_that_does_not_arrive(site: Site) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"id": ""}, "a message id has 1 to 512 bytes, not 0"),
-        ({"id": "x" * 600}, "a message id has 1 to 512 bytes"),
+        ({"id": ""}, "a message id has 1 to 506 bytes, not 0"),
+        ({"id": "x" * 600}, "a message id has 1 to 506 bytes"),
         ({"id": "x", "reason": "y" * 257}, "reason has 1 to 256 characters"),
         ({"quoted": "%ff"}, "can't decode"),
         ({"quoted": "rule:" + "x" * 600, "action": "restore"}, "no rule"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from ..request import MAX_MESSAGE_ID, MAX_TIME
+from ..request import MAX_KEY, MAX_TIME
 from ._fixtures import Fixtures
 from ._patience import HOUR, LONG, SHORT, wait_until
 
@@ -37,7 +37,7 @@ KEYS: Final = [
     ],
     *[b"*", b"?", b"a*", b"[a]", b"%", b"_", b"a%", b"^a", b".", b"..", b"../a", b"a/b", b"a:b", b"{a}", b"\\a", b"$a"],
     *[b"a' OR ''='", b'a" OR ""="', b"a\r\nb", b"a,b", b"a=b", b"None", b"nan", bytes(range(256))],
-    *[b"x".ljust(MAX_MESSAGE_ID - 1, b"x") + last for last in (b"y", b"z")],
+    *[b"x".ljust(MAX_KEY - 1, b"x") + last for last in (b"y", b"z")],
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._tombstones import Tombstone, now
-from ..request import MAX_MESSAGE_ID, MAX_TIME, MAX_VALUE
+from ..request import MAX_KEY, MAX_TIME, MAX_VALUE
 from ._scripts import LATEST
 
 __all__ = ["position", "read_entry", "read_tombstone", "tombstone_of"]
@@ -60,5 +60,5 @@ def _check(key: bytes, value: bytes, end: int, server_now: int) -> None:
     Raises:
       ValueError: When it is longer, or is over at another time, than whatever ``abort()`` signals.
     """
-    if len(key) > MAX_MESSAGE_ID or len(value) > MAX_VALUE or abs(end - server_now) > MAX_TIME:
+    if len(key) > MAX_KEY or len(value) > MAX_VALUE or abs(end - server_now) > MAX_TIME:
         raise ValueError(key)
