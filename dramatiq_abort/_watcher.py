@@ -65,9 +65,9 @@ class Watcher:
         logger: logging.Logger,
         report_after: int | None,
         *,
-        tags_of: Callable[[Message[Any]], Collection[str]] = lambda _: (),
-        on_outcome: Callable[[Outcome], object] = lambda _: None,
-        repeat_every: Callable[[], int | None] = lambda: None,
+        tags_of: Callable[[Message[Any]], Collection[str]],
+        on_outcome: Callable[[Outcome], object],
+        repeat_every: Callable[[], int | None],
     ) -> None:
         self._backend = backend
         self._running = running

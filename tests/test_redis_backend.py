@@ -427,7 +427,7 @@ def test_what_says_something_ends_when_the_rest_does(server: Server, namespace: 
         left: set[int | None] = set()
 
         def is_seen_from_near() -> bool:
-            backend.notify(b"a", 3, b"value")
+            backend.signal([Event(b"a", b"value", 3)])
             while (event := backend.read(b"a")) is not None:
                 left.add(event.ttl)
             return 1 in left

@@ -124,8 +124,8 @@ class RedisBackend(EventBackend):
         parameters = {"socket_timeout": 5, "socket_connect_timeout": 5} | parameters
         return cls(client=redis.Redis.from_url(url, **parameters), namespace=namespace)
 
-    def notify(self, key: bytes, ttl: int, value: bytes = b"") -> None:
-        self.signal([Event(key, value, ttl)])
+    def notify(self, key: bytes, ttl: int) -> None:
+        self.signal([Event(key, b"", ttl)])
 
     def signal(self, events: Iterable[Event]) -> None:
         for (value, priority, _), alike in groupby(events, _kind):

@@ -32,8 +32,8 @@ class StubBackend(EventBackend):
         self._for_all = Tombstones()
         self.board: Board = _StubBoard()
 
-    def notify(self, key: bytes, ttl: int, value: bytes = b"") -> None:
-        self.signal([Event(key, value, ttl)])
+    def notify(self, key: bytes, ttl: int) -> None:
+        self.signal([Event(key, b"", ttl)])
 
     def signal(self, events: Iterable[Event]) -> None:
         with self._changed:

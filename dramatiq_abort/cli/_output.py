@@ -110,17 +110,11 @@ def cell(said: object, style: str = "") -> Text:
     return Text(printable(str(said)), style)
 
 
-def table_of(heads: Iterable[str], rows: Iterable[Sequence[Text | str]], *, whole: int = 1) -> Table:
-    """Make a table.
-
-    Parameters:
-      heads: The names of its columns.
-      rows: Their cells.
-      whole: How many of the first columns are never broken over lines.
-    """
+def table_of(heads: Iterable[str], rows: Iterable[Sequence[Text | str]]) -> Table:
+    """Make a table of such columns, the first of which is never broken over lines."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, head in enumerate(heads):
-        table.add_column(head, no_wrap=number < whole, overflow="fold")
+        table.add_column(head, no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table

@@ -113,8 +113,8 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.pass_obj(command)
 
 
-def keep(context: click.Context, names: tuple[str, ...] = ("url", "broker", "namespace", "as_json", "verbose")) -> None:
+def keep(context: click.Context) -> None:
     """Let the session know what the options say that ``where`` has added."""
-    for name in names:
+    for name in ("url", "broker", "namespace", "as_json", "verbose"):
         if name in context.params:
             setattr(context.obj, name, context.params.pop(name))

@@ -103,7 +103,7 @@ class _Screen:
         console = self._session.output.console
         with Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
-                live.update(self._picture(console.height, console.width), refresh=True)
+                live.update(self._picture(console.height), refresh=True)
                 for key in typed.wait():
                     if not self._press(key, asker):
                         return
@@ -149,7 +149,7 @@ class _Screen:
             return f"error: {error}"
         return f"Message {message_id} is {'restored' if restored else 'not to be aborted'}."
 
-    def _picture(self, height: int, width: int) -> Group:
+    def _picture(self, height: int) -> Group:
         messages = self._roll.messages
         ids = [message.message_id for message in messages]
         if self._chosen not in ids:

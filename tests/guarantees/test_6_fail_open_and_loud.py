@@ -11,7 +11,7 @@ import pytest
 from dramatiq.middleware import Retries
 from support import PATIENCE, result_of, run_forever, stub_broker, wait_until
 
-from dramatiq_abort import Abortable, BackendError, EventBackend, abort
+from dramatiq_abort import Abortable, BackendError, Event, EventBackend, abort
 from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.request import key_of
 
@@ -100,13 +100,13 @@ def test_what_a_backend_says_is_not_trusted(
     message = task.send()
     assert started.wait(PATIENCE)
     key = key_of(message.message_id)
-    backend.notify(key, 60_000, b"\x80\x04]")  # type: ignore[call-arg]
+    backend.signal([Event(key, b"\x80\x04]", 60_000)])
     wait_until(lambda: "is ignored" in caplog.text)
     go_on.set()
     assert result_of(message) == "ran"
     again = task.send_with_options()
     waiting = task.message()
-    backend.notify(key_of(waiting.message_id), 60_000, b"{}}")  # type: ignore[call-arg]
+    backend.signal([Event(key_of(waiting.message_id), b"{}}", 60_000)])
     worker.broker.enqueue(waiting)
 
     assert result_of(again) == "ran"
