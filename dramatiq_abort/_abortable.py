@@ -100,10 +100,10 @@ class Abortable(Middleware):
         # The options of the actors, and which of them are coroutines.
         self.options: dict[str, dict[str, Any]] = {}
         self.async_actors: set[str] = set()
-        # Those whose functions have not been put into their scopes yet.
-        self._declared: list[tuple[Actor[Any, Any], Callable[..., Any], Callable[[], Callable[..., Any]]]] = []
         #: The names of those of which a message must know more than that.
         self.special_actors: set[str] = set()
+        # Those whose functions have not been put into their scopes yet.
+        self._declared: list[tuple[Actor[Any, Any], Callable[..., Any], Callable[[], Callable[..., Any]]]] = []
         # Of a process that has workers: any other need not import what goes with it.
         self._processing: Processing | None = None
         self._workers = 0

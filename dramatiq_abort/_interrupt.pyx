@@ -97,7 +97,8 @@
 # What protects the fields
 # ------------------------
 #
-# The GIL: no field is touched without it, and no method gives it up half way. Field by field, for builds without it:
+# The GIL: no field is touched without it, and no method of a scope gives it up half way. Field by field, for builds
+# without it:
 #
 # - ``_state``, ``_thread``, ``_thread_id``, ``_base_field``, ``_outer`` and ``_inner`` are written by the scope's own
 #   thread and read by whoever interrupts; ``innermost_scope`` is each thread's own. A lock per scope would do.
@@ -106,6 +107,9 @@
 #   closing would have to take it for each call.
 # - The target's frames, its slot and its profile function are CPython's. Reading them needs a target that stands still,
 #   and there is no such thing for extensions: only the interpreter can stop the others (``_PyEval_StopTheWorld``).
+# - In the passage, ``by_id`` and ``again`` are dictionaries, on which each operation is one step, and what is kept of
+#   those that have completed is written by whoever lets go of a message, in ``_keep_in_mind``, which calls no Python
+#   code. That would need a lock.
 #
 # So the module is not declared safe for free-threaded builds, and they switch the GIL on when they import it. The
 # profile function alone could do without: it runs in the target.

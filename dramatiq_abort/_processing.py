@@ -1,4 +1,4 @@
-"""A message on a worker thread, from before its processing until after it."""
+"""What only some messages need on a worker thread, from before their processing until after it."""
 
 from __future__ import annotations
 

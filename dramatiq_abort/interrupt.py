@@ -4,7 +4,7 @@
 which: ``"cython"`` or ``"python"``. The environment variable ``DRAMATIQ_ABORT_EXTENSION`` decides: ``auto`` (the
 default) takes the compiled core if it is there, ``0`` never, ``1`` always or raises ``ImportError``.
 
-This package's other modules import from here; these import nothing of dramatiq.
+This package's other modules import from here, but for ``_passage.py``; these import nothing of dramatiq.
 """
 
 from __future__ import annotations
