@@ -20,7 +20,12 @@ SMALL = {
     "sync.py": (["200"], "read by a worker in N s, with N MB: N scripts, median N, 99 % N, worst N ms"),
 }
 
-pytestmark = pytest.mark.skipif(not BENCHMARKS.exists(), reason="the tests are here without the benchmarks")
+pytestmark = [
+    pytest.mark.skipif(not BENCHMARKS.exists(), reason="the tests are here without the benchmarks"),
+    pytest.mark.skipif(
+        (sys.platform, sys.implementation.name) != ("linux", "cpython"), reason="they are for CPython on Linux"
+    ),
+]
 
 
 @pytest.mark.parametrize("name", SMALL)
