@@ -161,12 +161,15 @@ cdef class Passage:
             self._rest.tell_of(running)
 
     cdef int _keep_in_mind(self, object plain, object message_id, Taken running, double ended) except -1:
+        # First what a subclass of Message may work out in Python: behind that, no other thread has a turn.
+        queue_name = plain.queue_name
+        cdef double made = number(plain.message_timestamp)
         cdef Py_ssize_t at = self._next
         cdef Py_ssize_t before = (at or MOST_COMPLETED) - 1
         self._ids[at] = message_id
         self._actors[at] = the_same(self._actors[before], running.actor_name)
-        self._queues[at] = the_same(self._queues[before], plain.queue_name)
-        self._made[at] = number(plain.message_timestamp)
+        self._queues[at] = the_same(self._queues[before], queue_name)
+        self._made[at] = made
         self._started[at] = running.started
         self._ended[at] = ended
         self._next = (at + 1) % MOST_COMPLETED

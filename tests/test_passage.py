@@ -84,6 +84,24 @@ def test_a_message_is_in_the_table_while_it_is_processed(processing: Processing)
     assert processing.passage.completed("é") is None
 
 
+def test_two_that_complete_at_the_same_time_are_both_kept_in_mind(processing: Processing) -> None:
+    """Even if one's class works out in Python what is kept of it, and the other completes meanwhile."""
+
+    class Slow:
+        message_id, actor_name, message_timestamp = "slow", "task", 5
+        options: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+
+        @property
+        def queue_name(self) -> str:
+            process(processing, message("other", queue="others"))
+            return "slow ones"
+
+    process(processing, MessageProxy(Slow()))  # type: ignore[arg-type]
+
+    found = [processing.passage.completed(message_id) for message_id in ("slow", "other")]
+    assert [about and about[:3] for about in found] == [("slow", "task", "slow ones"), ("other", "task", "others")]
+
+
 def test_the_last_thousand_are_kept_in_mind(processing: Processing) -> None:
     """The newest of those with the same id."""
     first = process(processing, message("twice"))
