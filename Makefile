@@ -89,8 +89,8 @@ sanitize: watched := env LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_O
 	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=$(sanitized) DRAMATIQ_ABORT_EXTENSION=1
 sanitize: $(sanitized)
 	@$(watched) $(bin)/pytest --capture=sys -k cython $(ARGS) \
-		tests/test_locks.py tests/test_passage.py tests/test_safe_points.py tests/test_scope*.py tests/test_shield.py tests/test_tracing.py \
-		tests/guarantees
+		tests/test_locks.py tests/test_passage.py tests/test_safe_points.py tests/test_scope*.py tests/test_shield.py \
+		tests/test_tracing.py tests/guarantees
 	@$(watched) $(bin)/python tests/isolated/storm.py $(or $(ABORTS),5000)
 
 waits: $(installed)

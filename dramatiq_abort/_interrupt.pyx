@@ -108,8 +108,8 @@
 # - The target's frames, its slot and its profile function are CPython's. Reading them needs a target that stands still,
 #   and there is no such thing for extensions: only the interpreter can stop the others (``_PyEval_StopTheWorld``).
 # - In the passage, ``by_id`` and ``again`` are dictionaries, on which each operation is one step, and what is kept of
-#   those that have completed is written by whoever lets go of a message, in ``_keep_in_mind``, which calls no Python
-#   code. That would need a lock.
+#   those that have completed is written by whoever lets go of a message, in ``_keep_in_mind``, which runs no Python
+#   code from the choice of a place there to its end. That would need a lock.
 #
 # So the module is not declared safe for free-threaded builds, and they switch the GIL on when they import it. The
 # profile function alone could do without: it runs in the target.
