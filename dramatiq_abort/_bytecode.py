@@ -8,16 +8,19 @@ exception is raised inside of the statement.
 from __future__ import annotations
 
 import dis
+import enum
 import opcode
 import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from types import CodeType
+    from collections.abc import Iterable
+    from types import CodeType, FrameType
 
 __all__ = [
     "ACQUIRE",
+    "BACKWARD",
     "CACHE",
     "CALLS",
     "DELIVERING",
@@ -30,7 +33,7 @@ __all__ = [
     "SETUP_FINALLY",
     "TESTS",
     "delivers",
-    "target_of_jump",
+    "leads_to_delivery",
 ]
 
 _JUMPS: Final = ("JUMP_BACKWARD", "JUMP_ABSOLUTE", "POP_JUMP")
@@ -54,6 +57,9 @@ CALLS: Final = _opcodes(("CALL", "PRECALL"))
 
 #: Those of them that can belong to a loop without a single call.
 JUMPS: Final = _opcodes(_JUMPS)
+
+#: Those jumps that lead to an earlier instruction, where the name says so: on 3.10 the argument does.
+BACKWARD: Final = _opcodes(("JUMP_BACKWARD", "POP_JUMP_BACKWARD"))
 
 #: Where a function ends with a result.
 RETURNS: Final = _opcodes(("RETURN_VALUE", "RETURN_CONST"))
@@ -91,14 +97,20 @@ def delivers(code: CodeType, offset: int) -> bool:
     """Say whether a thread that stands at this instruction looks at its slot before the next, and may do so."""
     if offset < 0:
         return True
+    offset, instructions = _instruction_at(code, offset), code.co_code
+    if instructions[offset] not in DELIVERING or (offset >= 2 and instructions[offset - 2] == LOAD_SPECIAL):
+        return False
+    return ACQUIRE not in code.co_names or offset not in _calls_before_try(code)
+
+
+def _instruction_at(code: CodeType, offset: int) -> int:
+    """Return the offset of the instruction that a frame is at, by the offset that it gives, which is not negative."""
     instructions = code.co_code
     while instructions[offset] == CACHE:
         offset -= 2
     while instructions[offset] == opcode.EXTENDED_ARG:
         offset += 2
-    if instructions[offset] not in DELIVERING or (offset >= 2 and instructions[offset - 2] == LOAD_SPECIAL):
-        return False
-    return ACQUIRE not in code.co_names or offset not in _calls_before_try(code)
+    return offset
 
 
 @lru_cache(maxsize=1000)
@@ -141,6 +153,73 @@ def _leads_to_try(instructions: list[dis.Instruction], begins: set[int], *, is_i
     return False
 
 
-def target_of_jump(code: CodeType, offset: int) -> int:
-    """Where the jump at this offset leads to."""
-    return next(int(jump.argval) for jump in dis.get_instructions(code) if jump.offset == offset)
+#: What gets into the code of its caller, and what gets into another one's: a context manager's, say, or a module's.
+_LEAVING: Final = _opcodes(("RETURN_", "YIELD_"))
+_ENTERING: Final = _opcodes(("BEFORE_", "IMPORT_", "RAISE_", "RERAISE", "SEND", "SETUP_WITH", "SETUP_ASYNC_WITH", "WITH_"))
+
+
+def leads_to_delivery(frames: Iterable[FrameType]) -> bool:
+    """Say whether a thread that has not stopped to look at its slot does so before it can get into another function.
+
+    Before 3.12, and whichever way it takes from there: what is in its slot comes up where ``delivers`` says that it may.
+
+    Parameters:
+      frames: Those of the thread, innermost first, up to the scope's own, where nothing comes up any more.
+    """
+    is_innermost = True
+    for frame in frames:
+        code, offset = frame.f_code, _instruction_at(frame.f_code, max(0, frame.f_lasti))
+        if code.co_code[offset] in DELIVERING and (is_innermost or not delivers(code, offset)):
+            return False
+        is_innermost = False
+        ways = _ways_to_delivery(code, offset)
+        if ways is not _Ways.LEAVE:
+            return ways is _Ways.DELIVER
+    return True
+
+
+class _Ways(enum.Enum):
+    """Where all ways from an instruction lead to."""
+
+    DELIVER = enum.auto()
+    LEAVE = enum.auto()
+    """That, or out of the function."""
+    ENTER = enum.auto()
+    """Some lead into another function."""
+
+
+@lru_cache(maxsize=1000)
+def _ways_to_delivery(code: CodeType, offset: int) -> _Ways:
+    instructions = [*dis.get_instructions(code)]
+    at = {each.offset: number for number, each in enumerate(instructions)}
+
+    def following(number: int) -> list[int]:
+        each = instructions[number]
+        if each.opname in {"JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"}:
+            return [at[each.argval]]
+        if each.opname.startswith(("POP_JUMP_IF", "POP_JUMP_BACKWARD_IF")):  # it looks if it jumps
+            return [number + 1]
+        if each.opcode in {*dis.hasjrel, *dis.hasjabs} and each.opcode != SETUP_FINALLY:
+            return [number + 1, at[each.argval]]
+        return [number + 1]
+
+    left, seen, ways = following(at[offset]), set[int](), _Ways.ENTER  # if there is no end
+    while left:
+        number = left.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        each = instructions[number]
+        if each.opcode in _LEAVING:
+            ways = _Ways.LEAVE
+        elif each.opcode in _ENTERING:
+            return _Ways.ENTER
+        elif each.opname == "JUMP_ABSOLUTE" and instructions[at[each.argval]].opcode == SETUP_FINALLY:
+            left.append(at[each.argval])  # 3.10 does not look before that one (Python/ceval.c)
+        elif each.opcode not in DELIVERING or each.opname.startswith(("POP_JUMP", "JUMP_BACKWARD_NO_INTERRUPT")):
+            left += following(number)
+        elif not delivers(code, each.offset):
+            return _Ways.ENTER
+        elif ways is _Ways.ENTER:
+            ways = _Ways.DELIVER
+    return ways

@@ -71,10 +71,14 @@
 #
 # From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
 # ``try`` or ``with`` around that loop: what is raised there passes by its ``finally`` or ``__exit__``. A thread that
-# stands there is given to the profile function, too; and if it is still there when it is asked for the second time, in
-# a loop without a single call, the instructions of its code are watched, and the exception is raised where that jump
-# leads to. So is a thread at any jump that a tracer, a profiler or a monitoring tool follows: what was in its slot when
-# it calls them would come up in there.
+# stands there is given to the profile function, too. So is a thread at any jump that a tracer, a profiler or a
+# monitoring tool follows: what was in its slot when it calls them would come up in there.
+#
+# Loops that call nothing give the profile function no turn. A thread for which it has had none when it is asked for the
+# second time is followed to its next jump backwards: ``_jumps.pxi``.
+#
+# A function may switch to another greenlet of its thread. The stack then does not lead to the scope, and what is raised
+# may go anywhere. Only the thread itself can see where: the profile function looks (``is_safe_here``).
 #
 # What becomes of it
 # ------------------
@@ -127,7 +131,6 @@ import time
 from dramatiq_abort._answer import Answer
 from dramatiq_abort._blocking_calls import SUPPORTED as SUPPORTS_SIGNAL
 from dramatiq_abort._blocking_calls import signal_number
-from dramatiq_abort._bytecode import target_of_jump
 from dramatiq_abort._frames import frames_from
 from dramatiq_abort._safe_points import landing
 from dramatiq_abort._shield import NOTHING
@@ -160,6 +163,7 @@ cdef enum State:
 include "_bytecode.pxi"
 include "_safe_points.pxi"
 include "_monitoring.pxi"
+include "_jumps.pxi"
 
 
 cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
@@ -186,14 +190,15 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
         frame = frame_back(frame)  # what returns is done
     elif what != PyTrace_CALL and what != PyTrace_C_CALL and what != PyTrace_C_RETURN:
         return 0
-    if frame is scope._base or scope._is_shielded():
+    # None: what returns is the outermost function of a greenlet, and another one goes on.
+    if frame is None or frame is scope._base or scope._is_shielded():
         return 0
     cdef object base = scope._base
     if what == PyTrace_C_CALL:
         # May be a lock's release. But before its acquire it is safe, and a loop around that may have no other place.
-        if delivers(frame) or not (is_at_call(frame) and is_safe(frame, base)):
+        if delivers(frame) or not (is_at_call(frame) and is_safe_here(frame, base)):
             return 0
-    elif not (delivers(frame) and is_safe(frame, base) or what == PyTrace_C_RETURN and is_waiting(frame, base)):
+    elif not (delivers(frame) and is_safe_here(frame, base) or what == PyTrace_C_RETURN and is_waiting(frame, base)):
         return 0
     scope._disarm(thread)
     scope._raised = True
@@ -230,19 +235,21 @@ def raise_at_instruction(code, Py_ssize_t offset):
     if scope is None:
         return
     cdef PyThreadState *thread = PyThreadState_Get()
-    if scope._owns_slot:
-        if slot_of(thread) != <PyObject *>scope._token:  # it has been overwritten
-            scope._watch(None)
+    if not scope._owns_slot:  # it has jumped to here
+        scope._watch(None)
+        if scope._target != offset or not scope._may_come_up_in_loop(thread):
             return
-        # The thread has gone on without a look at it. If not to a place like the one where it stood, whoever interrupts
-        # asks again.
+    elif slot_of(thread) != <PyObject *>scope._token:  # it has been overwritten
+        scope._watch(None)
+        return
+    else:
+        # The thread has gone on without a look at it. If not to a place like the one where it stood, whoever
+        # interrupts asks again.
         is_there = innermost_frame(thread) is scope._frame and is_covered_alike(code, scope._offset, offset)
         PyThreadState_SetAsyncExc(ident_of(thread), NULL)
         scope._give_up_slot()
         if not is_there:
             return
-    elif scope._target != offset or scope._is_shielded() or not is_safe(innermost_frame(thread), scope._base):
-        return
     scope._disarm(thread)
     scope._raised = True
     raise scope._exception
@@ -282,8 +289,10 @@ cdef class Scope:
     cdef Py_ssize_t _offset
     #: When the exception has been put into the slot of a thread that may not look at once, in seconds.
     cdef double _raised_at
-    #: The code of which every instruction is watched, and the offset of the one where the exception is to be raised.
+    #: The code of which every instruction is watched, meanwhile.
     cdef object _watched
+    #: What is followed to its next jump backwards: a code or, before 3.12, a frame; and where the last one has led to.
+    cdef object _followed
     cdef Py_ssize_t _target
 
     def run(self, function, tuple args=(), dict kwargs=None):
@@ -317,8 +326,8 @@ cdef class Scope:
         # Both run Python code, and from the first look at the state on nothing may: the target would get a turn.
         cdef object token = token_for(exception)
         cdef int number = signal_number() if HAS_SIGNAL else 0
-        cdef bint can_watch = LOOKS_LATE and monitoring_tool() is not None
-        cdef bint can_follow = can_watch and not is_monitored()
+        cdef bint can_watch = HAS_MONITORING and monitoring_tool() is not None
+        cdef bint can_follow = LOOKS_LATE and can_watch and not is_monitored()
         cdef object _held = self._frame  # what goes with it must not go before the end
         if self._state == DONE:
             return CLOSED
@@ -417,6 +426,7 @@ cdef class Scope:
         if armed is not None and profiler_of(thread) != raise_if_safe:
             armed._base = None  # somebody else's has taken the place of ours
             armed._watch(None)
+            armed._follow(thread, None)
             armed = None
         cdef bint asked_before = armed is self
         if is_tracing(thread):
@@ -425,7 +435,7 @@ cdef class Scope:
         # A thread that looks late can be followed; but somebody's tracer or profiler would be in between. Or else it
         # must wait in C code, and so have stood for a while, and not at a jump.
         cdef bint has_stood = self._stands_where_it_stood(frame)
-        can_follow = can_follow and not is_traced(thread) and not has_profiler
+        can_follow = can_follow and tracer_of(thread) == NULL and not has_profiler
         cdef Py_ssize_t jump = jump_at(frame) if LOOKS_LATE else -1
         cdef bint is_in_gap = jump >= 0 and is_gap(frame_code(frame), jump)
         cdef bint is_exact = can_follow or not LOOKS_LATE or has_stood and (jump < 0 or not can_watch)
@@ -447,9 +457,8 @@ cdef class Scope:
             self._disarm(thread)
             return PROTECTED
         if asked_before:
-            if can_watch and has_stood and jump >= 0:  # in a loop without a call, it seems
-                self._target = target_of_jump(frame_code(frame), jump)
-                self._watch(frame_code(frame))
+            if can_watch or not HAS_MONITORING:
+                self._follow(thread, frame_of_loop(frame, base))
             return ARMED
         if armed is not None:  # another scope of the thread
             return PROTECTED
@@ -473,17 +482,46 @@ cdef class Scope:
 
     cdef void _watch(self, object code) noexcept:
         """Watch the instructions of this code, and of no other any more; None: of none."""
-        if LOOKS_LATE and code is not self._watched:  # else it is always None
+        if HAS_MONITORING and code is not self._watched:  # else it is always None
             before, self._watched = self._watched, code
             if before is not None:
-                count_watchers(before, -1)
+                count_watchers(before, -1, 0)
             if code is not None:
-                count_watchers(code, 1)
+                count_watchers(code, 1, 0)
+
+    cdef void _follow(self, PyThreadState *thread, object frame) noexcept:
+        """Have the exception come up at the next jump backwards of this frame, too; None: of none any more."""
+        cdef object followed = frame_code(frame) if HAS_MONITORING and frame is not None else frame
+        if followed is self._followed:
+            return
+        before, self._followed = self._followed, followed
+        if HAS_MONITORING:
+            if before is not None:
+                count_watchers(before, 0, -1)
+            if followed is not None:
+                count_watchers(followed, 0, 1)
+            return
+        if before is not None:
+            trace_instructions(before, False)
+        cdef bint is_ours = tracer_of(thread) == trace_jumps
+        if followed is not None and (is_ours or tracer_of(thread) == NULL):
+            trace_instructions(followed, True)
+            if not is_ours and set_tracer(thread, trace_jumps) < 0:  # an audit hook forbids it
+                PyErr_Clear()
+                trace_instructions(followed, False)
+                self._followed = None
+        elif is_ours and set_tracer(thread, NULL) < 0:
+            PyErr_Clear()
+
+    cdef bint _may_come_up_in_loop(self, PyThreadState *thread):
+        """Say whether the exception may come up behind a jump backwards, on the scope's own thread."""
+        return not self._is_shielded() and is_safe_here(innermost_frame(thread), self._base)
 
     cdef void _disarm(self, PyThreadState *thread) noexcept:
         """Take the profile function off the thread, if it is this scope's, and watch nothing any more."""
         self._frame = None
         self._watch(None)
+        self._follow(thread, None)
         if self._base is None:
             return
         self._base = None
@@ -521,10 +559,14 @@ cdef class Scope:
             self._absorb()
         self._disarm(self._thread)
         self._thread = NULL
-        innermost_scope = <PyObject *>self._outer if self._outer is not None else NULL
+        # Greenlets may close their scopes in any order.
+        if self._inner is not None:
+            self._inner._outer = self._outer
+        else:
+            innermost_scope = <PyObject *>self._outer if self._outer is not None else NULL
         if self._outer is not None:
-            self._outer._inner = None
-            self._outer = None
+            self._outer._inner = self._inner
+        self._outer = self._inner = None
 
     cdef void _absorb(self) noexcept:
         """Let the exception that has come too late come up here, in a Python function that does nothing."""

@@ -18,8 +18,11 @@ turn in between. So both are done at the beginning of a turn: CPython lets a thr
 for a switch interval, which must not be too short meanwhile. The machine can take the processor from this thread for as
 long as that, so the last thing before the raising is a look at the clock: if the turn may be over, it is not done. What
 remains is that this happens behind that look, within some 3 microseconds; and that, from 3.13 on, a target that goes on
-does not look at its slot at once. Nor can this core follow the target: where it may not raise, the answer is
-``PROTECTED``, and the caller must ask again.
+does not look at its slot at once. Where it may not raise, the answer is ``PROTECTED``, and the caller must ask again.
+
+A thread in a loop may be found at no safe place, however often it is asked. From 3.12 on its next jump backwards is one
+(``_jumps.py``). Before, the exception goes into its slot if the thread is bound to look at that before it gets into
+another function's code; a loop whose every call ends in an exception from protected code is not interrupted there.
 
 On 3.12 a late exception can come up before the one that the function has raised is safe, and takes its place.
 
@@ -46,14 +49,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._answer import Answer
 from ._blocking_calls import signal_number
-from ._bytecode import delivers
+from . import _jumps as jumps
+from ._bytecode import delivers, leads_to_delivery
 from ._frames import frames_from
+from ._greenlet_stacks import frames_of_parents, is_hub
 from ._safe_points import WAITS, is_handed_over, may_be_cut
 from ._shield import AnyShield
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType, TracebackType
+    from collections.abc import Callable
+    from types import CodeType, FrameType, TracebackType
 
 __all__ = ["SUPPORTED", "Scope"]
 
@@ -123,7 +128,7 @@ class Scope:
     A scope runs one callable, once.
     """
 
-    __slots__ = ("_exception", "_gate", "_opened", "_shields", "_thread_id")
+    __slots__ = ("_exception", "_followed", "_found", "_gate", "_opened", "_shields", "_thread_id")
 
     def __init__(self) -> None:
         self._gate = _Gate(is_shut=True)  # or one before the last
@@ -131,6 +136,10 @@ class Scope:
         self._opened = False
         self._shields = 0
         self._thread_id = 0
+        #: The frame, by its id, in which the last look found the thread at no safe place.
+        self._found = 0
+        #: The code whose jumps are followed.
+        self._followed: CodeType | None = None
 
     def run(
         self,
@@ -170,6 +179,7 @@ class Scope:
                 if type(late) is not self._exception:
                     late.__context__ = error
                     error = late
+        self._follow(None)
         if error is None or (box and type(error) is self._exception):
             return box[None]
         try:
@@ -223,7 +233,7 @@ class Scope:
         spent.is_on_its_way = True  # the closing and the shields wait for it
         set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
         words = ctypes.c_ulong(self._thread_id), ctypes.py_object(exception)
-        if time.monotonic() > sure_until and not self.is_here():  # who looks at himself does not move
+        if time.monotonic() > sure_until and not self._is_in_its_thread():  # who looks at himself does not move
             return Answer.PROTECTED
         if not gate.becomes(spent):
             return None
@@ -278,24 +288,81 @@ class Scope:
             return []
         return frames_from(sys._current_frames().get(self._thread_id))
 
+    def raise_in_loop(self) -> None:
+        """Raise the exception at a jump backwards, if this is the scope's thread and nothing is in the way."""
+        gate, exception = self._gate.last(), self._exception
+        if exception is None or gate.answer() is not None or not self._is_in_its_thread():
+            return
+        stack = self._stack(sys._getframe(2))  # whoever has jumped
+        if stack is not None and all(map(may_be_cut, stack)) and gate.becomes(_Gate(is_spent=True)):
+            self._follow(None)
+            raise exception
+
+    def _is_in_its_thread(self) -> bool:
+        return self._thread_id == threading.get_ident()
+
     def _is_at_safe_point(self) -> bool:
         """Say whether nothing that the thread is doing, up to this scope's own frame, must be left alone."""
-        if self._thread_id == threading.get_ident():
-            frame: FrameType | None = sys._getframe(3)  # whoever calls interrupt()
-        else:
-            frame = sys._current_frames().get(self._thread_id)
+        frame = self._innermost_frame()
         if frame is None or frame.f_code is Scope.run.__code__:
             return True
-        if frame.f_lasti in WAITS.get(frame.f_code, ()):
-            return not any(map(is_handed_over, self._up_from(frame)))
-        return delivers(frame.f_code, frame.f_lasti) and all(map(may_be_cut, self._up_from(frame)))
+        stack = self._stack(frame)
+        if stack is not None and frame.f_lasti in WAITS.get(frame.f_code, ()):
+            return not any(map(is_handed_over, stack))
+        before, self._found = self._found, id(frame)
+        if stack is not None and all(map(may_be_cut, stack)):
+            if delivers(frame.f_code, frame.f_lasti):
+                return True
+            if before == id(frame) and not jumps.SUPPORTED and leads_to_delivery(stack):
+                return True
+        if before and jumps.SUPPORTED:
+            self._follow(frame)
+        return False
 
-    @staticmethod
-    def _up_from(frame: FrameType | None) -> Iterator[FrameType]:
-        """Go through the frames from this one up to the scope's own."""
-        while frame is not None and frame.f_code is not Scope.run.__code__:
-            yield frame
+    def _innermost_frame(self) -> FrameType | None:
+        """Return the frame in which the thread is; for the thread itself, the one that calls this module."""
+        if not self._is_in_its_thread():
+            return sys._current_frames().get(self._thread_id)
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame.f_globals is globals():
             frame = frame.f_back
+        return frame
+
+    def _stack(self, frame: FrameType | None) -> list[FrameType] | None:
+        """Return the frames from this one up to the scope's own.
+
+        None if they do not lead there, because the thread has switched to another greenlet. What is raised in that may
+        get there all the same, which only the thread itself can see.
+        """
+        stack: list[FrameType] = []
+        for up in [frame, *(frames_of_parents() if self._is_in_its_thread() else ())]:
+            here = up
+            while here is not None:
+                if here.f_code is Scope.run.__code__:
+                    return None if up is not frame and any(map(is_hub, stack)) else stack
+                stack.append(here)
+                here = here.f_back
+        return None
+
+    def _follow(self, frame: FrameType | None) -> None:
+        """Have the exception come up at the next jump backwards of this thread, too; None: at none any more.
+
+        In the innermost function, from this frame up, in which it may come up.
+        """
+        code: CodeType | None = None
+        while frame is not None and frame.f_code is not Scope.run.__code__:
+            if not may_be_cut(frame):
+                code = None
+            elif code is None:
+                code = frame.f_code
+            frame = frame.f_back
+        before, self._followed = self._followed, code
+        if before is not None and before is not code:
+            jumps.leave(before, self)
+        if code is not None:
+            jumps.follow(code, self)
+            if self._gate.last().is_closed:  # meanwhile
+                jumps.leave(code, self)
 
     def _open_gate(self) -> None:
         """Let interrupts in, and raise the one that has been waiting."""
@@ -361,7 +428,8 @@ class Shield(AnyShield):
         if scope._shields or gate.is_closed:
             return
         if scope._thread_id == threading.get_ident():
-            if all(map(may_be_cut, scope._up_from(sys._getframe(1)))):
+            stack = scope._stack(sys._getframe(1))
+            if stack is not None and all(map(may_be_cut, stack)):
                 scope._open_gate()
             else:
                 # A context manager that uses a shield when it is entered, say: what it has taken would be lost. Whoever

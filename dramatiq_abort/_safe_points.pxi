@@ -1,6 +1,9 @@
 """A part of ``_interrupt.pyx``: what ``_safe_points.py`` says, asked without running any Python code."""
 
+import sys
 from types import FunctionType, MethodType
+
+from dramatiq_abort._greenlet_stacks import HUBS
 
 from dramatiq_abort._safe_points import (
     CALLBACK_NAMES,
@@ -21,6 +24,8 @@ cdef tuple waits = tuple(WAITS.items())
 cdef set protected_modules = _protected
 cdef set users_modules = _users
 cdef object start_of_thread = START_OF_THREAD
+cdef frozenset hubs = HUBS
+cdef dict modules = sys.modules
 
 
 cdef bint is_among(set modules, str module):
@@ -34,27 +39,83 @@ cdef bint is_among(set modules, str module):
     return True
 
 
-cdef bint is_safe(object frame, object base):
-    """Say whether nothing from this frame up to the scope's own must be left alone.
+cdef enum Stack:
+    SAFE
+    CUT_OFF
+    MUST_STAY
+
+
+cdef Stack look_at_stack(object frame, object base):
+    """Say whether something from this frame up to the scope's own must be left alone; CUT_OFF: that one is not there.
 
     Runs no Python code, so that no thread moves meanwhile.
     """
-    cdef object module
     while frame is not base:
-        if frame is None:  # the scope's own is not on the stack: somebody has switched stacks
-            return False
-        code = frame_code(frame)
-        if PySet_Contains(protected_functions, code_name(code)) or is_collectors_callback(code):
-            return False
-        module = frame_module(frame)
-        if module is not None and is_among(protected_modules, module):
-            return False
+        if frame is None:  # the thread has switched to another greenlet
+            return CUT_OFF
+        if must_stay(frame):
+            return MUST_STAY
         frame = frame_back(frame)
-    return True
+    return SAFE
+
+
+cdef bint must_stay(object frame):
+    """Say whether the function in this frame must not be left half done."""
+    cdef object code = frame_code(frame)
+    if PySet_Contains(protected_functions, code_name(code)) or is_collectors_callback(code):
+        return True
+    cdef object module = frame_module(frame)
+    return module is not None and is_among(protected_modules, module)
+
+
+cdef bint is_safe(object frame, object base):
+    """Say whether nothing from this frame up to the scope's own must be left alone."""
+    return look_at_stack(frame, base) == SAFE
+
+
+cdef bint is_safe_here(object frame, object base):
+    """The same, asked by the scope's own thread, which sees across its greenlets: see ``_greenlet_stacks.py``."""
+    cdef Stack found = look_at_stack(frame, base)
+    if found != CUT_OFF:
+        return found == SAFE
+    for frame in [frame, *frames_of_parents()]:
+        while frame is not None and frame is not base:
+            if must_stay(frame) or frame_module(frame) in hubs:
+                return False
+            frame = frame_back(frame)
+        if frame is not None:
+            return True
+    return False
+
+
+cdef list frames_of_parents():
+    """As in ``_greenlet_stacks.py``."""
+    cdef list frames = []
+    greenlets = modules.get("greenlet")
+    if greenlets is not None:
+        greenlet = greenlets.getcurrent().parent
+        while greenlet is not None:
+            frames.append(greenlet.gr_frame)
+            greenlet = greenlet.parent
+    return frames
+
+
+cdef object frame_of_loop(object frame, object base):
+    """Of the frames from this one up to the scope's own, the innermost in which an exception may come up; or None."""
+    cdef object found = None
+    while frame is not None and frame is not base:
+        if must_stay(frame):
+            found = None
+        elif found is None:
+            found = frame
+        frame = frame_back(frame)
+    return found
 
 
 cdef bint is_waiting(object frame, object base):
     """Say whether the thread whose innermost frame this is waits where it may be interrupted, in protected code."""
+    if frame is None:
+        return False
     cdef object code = frame_code(frame)
     cdef tuple wait
     for wait in waits:
@@ -76,7 +137,7 @@ cdef bint is_handed_over(object frame, object base):
         if users_modules and module is not None and is_among(users_modules, module):
             return True
         frame = frame_back(frame)
-    return False
+    return frame is not base  # another greenlet's wait
 
 
 cdef bint is_callback(object code):

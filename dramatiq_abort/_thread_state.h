@@ -36,7 +36,7 @@ static inline PyObject *slot_of(PyThreadState *thread) { return thread->async_ex
 static inline unsigned long ident_of(PyThreadState *thread) { return thread->thread_id; }
 static inline void *frame_field(PyThreadState *thread) { return (void *)FRAME_FIELD(thread); }
 static inline Py_tracefunc profiler_of(PyThreadState *thread) { return thread->c_profilefunc; }
-static inline int is_traced(PyThreadState *thread) { return thread->c_tracefunc != NULL; }
+static inline Py_tracefunc tracer_of(PyThreadState *thread) { return thread->c_tracefunc; }
 /* Whether the thread is inside of its profile or trace function, which CPython drops if it raises anything. */
 static inline int is_tracing(PyThreadState *thread) { return thread->tracing != 0; }
 
@@ -69,7 +69,26 @@ static inline int set_profiler(PyThreadState *thread, Py_tracefunc function, PyO
     return _PyEval_SetProfile(thread, function, object != Py_None ? object : NULL);
 }
 
-/* The innermost frame, as an object. */
+/* Whether a code's jumps can be watched by sys.monitoring; before, a trace function sees the instructions of one frame. */
+#define HAS_MONITORING (PY_VERSION_HEX >= 0x030C0000)
+
+/* Put a trace function on the thread, or take it off (NULL), and say whether that was done; and have it called before
+ * each instruction of one frame, or not any more. Neither runs Python code, unless an audit hook is written in it. */
+#if HAS_MONITORING
+#define set_tracer(thread, function) (-1)
+#define trace_instructions(frame, wanted) ((void)0)
+#else
+static inline int set_tracer(PyThreadState *thread, Py_tracefunc function) {
+    return _PyEval_SetTrace(thread, function, NULL);
+}
+static inline void trace_instructions(PyObject *frame, int wanted) {
+    if (PyObject_SetAttrString(frame, "f_trace_opcodes", wanted ? Py_True : Py_False) < 0) {
+        PyErr_Clear();
+    }
+}
+#endif
+
+/* The innermost frame, as an object; None where the thread's greenlet runs no Python code. */
 static inline PyObject *innermost_frame(PyThreadState *thread) {
     return object_or_none(PyThreadState_GetFrame(thread));
 }
@@ -182,8 +201,11 @@ static inline int begins_try(PyObject *code, Py_ssize_t offset) {
 #endif
 }
 
-/* Where the frame is in its code, in bytes; negative when it has not begun. */
+/* Where the frame is in its code, in bytes; negative when it has not begun, and for None. */
 static inline Py_ssize_t frame_offset(PyObject *frame) {
+    if (frame == Py_None) {
+        return -1;
+    }
 #if PY_VERSION_HEX >= 0x030B0000
     return PyFrame_GetLasti((PyFrameObject *)frame);
 #else

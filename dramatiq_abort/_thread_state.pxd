@@ -14,6 +14,7 @@ cdef extern from "_thread_state.h":
         PyTrace_RETURN
         PyTrace_C_CALL
         PyTrace_C_RETURN
+        PyTrace_OPCODE
     PyObject *innermost_scope
     PyThreadState *living(PyThreadState *, uint64_t) noexcept
     PyThreadState *PyThreadState_Get() noexcept
@@ -33,7 +34,10 @@ cdef extern from "_thread_state.h":
     bint is_generator(object) noexcept
     Py_ssize_t frame_offset(object) noexcept
     object code_bytes(object)
-    bint is_traced(PyThreadState *) noexcept
+    Py_tracefunc tracer_of(PyThreadState *) noexcept
+    bint HAS_MONITORING
+    int set_tracer(PyThreadState *, Py_tracefunc) noexcept
+    void trace_instructions(object, bint) noexcept
     bint is_tracing(PyThreadState *) noexcept
     bint shares_ident(PyThreadState *) noexcept
     bint profiling_blocks(PyThreadState *) noexcept

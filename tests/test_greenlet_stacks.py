@@ -1,0 +1,151 @@
+"""A task of an ordinary worker thread may do its work in greenlets: nothing breaks, and its abort comes up (1, 5)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support import PATIENCE, needs_interrupts, needs_threads, run_forever, wait_until
+from test_safe_points import compiled_only, interrupt_once_in_a_while, interrupt_until_it_lands
+from test_scope import Stop, Target
+
+from dramatiq_abort.interrupt import Answer
+
+greenlet = pytest.importorskip("greenlet", reason="greenlet is not installed")
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+pytestmark = [needs_interrupts, needs_threads]
+
+
+def compute() -> None:
+    number = 0
+    while True:
+        number += 1
+
+
+@pytest.mark.parametrize("work", [run_forever, compute])
+def test_what_comes_up_in_a_greenlet_goes_on_to_the_function(core: ModuleType, work: Callable[[], None]) -> None:
+    """As what a greenlet raises goes on in the one that has switched to it."""
+    compiled_only(core)  # the other one cannot see where a greenlet of another thread leads to
+    caught = []
+
+    def function(started: threading.Event) -> None:
+        try:
+            greenlet.greenlet(lambda: (started.set(), work())).switch()
+        except Stop as stop:
+            caught.append(stop)
+            raise
+
+    for _ in range(10):
+        started = threading.Event()
+        target = Target(core, function, started)
+        assert started.wait(PATIENCE)
+        interrupt_once_in_a_while(target)
+        assert [target.error] == caught
+        caught.clear()
+
+
+def test_a_greenlet_that_leads_elsewhere_is_not_cut(core: ModuleType) -> None:
+    """Nor what waits for it, but when it goes on itself."""
+    entered, go_on = threading.Event(), threading.Event()
+    steps = []
+
+    def function() -> None:
+        def elsewhere() -> None:
+            entered.set()
+            while not go_on.is_set():
+                time.sleep(0.001)
+            steps.append("the greenlet's end")
+
+        # Its parent is a greenlet that has ended, and whose own parent is protected code.
+        protected = greenlet.greenlet(unraisablehook)
+        protected.switch(elsewhere)
+        steps.append("behind it")
+        run_forever()
+
+    def unraisablehook(work: Callable[[], None]) -> None:  # by this name, it is not cut
+        greenlet.greenlet(work).switch()
+
+    target = Target(core, function)
+    assert entered.wait(PATIENCE)
+    answers = {target.scope.interrupt(Stop) for _ in range(20)}
+    go_on.set()
+    interrupt_until_it_lands(target)
+
+    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert steps == ["the greenlet's end", "behind it"]
+    assert isinstance(target.error, Stop)
+
+
+def test_a_greenlet_without_a_frame_is_no_harm(core: ModuleType) -> None:
+    """One that runs a function in C has none, and what returns into nothing has none behind it."""
+    for _ in range(20):
+        started = threading.Event()
+
+        def function(started: threading.Event = started) -> None:
+            started.set()
+            while True:
+                greenlet.greenlet(time.sleep).switch(0.002)
+                greenlet.greenlet(lambda: abs(-1)).switch()
+
+        target = Target(core, function)
+        assert started.wait(PATIENCE)
+        interrupt_once_in_a_while(target)
+        assert isinstance(target.error, Stop)
+
+
+def test_greenlets_may_close_their_scopes_in_any_order(core: ModuleType) -> None:
+    """The first that was opened first, too: those that are left can be interrupted, and a thread's next scope."""
+    main = greenlet.getcurrent()
+    scopes = [core.Scope() for _ in range(3)]
+    results: list[Any] = []
+
+    def in_scope(scope: Any) -> None:
+        try:
+            results.append(scope.run(main.switch, ("in",)))
+        except Stop:
+            results.append("stopped")
+
+    greenlets = [greenlet.greenlet(in_scope) for _ in scopes]
+    for each, scope in zip(greenlets, scopes, strict=True):
+        assert each.switch(scope) == "in"
+    for each in greenlets:
+        each.switch("out")
+    scope = core.Scope()
+    with pytest.raises(Stop):
+        scope.run(lambda: (scope.interrupt(Stop), wait_until(lambda: False)))
+
+    assert results == ["out"] * 3
+    assert {each.interrupt(Stop) for each in scopes} == {Answer.CLOSED}
+
+
+def test_many_greenlets_in_turn(core: ModuleType) -> None:
+    """A thread that switches all the time is interrupted all the same, and its greenlets end as they should."""
+
+    def function(started: threading.Event) -> None:
+        def child() -> None:
+            while True:
+                with suppress(ValueError):
+                    abs(-1)
+                main.switch()
+
+        main = greenlet.getcurrent()
+        children = [greenlet.greenlet(child) for _ in range(5)]
+        started.set()
+        while True:
+            for each in children:
+                if not each.dead:
+                    each.switch()
+
+    for _ in range(20):
+        started = threading.Event()
+        target = Target(core, function, started)
+        assert started.wait(PATIENCE)
+        interrupt_once_in_a_while(target)
+        assert isinstance(target.error, Stop)
