@@ -95,8 +95,8 @@
 # driver) raises it when the call returns. Code of the form ``thing = take(); try:`` can be hit before its ``try``,
 # unless what is called is a lock's ``acquire``, and a ``finally`` block half way: that is what ``shield()`` is for. Not
 # all callbacks that C code makes without an error path are seen as such (an unfinished generator's clean-up is not):
-# CPython drops what is raised there, and whoever hears of that (``sys.unraisablehook``) can have it raised again:
-# ``Scope.rearm``.
+# CPython drops what is raised there, and whoever hears of that (``sys.unraisablehook``, the end of the instance) can
+# have it raised again: ``Scope.rearm``.
 #
 # What protects the fields
 # ------------------------
@@ -200,10 +200,7 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
             return 0
     elif not (delivers(frame) and is_safe_here(frame, base) or what == PyTrace_C_RETURN and is_waiting(frame, base)):
         return 0
-    scope._disarm(thread)
-    scope._raised = True
-    PyErr_SetNone(<PyObject *>scope._exception)
-    return -1
+    return scope._come_up(thread)
 
 
 def come_up(token, *args):
@@ -464,6 +461,7 @@ cdef class Scope:
             return PROTECTED
         cdef object argument = profiler_object_of(thread)
         self._exception = exception
+        self._token = token
         self._base = base
         self._profiler = profiler_of(thread)
         if set_profiler(thread, raise_if_safe, argument) < 0:  # an audit hook forbids it
@@ -512,6 +510,15 @@ cdef class Scope:
                 self._followed = None
         elif is_ours and set_tracer(thread, NULL) < 0:
             PyErr_Clear()
+
+    cdef int _come_up(self, PyThreadState *thread) noexcept:
+        """Raise the exception here, in what the interpreter calls on the scope's own thread."""
+        self._disarm(thread)
+        self._raised = True
+        # As from the slot: before 3.12 the instance is made when it is caught, and not if it is dropped before.
+        self._owns_slot = True
+        PyErr_SetNone(<PyObject *>self._token)
+        return -1
 
     cdef bint _may_come_up_in_loop(self, PyThreadState *thread):
         """Say whether the exception may come up behind a jump backwards, on the scope's own thread."""

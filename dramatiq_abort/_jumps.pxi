@@ -35,7 +35,4 @@ cdef int trace_jumps(PyObject *argument, PyFrameObject *event_frame, int what, P
         scope = scope._outer
     if scope is None or not jumps_back(frame) or not scope._may_come_up_in_loop(thread):
         return 0
-    scope._disarm(thread)
-    scope._raised = True
-    PyErr_SetNone(<PyObject *>scope._exception)
-    return -1
+    return scope._come_up(thread)

@@ -26,6 +26,7 @@ from dramatiq.errors import DramatiqError
 from dramatiq.middleware import Interrupt, MiddlewareError, SkipMessage
 
 from ._current import current
+from ._dropped import was_dropped
 
 if TYPE_CHECKING:
     import subprocess
@@ -62,6 +63,12 @@ class Abort(Interrupt):
 
     #: What became of the program that ``run()`` had started, if that is where it came up.
     process: subprocess.CompletedProcess[Any] | None = None
+
+    def __del__(self) -> None:
+        # Not for a coroutine: asyncio catches what cancels one, and that is as it should be.
+        running = None if isinstance(self, asyncio.CancelledError) else current.get()
+        if running is not None and was_dropped(self.__traceback__):
+            running.scope.rearm()  # whoever has interrupted it asks again
 
     @property
     def message_id(self) -> str | None:
