@@ -75,7 +75,7 @@ def shield() -> AnyShield:
     that can be aborted, a shield does nothing.
     """
     running = current.get()
-    return nullcontext() if running is None else running.scope.shield()
+    return nullcontext() if running is None else running.shield()
 
 
 def refuse_in_a_loop(what: str, instead: str) -> None:

@@ -41,11 +41,23 @@ class Scope:
     It is raised where the function awaits. A shield holds it up in whichever task or thread of the function it is.
     """
 
-    __slots__ = ("_changing", "_closed", "_due", "_exception", "_loop", "_raised", "_shields", "_task", "_thread_id")
+    __slots__ = (
+        "_changing",
+        "_closed",
+        "_coroutine",
+        "_due",
+        "_exception",
+        "_loop",
+        "_raised",
+        "_shields",
+        "_task",
+        "_thread_id",
+    )
 
     def __init__(self) -> None:
         self._changing = Lock()
-        self._task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Future[Any] | None = None
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id: int | None = None
         self._exception: type[BaseException] | None = None
@@ -84,7 +96,7 @@ class Scope:
             return result
         finally:
             self._closed = True
-            self._task = None
+            self._task = self._coroutine = None
 
     def interrupt(self, exception: type[BaseException]) -> Answer:
         """Raise ``exception``, which is a ``CancelledError``, where the function awaits, and answer what happened."""
@@ -144,7 +156,7 @@ class Scope:
     def frames(self) -> list[FrameType]:
         """Return the frames of the function and of what it awaits, innermost last."""
         frames = []
-        awaited: Any = None if self._task is None else self._task.get_coro()
+        awaited: Any = self._coroutine
         while awaited is not None:
             frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
             if frame is not None:
@@ -155,10 +167,14 @@ class Scope:
     def _take(self) -> type[BaseException] | None:
         """Return what is to be raised now, which then has been."""
         with self._changing:
-            if self._exception is None or self._closed or self._raised or self._shields:
+            if self._exception is None or self._closed or self._raised or self._shields or not self._claim():
                 return None
             self._raised = True
             return self._exception
+
+    def _claim(self) -> bool:
+        """Say whether the exception may be raised here: the last question before it is."""
+        return True
 
     def _cancel(self) -> None:
         # In the loop, where the task is waiting for something; or in the task itself, whose next await then raises.
@@ -180,6 +196,7 @@ class Scope:
     @types.coroutine
     def _steps(self, coroutine: Coroutine[Any, Any, _R]) -> Generator[Any, Any, _R]:
         """Await the coroutine as ``await`` does, but for the exchange of what cancels it."""
+        self._coroutine = coroutine
         sent = thrown = None
         try:
             while True:

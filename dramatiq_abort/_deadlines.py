@@ -117,7 +117,7 @@ class Deadlines:
 
     def _report(self, running: Running, late: float, reason: str) -> None:
         running.is_reported = True
-        frames = running.scope.frames()
+        frames = running.frames()
         self._logger.warning(
             "Message %s of actor %s should have stopped %.1f s ago: %s.\n%s",
             running.message_id,

@@ -391,6 +391,21 @@ cdef class Scope:
                 self._disarm(thread)
         return True
 
+    def claim(self):
+        """Mark the exception as raised, by the caller, who raises it in another way, and say whether that is to be done.
+
+        From any thread. Not when it has been raised already, behind a shield, or when the scope is not open. What has
+        been armed is taken off.
+        """
+        if self._state != OPEN or self._raised or self._is_shielded():
+            return False
+        cdef PyThreadState *thread = living(self._thread, self._thread_id)
+        if thread == NULL:
+            return False
+        self._disarm(thread)
+        self._raised = True
+        return True
+
     def is_here(self):
         """Say whether the caller is in this scope, on its thread."""
         return self._state == OPEN and self._thread == PyThreadState_Get()

@@ -275,8 +275,20 @@ class Scope:
 
     def withdraw(self) -> bool:
         """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
-        self._exception = None if self._gate.last().answer() in {None, Answer.WAITING} else self._exception
-        return self._exception is None
+        if self._gate.last().answer() not in {None, Answer.WAITING}:
+            return False
+        self._exception = None
+        return True
+
+    def claim(self) -> bool:
+        """Mark the exception as raised, by the caller, who raises it in another way, and say whether that is to be done.
+
+        From any thread. Not when it has been raised already, behind a shield, or when the scope is not open.
+        """
+        while (gate := self._gate.last()).answer() is None:
+            if gate.becomes(_Gate(is_spent=True)):
+                return True
+        return False
 
     def is_here(self) -> bool:
         """Say whether the caller is in this scope, on its thread."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from dramatiq.common import q_name
 from dramatiq.threading import is_gevent_active
@@ -14,15 +14,18 @@ from dramatiq.threading import is_gevent_active
 from ._coroutines import Scope as CoroutineScope
 from ._passage import Taken
 from ._untrusted import number_of
-from .errors import Abort
+from .errors import Abort, AsyncAbort
 from .interrupt import Answer
 from .outcome import Outcome, OutcomeState
 from .request import AbortMode, AbortRequest, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from . import _greenlets, interrupt
+    from ._loops import LoopScope
+    from ._shield import AnyShield
 
     #: That of a worker thread, which may be a greenlet.
     ThreadScope: TypeAlias = interrupt.Scope | _greenlets.Scope
@@ -33,6 +36,10 @@ __all__ = ["Running", "since_1970"]
 #: Held while a message is interrupted, or its request is taken back. Never by a task's own thread: from CPython 3.14 on
 #: somebody else's exception can come up between the taking of a lock and its block, and it would be held for ever.
 _pursuing = Lock()
+
+
+#: Answers of a thread's scope that hold for the event loop on that thread, too.
+_THREADS_OWN: Final = frozenset({Answer.RAISED, Answer.WAITING, Answer.CLOSED})
 
 
 class Running(Taken):
@@ -48,6 +55,8 @@ class Running(Taken):
     repeat: int | None = None
     #: Where its worker thread waits for it, if it is a coroutine.
     waiting: ThreadScope | None = None
+    #: What its thread runs an event loop for, while it does.
+    loop: LoopScope | None = None
     #: How many milliseconds after the exception the worker thread goes on without it; None: never.
     cleanup_timeout: int | None = None
     #: When this process has heard of the request to abort it, in seconds on the monotonic clock; and the key of the
@@ -164,7 +173,11 @@ class Running(Taken):
     def retract(self) -> bool:
         """Forget the request, if nothing has been raised yet, and say whether there was one."""
         with _pursuing:
-            if self.request is None or not self.scope.withdraw():
+            if self.request is None:
+                return False
+            if (loop := self.loop) is not None:  # first: it raises what the thread's scope has not raised
+                loop.withdraw()
+            if not self.scope.withdraw():
                 return False
             self.request = self.requested = self.rule = None
             return True
@@ -190,9 +203,30 @@ class Running(Taken):
         if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
             self._raised_at = None if self.scope.rearm() else now
         answer = self.scope.interrupt(self.exception)
+        if (loop := self.loop) is not None and answer not in _THREADS_OWN:
+            in_loop = loop.interrupt(AsyncAbort)
+            answer = answer if in_loop is Answer.CLOSED else in_loop
         if answer is Answer.RAISED and self._raised_at is None:
             self._raised_at = now
         return answer
+
+    def hand_on(self) -> None:
+        """Raise in the event loop that is about to run what has not been raised in its thread."""
+        if self.grace_left() == 0:
+            self._interrupt()
+
+    def shield(self) -> AnyShield:
+        """Return a context manager inside of which interrupts wait."""
+        return self._innermost_scope().shield()
+
+    def frames(self) -> list[FrameType]:
+        """Return the frames of the message's thread, and of what its event loop runs, innermost last."""
+        frames = self.scope.frames()
+        awaited = [] if (loop := self.loop) is None else loop.frames()
+        return frames + [frame for frame in awaited if frame not in frames]
+
+    def _innermost_scope(self) -> AnyScope:
+        return self.scope if (loop := self.loop) is None or not loop.is_open() else loop
 
     def check(self) -> None:
         """Raise ``Abort`` here if it is due, and as long as that has not been done.
@@ -201,21 +235,23 @@ class Running(Taken):
         """
         if self.grace_left() != 0:
             return
-        if not self.scope.is_here():
+        scope = self._innermost_scope()
+        if not scope.is_here():
             self._interrupt()  # first: it may wait for the end of this thread, and would return if that came before
-            raise self.exception
-        with self.scope.shield():
+            raise AsyncAbort if isinstance(scope, CoroutineScope) else self.exception
+        with scope.shield():
             self._interrupt()
 
     def is_in_its_loop(self) -> bool:
         """Say whether the caller is a coroutine, in the event loop that others run in, too."""
-        if not isinstance(self.scope, CoroutineScope):
+        scope = self._innermost_scope()
+        if not isinstance(scope, CoroutineScope):
             return False
         try:
             asyncio.get_running_loop()
         except RuntimeError:  # in a thread that it has started
             return False
-        return not is_gevent_active() or self.scope.is_in_its_thread()
+        return not is_gevent_active() or scope.is_in_its_thread()
 
     def ring(self) -> None:
         """Wake those who wait until the message is to stop."""

@@ -41,9 +41,11 @@ PROTECTED_MODULES: Final = {
     "_frozen_importlib_external": "the same",
     "_threading_local": "the lock of each local()",
     "_weakrefset": "the guard of iterations, which holds back removals",
+    "asyncio": "an event loop, which drops what comes up in a callback or in a task that is not awaited",
     "bdb": "a debugger that somebody is using: its own books, and the answer to a question it has asked",
     "concurrent.futures": "the conditions of futures, the queues and counters of executors",
     "coverage": "the books of what has run, which monitoring calls keep from 3.12 on",
+    "dramatiq_abort._loops": "an event loop on the message's own thread: what it runs is cancelled instead",
     "dramatiq.asyncio": "a coroutine that has been submitted and is not yet cancelled when its waiter is interrupted",
     "importlib": "see _frozen_importlib, which bears this name once it has been imported",
     "logging": "the module's lock and each handler's, before 3.13 with acquire() and release()",
@@ -119,8 +121,8 @@ def landing() -> None:
 
 _protected: set[str] = set(PROTECTED_MODULES)
 
-#: Those of them that users have added: see is_handed_over.
-_users: set[str] = set()
+#: Those of them that users have added, and event loops, in which a wait is anybody's: see is_handed_over.
+_users: set[str] = {"asyncio", "dramatiq_abort._loops"}
 
 
 def protect(module: str) -> None:
@@ -156,7 +158,7 @@ def is_handed_over(frame: FrameType) -> bool:
     """Say whether what a function waits for, itself or in what it calls, would be lost with the wait.
 
     A thread that has been started, what a context manager is about to take, and what nobody can know of the modules
-    that users have added.
+    that users have added. What a callback of an event loop waits for, the loop would drop with the exception.
     """
     return (
         frame.f_code is START_OF_THREAD

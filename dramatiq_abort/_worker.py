@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dramatiq.threading import is_gevent_active
 
 from . import _blocking_calls as blocking_calls
+from . import _loops as loops
 from . import interrupt
 from ._audience import Audience
 from ._metrics import Metrics, is_wanted
@@ -64,6 +65,8 @@ class WorkerSide:
                 "ends only if its function asks abort_requested()."
             )
         self._watcher.start()
+        if not is_gevent_active():
+            loops.install()
         if self._interrupt_blocking_calls and blocking_calls.SUPPORTED and not is_gevent_active():
             self._has_signal = blocking_calls.install()
             if not self._has_signal:
@@ -75,6 +78,8 @@ class WorkerSide:
     def stop(self) -> None:
         """Return when all threads have ended."""
         self._watcher.stop()
+        if not is_gevent_active():
+            loops.remove()
         if self._has_signal:
             blocking_calls.remove()
 

@@ -387,6 +387,77 @@ def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
 
 
 @needs_interrupts
+def test_a_claimed_exception_is_not_raised_by_the_scope(core: ModuleType) -> None:
+    """Whoever claims it raises it: once, and not behind a shield, nor before or after the function (3.4)."""
+    if GREENLETS:
+        pytest.skip("greenlets are interrupted in their loop as it is")
+    ready, entered, go_on, shielded, unshielded = (threading.Event() for _ in range(5))
+
+    def function() -> str:
+        ready.wait(PATIENCE)
+        with target.scope.shield():
+            entered.set()
+            shielded.wait(PATIENCE)
+        unshielded.set()
+        go_on.wait(PATIENCE)
+        return "went on"
+
+    assert not core.Scope().claim()
+    target = Target(core, function)
+    ready.set()
+    assert entered.wait(PATIENCE)
+    assert not target.scope.claim()
+    shielded.set()
+    assert unshielded.wait(PATIENCE)
+    assert target.scope.claim()
+    assert not target.scope.claim()
+    for _ in range(100):
+        assert target.scope.interrupt(Stop) is Answer.RAISED
+    assert not target.scope.withdraw()
+    go_on.set()
+    target.join()
+
+    assert target.result == "went on"
+    assert not target.scope.claim()
+
+
+@needs_interrupts
+def test_a_claim_takes_off_what_has_been_armed(core: ModuleType) -> None:
+    """A scope in protected code raises nothing behind that code then; once rearmed, it raises again."""
+    if GREENLETS:
+        pytest.skip("greenlets are interrupted in their loop as it is")
+    entered, go_on, outside = (threading.Event() for _ in range(3))
+
+    class Protected:
+        def __enter__(self) -> None:
+            entered.set()
+            go_on.wait(PATIENCE)
+
+        def __exit__(self, *exc_info: object) -> None:
+            pass
+
+    def function() -> None:
+        with Protected():
+            pass
+        for _ in range(1000):
+            str(_)
+        outside.set()
+        run_forever()
+
+    target = Target(core, function)
+    assert entered.wait(PATIENCE)
+    assert target.scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
+    assert target.scope.claim()
+    go_on.set()
+    assert outside.wait(PATIENCE)
+    assert target.scope.rearm()
+    interrupt_until_raised(target)
+    target.join()
+
+    assert isinstance(target.error, Stop)
+
+
+@needs_interrupts
 def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
     """What comes once more comes behind the shield, too (3.1)."""
     entered, go_on, caught = threading.Event(), threading.Lock(), list[BaseException]()

@@ -1,0 +1,254 @@
+"""Event loops that an ordinary actor's function runs on its worker thread: ``asyncio.run()`` and its like.
+
+Nothing is raised in a thread while a loop runs on it. asyncio drops what comes up in a callback or in a task that is
+not awaited, and an exception that does leave the loop leaves the tasks behind, half done. Instead, what the loop was
+started for is cancelled, in the loop, as the coroutine of an async actor is: see ``_coroutines.py``.
+
+A task's coroutine cannot be exchanged once the task is made. So the functions that start loops are wrapped, as long as
+a worker runs. Elsewhere than on the thread of a message they only look whether there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from contextlib import suppress
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from ._answer import Answer
+from ._coroutines import Scope
+from ._current import current
+from .errors import Abort
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from ._running import Running
+    from .interrupt import Scope as ThreadScope
+
+__all__ = ["LoopScope", "install", "remove"]
+
+_R = TypeVar("_R")
+
+#: What loops and ``asyncio.run()`` clean up with, which is not cut.
+_CLEAN_UP: Final = frozenset({"shutdown_asyncgens", "shutdown_default_executor"})
+
+
+class LoopScope(Scope):
+    """The scope of the coroutine that a thread runs its loop for, as a part of the thread's own scope.
+
+    It raises only what the thread's scope has not raised.
+    """
+
+    __slots__ = ("_thread", "has_raised")
+
+    def __init__(self, thread: ThreadScope) -> None:
+        super().__init__()
+        self._thread = thread
+        #: Whether it has, at any time.
+        self.has_raised = False
+
+    def interrupt(self, exception: type[BaseException]) -> Answer:
+        """Raise what the thread's scope has answered that it cannot raise: that one may have been rearmed."""
+        self.rearm()
+        return super().interrupt(exception)
+
+    def withdraw(self) -> bool:
+        """Take back what has not been raised yet, also when only the closing would raise it."""
+        with self._changing:
+            self._exception = None
+            return not self._raised
+
+    def close(self) -> bool:
+        """Close the scope, and say whether the exception is still to be raised, behind the loop."""
+        with self._changing:
+            self._closed = True
+            if self._due is not None:  # the coroutine has not awaited anything since
+                return True
+            return self._exception is not None and not self._raised and self._claim()
+
+    def is_open(self) -> bool:
+        return not self._closed
+
+    def _claim(self) -> bool:
+        is_claimed = self._thread.claim()
+        self.has_raised = self.has_raised or is_claimed
+        return is_claimed
+
+
+class FutureScope(LoopScope):
+    """The same for a task or a future that is there already: it is cancelled, and sees a bare ``CancelledError``."""
+
+    __slots__ = ()
+
+    def __init__(self, thread: ThreadScope, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        super().__init__(thread)
+        self._loop, self._thread_id, self._task = loop, get_ident(), future
+        self._coroutine = future.get_coro() if isinstance(future, asyncio.Task) else None
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._task.done() and self._take() is not None:
+            self._task.cancel()
+
+
+class EndlessScope(LoopScope):
+    """The same for ``run_forever()``: the loop is stopped, and the exception is raised behind it."""
+
+    __slots__ = ()
+
+    def __init__(self, thread: ThreadScope, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(thread)
+        self._loop, self._thread_id = loop, get_ident()
+
+    def _cancel(self) -> None:
+        if self._loop is not None and (exception := self._take()) is not None:
+            self._due = exception
+            self._loop.stop()
+
+
+def _message() -> Running | None:
+    """Return the message whose function is about to start a loop on the message's own thread."""
+    running = current.get()
+    if running is None or running.loop is not None or not running.scope.is_here():
+        return None
+    return None if asyncio._get_running_loop() is not None else running
+
+
+def _run(running: Running, scope: LoopScope, run: Callable[[], _R]) -> _R:
+    """Run a loop for a message."""
+    error: BaseException | None = None
+    running.loop = scope
+    try:
+        running.hand_on()
+        try:
+            result = run()
+        except BaseException as raised:  # noqa: BLE001 - it is raised again below
+            error = raised
+        if scope.close() or scope.has_raised and isinstance(error, asyncio.CancelledError):
+            raise Abort(*(error.args if isinstance(error, asyncio.CancelledError) else ())) from error
+        if error is not None:
+            raise error
+        return result
+    finally:
+        running.loop = None
+        del error  # no cycle of the exception, its traceback and this frame
+
+
+def _run_coroutine(
+    running: Running, coroutine: Coroutine[Any, Any, _R], run: Callable[[Coroutine[Any, Any, _R]], _R]
+) -> _R:
+    scope = LoopScope(running.scope)
+    return _run(running, scope, lambda: run(_in_scope(running, scope, coroutine)))
+
+
+async def _in_scope(running: Running, scope: LoopScope, coroutine: Coroutine[Any, Any, _R]) -> _R:
+    """Await a coroutine in its scope."""
+    token = current.set(running)  # a Runner that is kept has the context of when it was made
+    try:
+        return await scope.run(lambda: coroutine)
+    finally:
+        coroutine.close()  # which has not begun if the exception came before it
+        with suppress(ValueError):  # the loop has been stopped before this has ended, and the collector ends it
+            current.reset(token)
+
+
+async def _await(awaitable: Awaitable[_R]) -> _R:
+    return await awaitable
+
+
+def _run_in_runner(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run(runner: asyncio.Runner, coro: Any, **options: Any) -> Any:
+        running = _message()
+        if running is None or not asyncio.iscoroutine(coro):
+            return original(runner, coro, **options)
+        runner.get_loop()  # raises what the original would, before it has the coroutine
+        return _run_coroutine(running, coro, lambda coroutine: original(runner, coroutine, **options))
+
+    return run
+
+
+def _run_until_complete(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
+        running = _message()
+        if running is None or loop.is_closed() or not inspect.isawaitable(future):
+            return original(loop, future)
+        name = getattr(future, "__name__", None)
+        if name in _CLEAN_UP or sys._getframe(1).f_code.co_name == "_cancel_all_tasks":
+            closed = LoopScope(running.scope)
+            closed.close()
+            return _run(running, closed, lambda: original(loop, future))
+        if asyncio.isfuture(future):
+            return _run(running, FutureScope(running.scope, loop, future), lambda: original(loop, future))
+        coroutine = future if asyncio.iscoroutine(future) else _await(future)
+        return _run_coroutine(running, coroutine, lambda coroutine: original(loop, coroutine))
+
+    return run_until_complete
+
+
+def _run_forever(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run_forever(loop: asyncio.AbstractEventLoop) -> Any:
+        running = _message()
+        if running is None or loop.is_closed():
+            return original(loop)
+        return _run(running, EndlessScope(running.scope, loop), lambda: original(loop))
+
+    return run_forever
+
+
+_Wrap: TypeAlias = "Callable[[Callable[..., Any]], Callable[..., Any]]"
+
+
+def _entries() -> Iterator[tuple[type, str, _Wrap]]:
+    """What starts loops: classes, their methods, and how these are wrapped."""
+    if sys.version_info >= (3, 11):
+        yield asyncio.Runner, "run", _run_in_runner
+    loops: list[Any] = [asyncio.BaseEventLoop, asyncio.SelectorEventLoop]
+    if "uvloop" in sys.modules:
+        loops.append(sys.modules["uvloop"].Loop)
+    for loop in loops:
+        for name, wrap in (("run_until_complete", _run_until_complete), ("run_forever", _run_forever)):
+            # What a class inherits is wrapped already, unless it comes from C. nest_asyncio gives classes their own.
+            if not inspect.isfunction(getattr(loop, name)) or name in vars(loop):
+                yield loop, name, wrap
+
+
+_installing = Lock()
+_workers = 0
+_installed: list[tuple[type, str, Any, Any]] = []
+
+
+def install() -> None:
+    """Wrap the functions that start loops, once for all workers of the process."""
+    global _workers  # noqa: PLW0603
+    with _installing:
+        _workers += 1
+        if _workers > 1:
+            return
+        for owner, name, wrap in _entries():
+            before = vars(owner).get(name)
+            wrapped = wrap(getattr(owner, name))
+            setattr(owner, name, wrapped)
+            _installed.append((owner, name, before, wrapped))
+
+
+def remove() -> None:
+    """Put back what was there, at the end of the last worker, unless it has been wrapped by others since."""
+    global _workers  # noqa: PLW0603
+    with _installing:
+        _workers -= 1
+        if _workers:
+            return
+        for owner, name, before, wrapped in _installed:
+            if vars(owner).get(name) is not wrapped:
+                continue
+            if before is None:  # it was inherited
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+        _installed.clear()
