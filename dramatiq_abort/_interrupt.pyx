@@ -392,7 +392,7 @@ cdef class Scope:
         return True
 
     def claim(self):
-        """Mark the exception as raised, by the caller, who raises it in another way, and say whether that is to be done.
+        """Mark the exception as raised, by the caller, who raises it in another way; say whether that is to be done.
 
         From any thread. Not when it has been raised already, behind a shield, or when the scope is not open. What has
         been armed is taken off.

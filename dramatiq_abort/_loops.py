@@ -14,11 +14,11 @@ import asyncio
 import functools
 import inspect
 import sys
+from asyncio import _get_running_loop  # is None where the public one raises
 from contextlib import suppress
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
-from ._answer import Answer
 from ._coroutines import Scope
 from ._current import current
 from .errors import Abort
@@ -26,6 +26,7 @@ from .errors import Abort
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
+    from ._answer import Answer
     from ._running import Running
     from .interrupt import Scope as ThreadScope
 
@@ -45,9 +46,9 @@ class LoopScope(Scope):
 
     __slots__ = ("_thread", "has_raised")
 
-    def __init__(self, thread: ThreadScope) -> None:
+    def __init__(self, running: Running) -> None:
         super().__init__()
-        self._thread = thread
+        self._thread = cast("ThreadScope", running.scope)
         #: Whether it has, at any time.
         self.has_raised = False
 
@@ -84,10 +85,10 @@ class FutureScope(LoopScope):
 
     __slots__ = ()
 
-    def __init__(self, thread: ThreadScope, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
-        super().__init__(thread)
+    def __init__(self, running: Running, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        super().__init__(running)
         self._loop, self._thread_id, self._task = loop, get_ident(), future
-        self._coroutine = future.get_coro() if isinstance(future, asyncio.Task) else None
+        self._coroutine = cast("Any", future).get_coro() if isinstance(future, asyncio.Task) else None
 
     def _cancel(self) -> None:
         if self._task is not None and not self._task.done() and self._take() is not None:
@@ -99,8 +100,8 @@ class EndlessScope(LoopScope):
 
     __slots__ = ()
 
-    def __init__(self, thread: ThreadScope, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(thread)
+    def __init__(self, running: Running, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(running)
         self._loop, self._thread_id = loop, get_ident()
 
     def _cancel(self) -> None:
@@ -114,11 +115,12 @@ def _message() -> Running | None:
     running = current.get()
     if running is None or running.loop is not None or not running.scope.is_here():
         return None
-    return None if asyncio._get_running_loop() is not None else running
+    return None if _get_running_loop() is not None else running
 
 
 def _run(running: Running, scope: LoopScope, run: Callable[[], _R]) -> _R:
     """Run a loop for a message."""
+    result: Any = None
     error: BaseException | None = None
     running.loop = scope
     try:
@@ -127,11 +129,11 @@ def _run(running: Running, scope: LoopScope, run: Callable[[], _R]) -> _R:
             result = run()
         except BaseException as raised:  # noqa: BLE001 - it is raised again below
             error = raised
-        if scope.close() or scope.has_raised and isinstance(error, asyncio.CancelledError):
+        if scope.close() or (scope.has_raised and isinstance(error, asyncio.CancelledError)):
             raise Abort(*(error.args if isinstance(error, asyncio.CancelledError) else ())) from error
         if error is not None:
             raise error
-        return result
+        return cast("_R", result)
     finally:
         running.loop = None
         del error  # no cycle of the exception, its traceback and this frame
@@ -140,7 +142,7 @@ def _run(running: Running, scope: LoopScope, run: Callable[[], _R]) -> _R:
 def _run_coroutine(
     running: Running, coroutine: Coroutine[Any, Any, _R], run: Callable[[Coroutine[Any, Any, _R]], _R]
 ) -> _R:
-    scope = LoopScope(running.scope)
+    scope = LoopScope(running)
     return _run(running, scope, lambda: run(_in_scope(running, scope, coroutine)))
 
 
@@ -161,7 +163,7 @@ async def _await(awaitable: Awaitable[_R]) -> _R:
 
 def _run_in_runner(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def run(runner: asyncio.Runner, coro: Any, **options: Any) -> Any:
+    def run(runner: Any, coro: Any, **options: Any) -> Any:
         running = _message()
         if running is None or not asyncio.iscoroutine(coro):
             return original(runner, coro, **options)
@@ -177,13 +179,13 @@ def _run_until_complete(original: Callable[..., Any]) -> Callable[..., Any]:
         running = _message()
         if running is None or loop.is_closed() or not inspect.isawaitable(future):
             return original(loop, future)
-        name = getattr(future, "__name__", None)
-        if name in _CLEAN_UP or sys._getframe(1).f_code.co_name == "_cancel_all_tasks":
-            closed = LoopScope(running.scope)
+        caller = sys._getframe(1).f_code.co_name  # noqa: SLF001 - the only way to know
+        if caller == "_cancel_all_tasks" or getattr(future, "__name__", None) in _CLEAN_UP:
+            closed = LoopScope(running)
             closed.close()
             return _run(running, closed, lambda: original(loop, future))
         if asyncio.isfuture(future):
-            return _run(running, FutureScope(running.scope, loop, future), lambda: original(loop, future))
+            return _run(running, FutureScope(running, loop, future), lambda: original(loop, future))
         coroutine = future if asyncio.iscoroutine(future) else _await(future)
         return _run_coroutine(running, coroutine, lambda coroutine: original(loop, coroutine))
 
@@ -196,7 +198,7 @@ def _run_forever(original: Callable[..., Any]) -> Callable[..., Any]:
         running = _message()
         if running is None or loop.is_closed():
             return original(loop)
-        return _run(running, EndlessScope(running.scope, loop), lambda: original(loop))
+        return _run(running, EndlessScope(running, loop), lambda: original(loop))
 
     return run_forever
 
