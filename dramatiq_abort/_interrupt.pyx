@@ -391,16 +391,19 @@ cdef class Scope:
                 self._disarm(thread)
         return True
 
-    def claim(self):
+    def claim(self, frame=None):
         """Mark the exception as raised, by the caller, who raises it in another way; say whether that is to be done.
 
         From any thread. Not when it has been raised already, behind a shield, or when the scope is not open. What has
         been armed is taken off.
+
+        Parameters:
+          frame: Where it is to come up, in a greenlet that waits: not if that must not be cut, or is not in the scope.
         """
         if self._state != OPEN or self._raised or self._is_shielded():
             return False
         cdef PyThreadState *thread = living(self._thread, self._thread_id)
-        if thread == NULL:
+        if thread == NULL or frame is not None and not is_safe(frame, frame_object(thread, self._base_field)):
             return False
         self._disarm(thread)
         self._raised = True

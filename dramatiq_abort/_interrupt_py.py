@@ -280,11 +280,18 @@ class Scope:
         self._exception = None
         return True
 
-    def claim(self) -> bool:
+    def claim(self, frame: FrameType | None = None) -> bool:
         """Mark the exception as raised, by the caller, who raises it in another way; say whether that is to be done.
 
         From any thread. Not when it has been raised already, behind a shield, or when the scope is not open.
+
+        Parameters:
+          frame: Where it is to come up, in a greenlet that waits: not if that must not be cut, or is not in the scope.
         """
+        if frame is not None:
+            stack = self._stack(frame)
+            if stack is None or not all(map(may_be_cut, stack)):
+                return False
         while (gate := self._gate.last()).answer() is None:
             if gate.becomes(_Gate(is_spent=True)):
                 return True

@@ -12,6 +12,7 @@ from dramatiq.common import q_name
 from dramatiq.threading import is_gevent_active
 
 from ._coroutines import Scope as CoroutineScope
+from ._hubs import throw_from_hub
 from ._passage import Taken
 from ._untrusted import number_of
 from .errors import Abort, AsyncAbort
@@ -206,6 +207,8 @@ class Running(Taken):
         if (loop := self.loop) is not None and answer not in _THREADS_OWN:
             in_loop = loop.interrupt(AsyncAbort)
             answer = answer if in_loop is Answer.CLOSED else in_loop
+        elif answer in {Answer.ARMED, Answer.PROTECTED} and not is_gevent_active():
+            throw_from_hub(self.scope, self.exception)
         if answer is Answer.RAISED and self._raised_at is None:
             self._raised_at = now
         return answer

@@ -7,11 +7,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import dramatiq
 import pytest
-from support import PATIENCE, needs_interrupts, needs_threads, run_forever, wait_until
+from dramatiq.middleware import Retries
+from support import PATIENCE, needs_interrupts, needs_threads, run_forever, stub_broker, wait_until
 from test_safe_points import compiled_only, interrupt_once_in_a_while, interrupt_until_it_lands
 from test_scope import Stop, Target
 
+from dramatiq_abort import Abort, Abortable, OutcomeState, abort, wait_for_outcome
 from dramatiq_abort.interrupt import Answer
 
 greenlet = pytest.importorskip("greenlet", reason="greenlet is not installed")
@@ -149,3 +152,52 @@ def test_many_greenlets_in_turn(core: ModuleType) -> None:
         assert started.wait(PATIENCE)
         interrupt_once_in_a_while(target)
         assert isinstance(target.error, Stop)
+
+
+@pytest.mark.parametrize("shape", ["join", "get", "sleep", "computing"])
+def test_a_task_that_waits_for_greenlets_of_gevent_is_aborted(core: ModuleType, shape: str) -> None:
+    """Where it waits for them, in an ordinary worker: gevent would log and forget what came up in one of them."""
+    gevent = pytest.importorskip("gevent", reason="gevent is not installed")
+    from gevent.pool import Pool
+
+    broker = stub_broker(Abortable(), Retries())
+    dramatiq.set_broker(broker)
+    started, ends = threading.Event(), []
+
+    def child() -> None:
+        started.set()
+        while True:
+            gevent.sleep(0.001 if shape == "computing" else 3600)
+            sum(range(1000))
+
+    @dramatiq.actor(max_retries=0)
+    def task() -> None:
+        pool = Pool(3)
+        try:
+            children = [pool.spawn(child) for _ in range(3)]
+            if shape == "get":
+                children[0].get()
+            elif shape == "sleep":
+                gevent.sleep(3600)
+            else:
+                pool.join()
+        except Abort as aborted:
+            ends.append(aborted.message_id)
+            raise
+        finally:
+            pool.kill()
+
+    worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
+    worker.start()
+    try:
+        for _ in range(5):
+            started.clear()
+            message = task.send()
+            assert started.wait(PATIENCE)
+            abort(message.message_id)
+            assert wait_for_outcome(message.message_id, timeout=1000 * PATIENCE).state is OutcomeState.ABORTED
+            assert ends.pop() == message.message_id
+    finally:
+        worker.stop()
+
+    assert not ends
