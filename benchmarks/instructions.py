@@ -30,6 +30,8 @@ from dramatiq_abort.backends import RedisBackend
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from dramatiq_abort import Event
+
 #: How many messages come before those that are counted, since CPython adapts its code to what it meets; how many are
 #: counted; and how many a worker takes in advance, so that as many must come behind.
 FIRST, COUNTED, PREFETCH = 500, 2_000, 100
@@ -45,11 +47,11 @@ class NoOp(Middleware):
 class HeardOnce(RedisBackend):
     """Hears of nothing after its first look: callgrind slows down all but the clock by which a watcher looks again."""
 
-    def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
+    def receive(self, keys: Collection[bytes], timeout: int) -> tuple[bytes, Event | None] | None:
         if timeout:
             self.quiet_until = math.inf
             threading.Event().wait()
-        return super().wait_many(keys, timeout)
+        return super().receive(keys, timeout)
 
 
 def run(variant: str, threads: str, url: str) -> None:

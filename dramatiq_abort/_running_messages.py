@@ -67,6 +67,10 @@ class RunningMessages(Collection[bytes]):
         again = tuple(running for running in list(self._passage.again) if running.message_id == message_id)
         return again if first is None else (first, *again)
 
+    def others(self, running: Running) -> list[Running]:
+        """Return those that are running with the id of this one: the broker has delivered the message again."""
+        return [other for other in self.with_key(running.key) if other is not running]
+
     def completed(self, key: bytes) -> Completed | None:
         message_id = message_id_of(key)
         about = None if message_id is None else self._passage.completed(message_id)

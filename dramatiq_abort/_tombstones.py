@@ -8,10 +8,12 @@ import time
 from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .backend import Event
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["Tombstone", "Tombstones", "now"]
+__all__ = ["Tombstone", "Tombstones", "event_of", "now"]
 
 #: So many that have not been handed out are looked up one by one; if there are more, the keys are.
 _FEW: Final = 8
@@ -40,6 +42,11 @@ class Tombstone(NamedTuple):
     def is_same(self, other: Tombstone | None) -> bool:
         """Say whether it is not worth telling anybody of this one who knows the other."""
         return other is not None and (self.value, self.stamp) == (other.value, other.stamp)
+
+
+def event_of(key: bytes, tombstone: Tombstone) -> Event:
+    """Return the event that the tombstone of a key stands for."""
+    return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
 
 
 class Tombstones:
@@ -113,8 +120,11 @@ class Tombstones:
         with self._changing:
             self._forget_expired_locked()
 
-    def hand_out(self, keys: Collection[bytes] | None = None) -> bytes | None:
-        """Return one of ``keys``, or of all, that is live, or was removed, and has not been handed out so until now."""
+    def hand_out(self, keys: Collection[bytes] | None = None) -> tuple[bytes, Event | None] | None:
+        """Return one of ``keys``, or of all, that has not been handed out as it is, with its event.
+
+        Of one that was removed after it had been handed out, that is None.
+        """
         with self._changing:
             waiting = self._not_handed_out
             if not waiting:
@@ -125,8 +135,9 @@ class Tombstones:
             for key in looked_up:
                 if among is None or key in among:
                     waiting.discard(key)
-                    if key not in self._live or self.get(key) is not None:
-                        return key
+                    tombstone = self.get(key)
+                    if tombstone is not None or key not in self._live:
+                        return key, None if tombstone is None else event_of(key, tombstone)
             return None
 
     def _forget_expired_locked(self) -> None:

@@ -11,10 +11,12 @@ from ._complaints import Complaints
 from ._deadlines import Deadlines
 from ._reporter import Reporter
 from ._roll_call import RollCall
+from ._spent import SpentSignals
 from ._unraisable import UnraisableAborts
+from .backend import keeps_signals
 from .board import Note
 from .errors import InvalidRequest
-from .outcome import outcome_name
+from .outcome import OutcomeState, outcome_name
 from .request import AbortMode, AbortRequest
 from .roll import QUESTION, WITH_ARGUMENTS
 from .rule import RULE, Rule
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from ._running import Running
     from ._running_messages import RunningMessages
     from .backend import Event, EventBackend
-    from .outcome import Outcome, OutcomeState
+    from .outcome import Outcome
 
 __all__ = ["Watcher"]
 
@@ -65,6 +67,7 @@ class Watcher:
         logger: logging.Logger,
         report_after: int | None,
         *,
+        abort_ttl: int,
         tags_of: Callable[[Message[Any]], Collection[str]],
         on_outcome: Callable[[Outcome], object],
         repeat_every: Callable[[], int | None],
@@ -82,8 +85,9 @@ class Watcher:
         self._unraisable = UnraisableAborts(self._deadlines.interrupt_again)
         self._stopping = Flag()
         self._has_begun = Flag()
+        self._spent = SpentSignals(backend, abort_ttl)
         #: Handed out by the backend, and not passed on yet.
-        self._unread: bytes | None = None
+        self._received: tuple[bytes, Event | None] | None = None
         self._thread = Thread(target=self._run, name="dramatiq-abort watcher", daemon=True)
         self._telling = Lock()
         self._told: dict[str, OutcomeState] = {}
@@ -102,6 +106,10 @@ class Watcher:
         self._backend.wake()
         self._thread.join()
         self._backend.wake()  # it may have begun to wait once more
+        try:
+            self._spent.put_back()
+        except Exception as error:
+            self._report_down(error)
         self._deadlines.stop()
         self._unraisable.remove()
         if self._reporter is not None:
@@ -113,6 +121,13 @@ class Watcher:
         Not if the backend does not answer.
         """
         key = running.key
+        if not keeps_signals(self._backend) and (others := self._running.others(running)):
+            # The broker has delivered the same message again. To ask could take the signal away from the one that runs;
+            # the watcher receives it for both.
+            request = next((other.request for other in others if other.request is not None), None)
+            if request is not None:
+                running.skip(request, None)
+            return request is not None
         try:
             events = self._backend.events_for(key)
         except Exception as error:
@@ -131,6 +146,8 @@ class Watcher:
 
     def report(self, running: Running) -> None:
         """Tell those who have asked to abort a message what became of it."""
+        if running.state is OutcomeState.FAILED:
+            self._spent.add(running.key)
         self._tell(running.outcome(self._roll_call.worker))
 
     def _tell(self, outcome: Outcome) -> None:
@@ -152,14 +169,15 @@ class Watcher:
             try:
                 if self._reporter is not None:
                     self._reporter.renew()
-                if self._unread is None:
-                    self._unread = self._wait(wait)
-                if self._unread is not None:
-                    key, event = self._unread, self._backend.read(self._unread)
-                    # A question to the backend, too: only where it may be needed.
+                self._spent.put_back()
+                if self._received is None:
+                    self._received = self._receive(wait)
+                if self._received is not None:
+                    key, event = self._received
+                    # A question to the backend: only where it may be needed.
                     age = self._backend.age(key) if event is not None and _CANCEL in event.value else None
                     self._pass_on(key, event, age)
-                    self._unread = None
+                    self._received = None
                 self._report_up()
                 backoff, wait = _BACKOFF, _WAIT
                 self._has_begun.set()
@@ -169,12 +187,12 @@ class Watcher:
                 self._stopping.wait(backoff * random.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, _LONGEST_BACKOFF)
 
-    def _wait(self, longest: int) -> bytes | None:
+    def _receive(self, longest: int) -> tuple[bytes, Event | None] | None:
         if self._backend.hears_all:
-            return self._backend.wait_many(self._running, longest)
+            return self._backend.receive(self._running, longest)
         keys = [running.key for running in self._running.all()]
         if keys:
-            return self._backend.wait_many(keys, _SHORT_WAIT)
+            return self._backend.receive(keys, _SHORT_WAIT)
         self._stopping.wait(_SHORT_WAIT / 1000)
         return None
 
@@ -203,9 +221,11 @@ class Watcher:
         if request is not None:
             running = self._running.with_key(key)
             self._request(running, request, age)
-            completed = self._running.completed(key)
-            if completed is not None and not running:
+            completed = None if running else self._running.completed(key)
+            if completed is not None:
                 self._tell(completed.outcome(self._roll_call.worker, request))
+            elif not running:
+                self._spent.add(key)
 
     def _request(
         self, messages: Iterable[Running], request: AbortRequest, age: float | None, rule: bytes | None = None

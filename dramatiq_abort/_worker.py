@@ -50,6 +50,7 @@ class WorkerSide:
             running,
             abortable.logger,
             abortable.report_after,
+            abort_ttl=abortable.abort_ttl,
             tags_of=tags_of,
             on_outcome=Audience(abortable.logger, *listeners),
             repeat_every=lambda: abortable.repeat_every,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from .errors import UnsupportedByBackend
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from .board import Board
 
-__all__ = ["FOR_ALL", "Event", "EventBackend"]
+__all__ = ["FOR_ALL", "Event", "EventBackend", "keeps_signals"]
 
 #: How many events one step takes: a few milliseconds of a server's time.
 MOST_EVENTS: Final = 100
@@ -75,7 +76,10 @@ class EventBackend(abc.ABC):
 
     @abc.abstractmethod
     def poll(self, key: bytes) -> bool:
-        """Say whether ``key`` is signaled, without waiting and without consuming the signal."""
+        """Say whether ``key`` is signaled, without waiting.
+
+        Unless the class has a ``read`` of its own, this may consume the signal: it is asked once, and believed.
+        """
 
     @abc.abstractmethod
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
@@ -83,7 +87,7 @@ class EventBackend(abc.ABC):
 
         Each signal is handed out once per backend object. One that was made before the call, and that still lives,
         counts. When one that has been handed out is taken back, its key is handed out again; ``read`` then returns
-        None.
+        None. Unless the class has a ``read`` of its own, this may consume the signal.
 
         Parameters:
           keys: Those that are waited for. May grow and shrink meanwhile.
@@ -93,8 +97,33 @@ class EventBackend(abc.ABC):
           bytes | None: The key, or None when the time is over.
         """
 
+    def receive(self, keys: Collection[bytes], timeout: int) -> tuple[bytes, Event | None] | None:
+        """Wait as ``wait_many`` does, and return the event with its key; this is what a worker calls.
+
+        The default asks ``read`` for the event that ``wait_many`` has handed out. Without a ``read`` of its own, the
+        backend carries plain events only, so the key is all there is to know.
+
+        Returns:
+          tuple[bytes, Event | None] | None: The key with its event, or with None when what was handed out before has
+          been taken back; or None when the time is over.
+        """
+        unread: deque[bytes] = vars(self).setdefault("_unread", deque())  # a subclass need not call __init__()
+        try:
+            key: bytes | None = unread.popleft()
+        except IndexError:
+            key = self.wait_many(keys, timeout)
+        if key is None:
+            return None
+        if not keeps_signals(self):
+            return key, Event(key)
+        try:
+            return key, self.read(key)
+        except BaseException:
+            unread.append(key)  # it is not handed out a second time
+            raise
+
     def wake(self) -> None:
-        """Let a ``wait_many`` that is under way return None soon, as when its worker stops.
+        """Let a ``receive`` that is under way return None soon, as when its worker stops.
 
         Without this it returns when its time is over.
         """
@@ -117,8 +146,17 @@ class EventBackend(abc.ABC):
             self.notify(event.key, event.ttl)
 
     def read(self, key: bytes) -> Event | None:
-        """Return the signaled event of ``key`` with the time it has left, or None if there is none."""
-        return Event(key) if self.poll(key) else None
+        """Return the signaled event of ``key`` with the time it has left, or None if there is none.
+
+        A class that has this keeps its signals: neither this nor ``poll`` nor ``wait_many`` consumes them.
+
+        Raises:
+          UnsupportedByBackend: When this backend has only ``poll``, which may consume the signal.
+        """
+        raise UnsupportedByBackend(
+            f"{type(self).__name__} cannot tell what is signaled without perhaps consuming it, so it knows nothing of "
+            "a message that is not running here. Implement its read() for that."
+        )
 
     def announced(self) -> Mapping[bytes, Event]:
         """Return the live events for all workers, by key, without waiting."""
@@ -129,7 +167,11 @@ class EventBackend(abc.ABC):
 
         Each message that starts asks for them, unless it is quiet: who changes what this returns sets ``quiet_until``.
         """
-        event = self.read(key) if self.poll(key) else None
+        event: Event | None = None
+        if keeps_signals(self):
+            event = self.read(key)
+        elif self.poll(key):
+            event = Event(key)
         for_all = self.announced().values()
         return for_all if event is None else [event, *for_all]
 
@@ -149,3 +191,8 @@ class EventBackend(abc.ABC):
         raise UnsupportedByBackend(
             f"{type(self).__name__} cannot take a request back. Implement its revoke() for that."
         )
+
+
+def keeps_signals(backend: EventBackend) -> bool:
+    """Say whether asking for a signal leaves it where it is, which a backend with only ``poll`` does not promise."""
+    return type(backend).read is not EventBackend.read

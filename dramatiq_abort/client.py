@@ -222,6 +222,7 @@ def abort_requested(message_id: str | None = None, middleware: Abortable | None 
       ValueError: When it is empty or too long.
       ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
       BackendError: When the event backend does not answer. Its own error is the cause.
+      UnsupportedByBackend: When the message is not running here, and asking the event backend may consume a signal.
     """
     if message_id is None:
         running = current.get()

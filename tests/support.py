@@ -125,7 +125,7 @@ def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
     worker_side = abortable._processing.worker_side
     assert worker_side is not None
     wait_until(lambda: any(running.request for running in running_in(abortable).with_key(key)), "the request")
-    wait_until(lambda: worker_side._watcher._unread is None, "its passing on")
+    wait_until(lambda: worker_side._watcher._received is None, "its passing on")
 
 
 def told(app: Any, key: str) -> str:

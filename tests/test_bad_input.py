@@ -23,6 +23,7 @@ from dramatiq_abort import (
     abort_requested,
 )
 from dramatiq_abort.backends import RedisBackend, StubBackend
+from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,8 +202,11 @@ def test_a_backend_of_three_methods_says_what_it_cannot_do() -> None:
     with pytest.raises(UnsupportedByBackend, match="no abort_timeout and no repeat_every"):
         abort("other", middleware, abort_timeout=1_000)
 
-    assert abort_requested("plain", middleware) == 0
-    assert abort_requested("other", middleware) is None
+    with pytest.raises(UnsupportedByBackend, match="without perhaps consuming it"):
+        abort_requested("plain", middleware)
+
+    assert backend.poll(key_of("plain"))
+    assert not backend.poll(key_of("other"))
 
 
 def test_the_public_names_are_all_there() -> None:

@@ -1,13 +1,16 @@
-"""Event backends of somebody's own: one with the three methods that it must have, and the one of docs/backends.md."""
+"""Event backends of somebody's own: with the three methods that they must have, and the one of docs/backends.md."""
 
 from __future__ import annotations
 
 import runpy
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dramatiq
 import pytest
-from support import result_type, told
+from consuming_backend import Consuming, Store
+from support import PATIENCE, result_of, result_type, run_forever, told
 
 from dramatiq_abort import Event, EventBackend, UnsupportedByBackend, abort, restore
 from dramatiq_abort.backends import StubBackend
@@ -16,6 +19,8 @@ from dramatiq_abort.contract import BackendContract
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+
+    from dramatiq.brokers.stub import StubBroker
 
 SQLITE_BACKEND = Path(__file__).parent.parent / "examples" / "sqlite_backend.py"
 
@@ -47,9 +52,98 @@ class TestThreeMethods(BackendContract):
         return lambda: backend
 
 
+class FourMethods(ThreeMethods):
+    """With ``read``, it promises to keep its signals."""
+
+    def read(self, key: bytes) -> Event | None:
+        return Event(key) if self.poll(key) else None
+
+
+class TestFourMethods(BackendContract):
+    """What was signaled can be asked for, more than once."""
+
+    @pytest.fixture
+    def make_backend(self) -> Callable[[], EventBackend]:
+        backend = FourMethods()
+        return lambda: backend
+
+
+class TestConsuming(BackendContract):
+    """Three methods are enough for plain aborts where each signal can be had once, too."""
+
+    @pytest.fixture
+    def make_backend(self) -> Callable[[], EventBackend]:
+        store = Store()
+        return lambda: Consuming(store)
+
+
+class ConsumingAndHearingAll(Consuming):
+    """The worker's live collection is what it waits for."""
+
+    hears_all = True
+
+
+class TestConsumingAndHearingAll(BackendContract):
+    """The same with one wait for everything."""
+
+    @pytest.fixture
+    def make_backend(self) -> Callable[[], EventBackend]:
+        store = Store()
+        return lambda: ConsumingAndHearingAll(store)
+
+
+class Unreadable(FourMethods):
+    """A backend whose ``read`` fails at first."""
+
+    failures = 3
+
+    def read(self, key: bytes) -> Event | None:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("not now")
+        return super().read(key)
+
+
+def test_what_was_handed_out_and_could_not_be_read_is_received_later() -> None:
+    """It is handed out once: to wait for it again would lose the abort."""
+    backend = Unreadable()
+    backend.notify(b"a", 60_000)
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            backend.receive([b"a"], 1)
+
+    assert backend.receive([b"b"], 1) == (b"a", Event(b"a"))
+    assert backend.receive([b"a"], 1) is None
+
+
+@pytest.mark.usefixtures("core", "worker")
+def test_a_worker_asks_for_nothing_that_it_has_received(
+    broker: StubBroker, backend: EventBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event says it all: between its receipt and a second look it could be gone."""
+    started = threading.Event()
+
+    @dramatiq.actor(store_results=True)
+    def task() -> None:
+        run_forever(started)
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    asked: list[bytes] = []
+    for name in ("read", "poll"):
+        monkeypatch.setattr(backend, name, asked.append)
+    abort(message.message_id, reason="too slow")
+
+    assert result_of(message) == ("Abort", f"message {message.message_id} was aborted: too slow")
+    assert asked == []
+
+
 def test_who_cannot_do_it_is_named() -> None:
     """With what is to be written for it."""
     backend = ThreeMethods()
+
+    with pytest.raises(UnsupportedByBackend, match=r"ThreeMethods cannot tell what is signaled.*read\(\)"):
+        backend.read(b"a")
 
     with pytest.raises(UnsupportedByBackend, match=r"ThreeMethods carries no values.*signal\(\) and read\(\)"):
         backend.signal([Event(b"a", b"value", 1)])

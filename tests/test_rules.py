@@ -219,7 +219,7 @@ def test_a_stale_mirror_is_not_trusted_for_rules_either(
         stalled.set()
         time.sleep(0.01)
 
-    monkeypatch.setattr(backend, "wait_many", hear_no_more)
+    monkeypatch.setattr(backend, "receive", hear_no_more)
     assert stalled.wait(PATIENCE)
     monkeypatch.setattr(backend, "_fresh_until", 0.0)
     monkeypatch.setattr(backend, "quiet_until", 0.0)

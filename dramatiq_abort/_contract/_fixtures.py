@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..backend import EventBackend
+from ..backend import EventBackend, keeps_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +53,10 @@ class Fixtures:
     @pytest.fixture
     def needs_tells_all(self, backend: EventBackend) -> None:
         _need(backend.tells_all, "does not tell all: tells_all is False")
+
+    @pytest.fixture
+    def needs_read(self, backend: EventBackend) -> None:
+        _need(keeps_signals(backend), "may consume its signals: its class has no read()")
 
     @pytest.fixture
     def needs_values(self, backend: EventBackend) -> None:

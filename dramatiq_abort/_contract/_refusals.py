@@ -8,8 +8,8 @@ import pytest
 
 from .._abortable import Abortable
 from ..answers import running, wait_for_outcome
-from ..backend import Event
-from ..client import abort, abort_all, restore, rules
+from ..backend import Event, keeps_signals
+from ..client import abort, abort_all, abort_requested, restore, rules
 from ..errors import UnsupportedByBackend
 from ..request import AbortMode
 from ._fixtures import Fixtures, carries_values, overrides
@@ -36,6 +36,16 @@ class Refusals(Fixtures):
 
         assert not backend.poll(b"a")
         assert not backend.poll(b"abort:message")
+
+    def test_what_may_be_consumed_is_not_asked_for(self, backend: EventBackend) -> None:
+        """Or the request to abort a message elsewhere would be lost."""
+        if keeps_signals(backend):
+            pytest.skip("this backend keeps its signals")
+        abort("message", Abortable(backend=backend))
+        with pytest.raises(UnsupportedByBackend):
+            abort_requested("message", Abortable(backend=backend))
+
+        assert backend.poll(b"abort:message")
 
     def test_what_it_cannot_take_back_stays(self, backend: EventBackend) -> None:
         """And nobody is told that it was."""

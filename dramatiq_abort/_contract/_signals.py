@@ -44,6 +44,7 @@ KEYS: Final = [
 class Signals(Fixtures):
     """``notify`` and ``poll``."""
 
+    @pytest.mark.usefixtures("needs_read")
     def test_a_signal_can_be_polled_by_all(self, make_backend: MakeBackend) -> None:
         """It is not consumed, and other keys are not touched."""
         one, other = make_backend(), make_backend()
@@ -52,6 +53,7 @@ class Signals(Fixtures):
 
         assert [one.poll(b"a"), one.poll(b"a"), other.poll(b"a"), one.poll(b"b")] == [True, True, True, False]
 
+    @pytest.mark.usefixtures("needs_read")
     def test_a_message_is_told_of_its_own(self, make_backend: MakeBackend) -> None:
         """Who follows what happens, and who does not."""
         follower, other = make_backend(), make_backend()
@@ -63,6 +65,15 @@ class Signals(Fixtures):
         assert [[event.key for event in each.events_for(b"a")] for each in (follower, other)] == [[b"a"], [b"a"]]
         assert not follower.events_for(b"b")
         assert not other.events_for(b"b")
+
+    def test_a_signal_is_there_for_the_first_that_asks(self, make_backend: MakeBackend) -> None:
+        """By ``poll`` or as the event of a message that starts; other keys are not touched."""
+        caller, other = make_backend(), make_backend()
+        for key in (b"a", b"b"):
+            caller.notify(key, HOUR)
+
+        assert [other.poll(b"c"), other.poll(b"a")] == [False, True]
+        assert ([*other.events_for(b"c")], [event.key for event in other.events_for(b"b")]) == ([], [b"b"])
 
     def test_it_is_not_quiet_where_something_is_signaled(self, make_backend: MakeBackend) -> None:
         """Or messages would not ask: neither where it has been heard, nor where it was made."""
@@ -76,6 +87,7 @@ class Signals(Fixtures):
         assert follower.quiet_until <= time.monotonic()
         assert make_backend().quiet_until <= time.monotonic()
 
+    @pytest.mark.usefixtures("needs_read")
     def test_a_signal_that_was_handed_out_can_be_polled(self, make_backend: MakeBackend) -> None:
         """Whoever waits takes nothing from those who ask."""
         backend = make_backend()
@@ -84,6 +96,7 @@ class Signals(Fixtures):
 
         assert [backend.poll(b"a"), make_backend().poll(b"a")] == [True, True]
 
+    @pytest.mark.usefixtures("needs_read")
     def test_a_signal_ends_with_its_time_to_live(self, backend: EventBackend) -> None:
         """It can be neither asked for nor waited for then."""
         backend.notify(b"a", 20)
@@ -93,6 +106,7 @@ class Signals(Fixtures):
         assert backend.read(b"a") is None
         assert backend.wait_many([b"a"], 1) is None
 
+    @pytest.mark.usefixtures("needs_read")
     def test_a_signal_can_be_made_again_when_it_has_ended(self, backend: EventBackend) -> None:
         """As if there had been none."""
         backend.notify(b"a", 1)
@@ -103,6 +117,7 @@ class Signals(Fixtures):
         assert backend.poll(b"a")
         assert backend.wait_many([b"a"], LONG) == b"a"
 
+    @pytest.mark.usefixtures("needs_read")
     @pytest.mark.parametrize("times", [(HOUR, SHORT), (SHORT, HOUR)], ids=["shorter", "longer"])
     def test_the_longest_of_the_times_to_live_counts(self, make_backend: MakeBackend, times: tuple[int, int]) -> None:
         """A later signal ends no earlier one, and may last for longer."""
@@ -122,6 +137,7 @@ class Signals(Fixtures):
 
         assert backend.poll(b"a")
 
+    @pytest.mark.usefixtures("needs_read")
     @pytest.mark.parametrize("keys", [KEYS, KEYS[::-1]], ids=["forwards", "backwards"])
     def test_a_key_is_signaled_alone(self, make_backend: MakeBackend, keys: list[bytes]) -> None:
         """Whatever is in it, it reaches no other."""

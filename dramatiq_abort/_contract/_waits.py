@@ -20,6 +20,7 @@ __all__ = ["Waits"]
 class Waits(Fixtures):
     """``wait_many`` and ``wake``."""
 
+    @pytest.mark.usefixtures("needs_read")
     def test_all_who_wait_hear_of_a_signal(self, make_backend: MakeBackend) -> None:
         """Whoever makes it."""
         backends = {id(backend): backend for backend in (make_backend() for _ in range(3))}  # they may be one object

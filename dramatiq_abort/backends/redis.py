@@ -17,7 +17,7 @@ from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError, RedisError
 
 from .._complaints import Complaints
-from .._tombstones import Tombstone, Tombstones, now
+from .._tombstones import Tombstone, Tombstones, event_of
 from ..backend import FOR_ALL, MOST_EVENTS, Event, EventBackend
 from ._board import RedisBoard
 from ._connection import Connections, OwnConnection, find_anew, is_cluster
@@ -141,12 +141,7 @@ class RedisBackend(EventBackend):
                         self._settle_locked()
 
     def poll(self, key: bytes) -> bool:
-        if not self._is_followed:
-            return self._ask(self._keys, LOOK_UP, key) is not None
-        if self._must_ask:
-            with suppress(_NoAnswer):
-                return self._ask_quickly(self._keys, LOOK_UP, key) is not None
-        return self._mirror.get(key) is not None
+        return self._event_of_message(key) is not None
 
     def announced(self) -> Mapping[bytes, Event]:
         if not self._is_followed:
@@ -158,19 +153,22 @@ class RedisBackend(EventBackend):
                 tombstones = self._for_all.live()
         else:
             tombstones = self._for_all.live()
-        return {key: _event(key, tombstone) for key, tombstone in tombstones.items()}
+        return {key: event_of(key, tombstone) for key, tombstone in tombstones.items()}
 
     def events_for(self, key: bytes) -> Collection[Event]:
         is_certain = self._is_followed and self._mirror.is_whole and self._is_fresh
         has_any = self._for_all.is_used or self._mirror.get(key) is not None
-        return () if is_certain and not has_any else super().events_for(key)
+        if is_certain and not has_any:
+            return ()
+        event = self._event_of_message(key)
+        for_all = self.announced().values()
+        return for_all if event is None else [event, *for_all]
 
     def read(self, key: bytes) -> Event | None:
         tombstone = self._mirror_of(key).get(key) if self._is_followed else None
         if tombstone is not None:
-            return _event(key, tombstone)
-        found = self._ask(self._keys_of(key), LOOK_UP, key)
-        return None if found is None else Event(key, found[1], int(found[0]))
+            return event_of(key, tombstone)
+        return _found(key, self._ask(self._keys_of(key), LOOK_UP, key))
 
     def revoke(self, key: bytes) -> bool:
         # The mirror hears of it from the log alone, or the entry that was signaled before could come in behind this.
@@ -186,15 +184,19 @@ class RedisBackend(EventBackend):
         return None if found is None else tombstone.stamp - found[0] - tombstone.made - 1
 
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
+        received = self.receive(keys, timeout)
+        return None if received is None else received[0]
+
+    def receive(self, keys: Collection[bytes], timeout: int) -> tuple[bytes, Event | None] | None:
         deadline = time.monotonic() + timeout / 1000
         with self._reading:
             if not self._is_followed:
                 self._reader = None
                 self._is_followed = True
             while True:
-                key = self._hand_out(keys)
-                if key is not None:
-                    return key
+                received = self._hand_out(keys)
+                if received is not None:
+                    return received
                 left = math.ceil((deadline - time.monotonic()) * 1000)  # the server does not wait for less than that
                 self._follow(min(left, _LONGEST_WAIT))
                 if time.monotonic() >= deadline or not self._is_followed:
@@ -208,7 +210,7 @@ class RedisBackend(EventBackend):
         if reader is not None:
             reader.cut()
 
-    def _hand_out(self, keys: Collection[bytes]) -> bytes | None:
+    def _hand_out(self, keys: Collection[bytes]) -> tuple[bytes, Event | None] | None:
         return self._for_all.hand_out() or self._mirror.hand_out(keys)
 
     @property
@@ -358,6 +360,16 @@ class RedisBackend(EventBackend):
             return self._run(partial(self.client.execute_command, **{NEVER_DECODE: True}), keys, script, *words)
         return self._connections.use(lambda connection: self._run(connection.run, keys, script, *words))
 
+    def _event_of_message(self, key: bytes) -> Event | None:
+        """Return the live event of a message that is to start, or None if there is none."""
+        if not self._is_followed:
+            return _found(key, self._ask(self._keys, LOOK_UP, key))
+        if self._must_ask:
+            with suppress(_NoAnswer):
+                return _found(key, self._ask_quickly(self._keys, LOOK_UP, key))
+        tombstone = self._mirror.get(key)
+        return None if tombstone is None else event_of(key, tombstone)
+
     def _ask_quickly(self, keys: tuple[str, ...], script: Script, *words: Any) -> Any:
         """Ask on behalf of a message that is to start.
 
@@ -395,6 +407,11 @@ class _NoAnswer(Exception):
     """The mirror has to do."""
 
 
+def _found(key: bytes, answer: Any) -> Event | None:
+    """Return the event that the server has looked up."""
+    return None if answer is None else Event(key, answer[1], int(answer[0]))
+
+
 def _kind(event: Event) -> tuple[bytes, int, bool]:
     """What the events of one step have in common."""
     return event.value, event.priority, _is_for_all(event.key)
@@ -402,7 +419,3 @@ def _kind(event: Event) -> tuple[bytes, int, bool]:
 
 def _is_for_all(key: bytes) -> bool:
     return key.startswith(FOR_ALL)
-
-
-def _event(key: bytes, tombstone: Tombstone) -> Event:
-    return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))

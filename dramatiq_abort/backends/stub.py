@@ -7,7 +7,7 @@ import time
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from .._tombstones import Tombstone, Tombstones, now
+from .._tombstones import Tombstone, Tombstones, event_of, now
 from ..backend import FOR_ALL, Event, EventBackend
 from ..board import Board
 
@@ -52,10 +52,10 @@ class StubBackend(EventBackend):
 
     def read(self, key: bytes) -> Event | None:
         tombstone = self._of(key).get(key)
-        return None if tombstone is None else _event(key, tombstone)
+        return None if tombstone is None else event_of(key, tombstone)
 
     def announced(self) -> Mapping[bytes, Event]:
-        return {key: _event(key, tombstone) for key, tombstone in self._for_all.live().items()}
+        return {key: event_of(key, tombstone) for key, tombstone in self._for_all.live().items()}
 
     @property
     def quiet_until(self) -> float:  # type: ignore[override]  # what another one finds out is always true here
@@ -68,19 +68,23 @@ class StubBackend(EventBackend):
             return revoked
 
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
-        key: bytes | None = None
+        received = self.receive(keys, timeout)
+        return None if received is None else received[0]
+
+    def receive(self, keys: Collection[bytes], timeout: int) -> tuple[bytes, Event | None] | None:
+        received: tuple[bytes, Event | None] | None = None
 
         def heard() -> bool:
-            nonlocal key
+            nonlocal received
             self._for_all.forget_expired()
             self._tombstones.forget_expired()
-            key = self._for_all.hand_out() or self._tombstones.hand_out(keys)
-            return key is not None or self._woken
+            received = self._for_all.hand_out() or self._tombstones.hand_out(keys)
+            return received is not None or self._woken
 
         with self._changed:
             self._changed.wait_for(heard, timeout / 1000)
             self._woken = False
-        return key
+        return received
 
     def wake(self) -> None:
         with self._changed:
@@ -121,7 +125,3 @@ class _StubBoard(Board):
 
     def roll(self) -> list[bytes]:
         return sorted(self._workers.live())
-
-
-def _event(key: bytes, tombstone: Tombstone) -> Event:
-    return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))

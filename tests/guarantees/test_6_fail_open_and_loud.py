@@ -43,9 +43,9 @@ class Breaking(StubBackend):
         self.check()
         return super().poll(key)
 
-    def wait_many(self, keys: Any, timeout: int) -> bytes | None:
+    def receive(self, keys: Any, timeout: int) -> tuple[bytes, Event | None] | None:
         self.check()
-        return super().wait_many(keys, 10)
+        return super().receive(keys, 10)
 
 
 def test_a_backend_that_is_down_harms_no_message(results: Results, caplog: pytest.LogCaptureFixture) -> None:
