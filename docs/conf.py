@@ -43,6 +43,9 @@ nitpick_ignore = [
     ("py:exc", "CalledProcessError"),
     ("py:exc", "TimeoutExpired"),
     ("py:class", "WSGIApplication"),
+    # dramatiq's.
+    ("py:class", "Actor"),
+    ("py:class", "Message"),
     # Names for types that are no classes, described where they are parameters.
     ("py:class", "AnyShield"),
     ("py:class", "By"),

@@ -9,9 +9,11 @@ from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
 from ._actor import in_scope, is_async, until_needed, with_abort
+from ._current import current
+from ._requests import asking, requests_of
 from .backend import EventBackend
 from .errors import ConfigurationError, InvalidOption
-from .request import AbortRequest, key_of, milliseconds
+from .request import AbortMode, AbortRequest, key_of, milliseconds
 from .rule import tags_of
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from dramatiq.broker import MessageProxy
 
     from ._processing import Processing
+    from ._targets import Targets
     from .outcome import Outcome
 
 __all__ = ["Abortable"]
@@ -118,6 +121,51 @@ class Abortable(Middleware):
         if self._backend is None:
             raise ConfigurationError("add the Abortable to its broker before it is used, or give it a backend")
         return self._backend
+
+    def abort(
+        self,
+        message_id: Targets,
+        abort_ttl: int | None = None,
+        mode: AbortMode = AbortMode.ABORT,
+        abort_timeout: int = 0,
+    ) -> None:
+        """Abort a message, or many: the function ``abort()``, with this middleware.
+
+        Parameters and errors are those of the function, which has more of them.
+        """
+        requests = requests_of(
+            message_id,
+            mode=mode,
+            abort_timeout=abort_timeout,
+            abort_ttl=abort_ttl,
+            repeat_every=None,
+            reason=None,
+            by=None,
+        )
+        requests.make(self.backend, self.abort_ttl)
+
+    def get_abort_request(self, message_id: str | None = None) -> float | None:
+        """Say whether a message is to be aborted: the function ``abort_requested()``, with this middleware."""
+        if message_id is None:
+            running = current.get()
+            return None if running is None else running.grace_left()
+        key = key_of(message_id)
+        if self._processing is not None:
+            for running in self._processing.running.with_key(key):
+                return running.grace_left()
+        with asking(f"nothing is known of message {message_id}"):
+            event = self.backend.read(key)
+            return None if event is None else float(AbortRequest.decode(event.value).grace_left(event.ttl))
+
+    def is_abortable(self, actor: Actor[Any, Any], message: Message[Any]) -> bool:
+        """Say whether a message can be aborted.
+
+        Its own option ``abortable`` goes before its actor's, and that before this middleware's; None says nothing.
+        """
+        wanted = message.options.get("abortable")
+        if wanted is None:
+            wanted = actor.options.get("abortable")
+        return self.abortable if wanted is None else bool(wanted)
 
     @property
     def actor_options(self) -> set[str]:
@@ -221,15 +269,6 @@ class Abortable(Middleware):
             raise ConfigurationError("this broker has two Abortable middleware: add one")
         if self._backend is None:
             self._backend = _backend_of(broker)
-
-    def requested(self, message_id: str) -> float | None:
-        """What ``abort_requested()`` says of a message that need not be running here."""
-        key = key_of(message_id)
-        if self._processing is not None:
-            for running in self._processing.running.with_key(key):
-                return running.grace_left()
-        event = self.backend.read(key)
-        return None if event is None else float(AbortRequest.decode(event.value).grace_left(event.ttl))
 
 
 def _backend_of(broker: Broker) -> EventBackend:

@@ -8,8 +8,9 @@ import uuid
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from ._requests import asking
 from .backend import Event
-from .client import asking, found
+from .client import found
 from .errors import InvalidRequest, UnsupportedByBackend
 from .outcome import Outcome, outcome_name
 from .request import milliseconds

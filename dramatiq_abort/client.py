@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -11,18 +11,16 @@ from dramatiq import get_broker
 
 from ._abortable import Abortable
 from ._current import current
-from ._targets import targets_of
-from .backend import MOST_EVENTS, Event
-from .errors import AbortError, BackendError, ConfigurationError, InvalidRequest, UnsupportedByBackend
-from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds, text
+from ._requests import asking, request_of, requests_of
+from .backend import Event
+from .errors import ConfigurationError, InvalidRequest, UnsupportedByBackend
+from .request import AbortMode, key_of, milliseconds, text
 from .rule import MAX_NAME, RULE, Rule, is_rule, rule_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from ._targets import Targets
 
-    from ._targets import Target, Targets
-
-__all__ = ["abort", "abort_all", "abort_requested", "asking", "found", "restore", "rules"]
+__all__ = ["abort", "abort_all", "abort_requested", "found", "restore", "rules"]
 
 #: How many rules there may be at once: each message is compared with all of them.
 _MOST_RULES: Final = 100
@@ -68,30 +66,17 @@ def abort(
         it did take.
       UnsupportedByBackend: When the event backend can do no more than a plain abort, and this is more.
     """
-    if abort_ttl is not None:
-        milliseconds("abort_ttl", abort_ttl, at_least=1)
-    asked = _request_of(
-        mode=mode, abort_timeout=abort_timeout, abort_ttl=abort_ttl, repeat_every=repeat_every, reason=reason, by=by
+    requests = requests_of(
+        message_id,
+        mode=mode,
+        abort_timeout=abort_timeout,
+        abort_ttl=abort_ttl,
+        repeat_every=repeat_every,
+        reason=reason,
+        by=by,
     )
-    targets = list(targets_of(message_id))
-    keys = [key_of(target.message_id) for target in targets]
     middleware = found(middleware)
-    ttl = middleware.abort_ttl if abort_ttl is None else abort_ttl
-    now = time.time() * 1000
-    events = []
-    for target, key in zip(targets, keys, strict=True):
-        delay = 0 if target.eta is None else max(0, int(target.eta - now))
-        request = asked._replace(ttl=min(ttl + delay, MAX_TIME))
-        events.append(Event(key, request.encode(), request.ttl, request.priority))
-    made = 0
-    try:
-        while step := events[made : made + MOST_EVENTS]:
-            middleware.backend.signal(step)
-            made += len(step)
-    except AbortError:
-        raise
-    except Exception as error:
-        raise _not_aborted(targets, made, error) from error
+    requests.make(middleware.backend, middleware.abort_ttl)
 
 
 def abort_all(
@@ -140,7 +125,7 @@ def abort_all(
     if not any(names.values()):
         raise ValueError("abort_all() aborts the messages of an actor, a queue or a tag: say of which")
     milliseconds("abort_ttl", abort_ttl, at_least=1)
-    request = _request_of(
+    request = request_of(
         mode=mode, abort_timeout=abort_timeout, abort_ttl=None, repeat_every=repeat_every, reason=reason, by=by
     )
     middleware = found(middleware)
@@ -227,10 +212,7 @@ def abort_requested(message_id: str | None = None, middleware: Abortable | None 
     if message_id is None:
         running = current.get()
         return None if running is None else running.grace_left()
-    middleware = found(middleware)
-    key_of(message_id)
-    with asking(f"nothing is known of message {message_id}"):
-        return middleware.requested(message_id)
+    return found(middleware).get_abort_request(message_id)
 
 
 def found(middleware: Abortable | None) -> Abortable:
@@ -253,46 +235,3 @@ def found(middleware: Abortable | None) -> Abortable:
     if not isinstance(middleware, Abortable):
         raise TypeError(f"middleware is the broker's Abortable, not {middleware!r}")
     return middleware
-
-
-@contextmanager
-def asking(what_if_not: str) -> Iterator[None]:
-    """Let what an event backend raises come out as a ``BackendError`` that says what this means."""
-    try:
-        yield
-    except AbortError:
-        raise
-    except Exception as error:
-        raise BackendError(f"{what_if_not}: {type(error).__name__}: {error}") from error
-
-
-def _request_of(
-    *,
-    mode: AbortMode,
-    abort_timeout: int,
-    abort_ttl: int | None,
-    repeat_every: int | None,
-    reason: str | None,
-    by: str | None,
-) -> AbortRequest:
-    """Make a request of what ``abort()`` has been given.
-
-    Raises:
-      TypeError, ValueError: As there.
-    """
-    if not isinstance(mode, AbortMode):
-        raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
-    grace = milliseconds("abort_timeout", abort_timeout, at_least=0)
-    if repeat_every is not None:
-        milliseconds("repeat_every", repeat_every, at_least=1)
-    return AbortRequest(mode, grace, abort_ttl, repeat_every, text("reason", reason), text("by", by))
-
-
-def _not_aborted(targets: list[Target], made: int, error: Exception) -> BackendError:
-    """Say how far an abort has come."""
-    what = f"message {targets[made].message_id} was not aborted"
-    if len(targets) > 1:
-        what = f"{made} of {len(targets)} messages were aborted; {what}, nor were those behind it"
-    stopped = BackendError(f"{what}: {type(error).__name__}: {error}")
-    stopped.made = made
-    return stopped

@@ -7,18 +7,50 @@ import threading
 from typing import TYPE_CHECKING
 
 import dramatiq
+import pytest
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Interrupt
-from support import PATIENCE, run_forever, wait_for_request, wait_until
+from support import PATIENCE, result_of, run_forever, stub_broker, wait_for_request, wait_until
 
 import dramatiq_abort
-from dramatiq_abort import Abort, Abortable, EventBackend, abort, abort_requested, backends
+from dramatiq_abort import (
+    Abort,
+    Abortable,
+    BackendError,
+    EventBackend,
+    abort,
+    abort_manager,
+    abort_requested,
+    backend,
+    backends,
+    middleware,
+)
 from dramatiq_abort.backends.redis import RedisBackend
 from dramatiq_abort.backends.stub import StubBackend
 from dramatiq_abort.middleware import AbortMode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from types import ModuleType
+
+    from dramatiq.results import Results
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[StubBroker], None]]:
+    """Starts a worker on what is the default broker from then on, and stops it in the end."""
+    workers = []
+
+    def serve(broker: StubBroker) -> None:
+        dramatiq.set_broker(broker)
+        workers.append(dramatiq.Worker(broker, worker_timeout=10, worker_threads=4))
+        workers[-1].start()
+
+    yield serve
+    for worker in workers:
+        worker.stop(timeout=5_000)
+        worker.broker.close()
+    dramatiq.set_broker(None)  # type: ignore[arg-type]
 
 
 def test_the_names_and_their_order_are_the_same() -> None:
@@ -41,9 +73,100 @@ def test_the_names_and_their_order_are_the_same() -> None:
     assert issubclass(Abort, Interrupt)
     assert (AbortMode.ABORT.value, AbortMode.CANCEL.value) == ("abort", "cancel")
     assert dramatiq_abort.AbortMode is AbortMode
+    assert abort_manager.Abort is Abort
+    assert (middleware.Abortable, middleware.abort, middleware.abort_requested) == (Abortable, abort, abort_requested)
+    assert backend.EventBackend is EventBackend
     assert (backends.RedisBackend, backends.StubBackend) == (RedisBackend, StubBackend)
     assert inspect.isabstract(EventBackend)
     assert EventBackend.__abstractmethods__ == {"notify", "poll", "wait_many"}
+
+
+def test_the_middleware_has_the_methods_that_it_had() -> None:
+    """With the same parameters, in the same order."""
+    parameters = inspect.signature(Abortable.abort).parameters
+    assert {name: parameter.default for name, parameter in parameters.items() if name != "self"} == {
+        "message_id": inspect.Parameter.empty,
+        "abort_ttl": None,
+        "mode": AbortMode.ABORT,
+        "abort_timeout": 0,
+    }
+    assert list(parameters) == ["self", "message_id", "abort_ttl", "mode", "abort_timeout"]
+    assert list(inspect.signature(Abortable.is_abortable).parameters) == ["self", "actor", "message"]
+    assert list(inspect.signature(Abortable.get_abort_request).parameters) == ["self", "message_id"]
+
+
+@pytest.mark.parametrize("of_middleware", [True, False])
+@pytest.mark.parametrize("of_actor", [None, True, False])
+@pytest.mark.parametrize("of_message", [None, True, False])
+def test_a_messages_option_goes_before_its_actors_and_that_before_the_middlewares(
+    of_middleware: bool, of_actor: bool | None, of_message: bool | None
+) -> None:
+    """None says nothing, as if the option were not there."""
+    abortable = Abortable(backend=StubBackend(), abortable=of_middleware)
+    broker = stub_broker(abortable)
+    actor = dramatiq.actor(lambda: None, actor_name="task", broker=broker, abortable=of_actor)
+    message = actor.message_with_options(abortable=of_message)
+
+    said = [option for option in (of_message, of_actor, of_middleware) if option is not None]
+    assert abortable.is_abortable(actor, message) is said[0]
+    if of_message is None:
+        del message.options["abortable"]
+        assert abortable.is_abortable(actor, message) is said[0]
+
+
+def test_the_middleware_aborts_by_itself(
+    core: ModuleType, results: Results, serve: Callable[[StubBroker], None]
+) -> None:
+    """With every parameter in its place; and tells what it is asked for."""
+    abortable = Abortable(backend=StubBackend())
+    broker = stub_broker(results, abortable)
+    started = threading.Semaphore(0)
+    told: list[float | None] = []
+
+    @dramatiq.actor(broker=broker, store_results=True)
+    def task() -> None:
+        started.release()
+        run_forever()
+
+    @dramatiq.actor(broker=broker, store_results=True)
+    def finishes_in_time() -> str:
+        started.release()
+        wait_for_request()
+        told.append(abortable.get_abort_request())
+        return "in time"
+
+    cancelled = task.send()
+    abortable.abort(cancelled.message_id, 60_000, AbortMode.CANCEL)
+    serve(broker)
+    message, other = task.send(), finishes_in_time.send()
+    for _ in range(2):
+        assert started.acquire(timeout=PATIENCE)
+    assert abortable.get_abort_request(message.message_id) is None
+    assert abortable.get_abort_request() is None
+    abortable.abort(message.message_id, 60_000, AbortMode.CANCEL)
+    abortable.abort(other.message_id, None, AbortMode.ABORT, 30_000)
+    assert result_of(other) == "in time"
+    abortable.abort(message.message_id)
+
+    assert result_of(message)[0] == "Abort"
+    assert told[0] is not None
+    assert 0 < told[0] <= 30_000
+    assert result_of(cancelled) is None
+    assert abortable.get_abort_request(message.message_id) == 0
+
+
+@pytest.mark.parametrize("method", ["abort", "get_abort_request"])
+def test_the_middlewares_methods_fail_as_the_functions_do(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the backend raises comes out as one error."""
+    event_backend = StubBackend()
+    for name in ("signal", "read"):
+        monkeypatch.setattr(event_backend, name, lambda *_: 1 / 0)
+
+    with pytest.raises(BackendError, match=r"message id.*: ZeroDivisionError"):
+        getattr(Abortable(backend=event_backend), method)("id")
+    for wrong, error in [("", ValueError), (5, TypeError)]:
+        with pytest.raises(error):
+            getattr(Abortable(backend=event_backend), method)(wrong)
 
 
 def test_a_program_runs_unchanged(core: ModuleType, redis_url: str) -> None:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .. import answers, interrupt
+from .._requests import asking
 from .._version import __version__
-from ..client import asking
 from ._command import Command, time_option
 from ._output import cell, duration, table_of
 from ._session import where
@@ -96,7 +96,7 @@ def _round_trip(backend: Any) -> float:
     took = []
     for _ in range(_ROUND_TRIPS + 1):
         asked = time.monotonic()
-        backend.poll(b"abort:doctor")
+        backend.poll(b"doctor")
         took.append((time.monotonic() - asked) * 1000)
     return round(statistics.median(took[1:]), 3)  # the first one connects
 

@@ -34,6 +34,7 @@ backend: EventBackend = RedisBackend.from_url("redis://localhost", namespace="mi
 assert_type(backend.notify(b"key", 1_000), None)
 assert_type(backend.poll(b"key"), bool)
 assert_type(backend.wait_many([b"key"], 100), bytes | None)
+assert_type(backend.receive([b"key"], 100), tuple[bytes, Event | None] | None)
 assert_type(backend.signal([Event(b"key", b"value", 1_000)]), None)
 assert_type(backend.read(b"key"), Event | None)
 assert_type(backend.revoke(b"key"), bool)
@@ -55,6 +56,8 @@ class ThreeMethods(EventBackend):
 middleware = Abortable(backend=ThreeMethods(), abortable=False, abort_ttl=1_000, fail_skipped=True)
 assert_type(Abortable(), Abortable)
 assert_type(middleware.backend, EventBackend)
+assert_type(middleware.abort("id", 1_000, AbortMode.CANCEL, 500), None)
+assert_type(middleware.get_abort_request("id"), float | None)
 Abortable(backend)  # type: ignore[call-arg]  # the backend has a name
 
 # The functions, by position in the order that 1.2 has, and by name.
