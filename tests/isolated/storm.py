@@ -2,7 +2,8 @@
 
 Short messages of many kinds run on a real worker with eight threads, and each is aborted at about the moment of its
 end, some at about that of their beginning. Others wait until an abort and an exception of somebody else have come up in
-them, which are sent at about the same moment. Everything that must never happen is counted, and the status is 1 if
+them, which are sent at about the same moment. A few would last for a second, in code where an abort is easily lost, and
+some send messages themselves. Everything that must never happen is counted, and the status is 1 if
 anything of it did. ``--naive`` aborts them the way that does not work, to show that the counters count.
 """
 
@@ -41,7 +42,22 @@ from dramatiq.middleware import (
 from dramatiq.results import ResultFailure, ResultMissing, Results
 from dramatiq.results.backends import StubBackend as StubResults
 from naive import NaiveAbortable
-from storm_messages import COMPUTING, COROUTINES, KINDS, LOCKS, THREADS, WAYS_TO_WAIT, Race, dropped, log, time_limit
+from storm_messages import (
+    COMPUTING,
+    COROUTINES,
+    KINDS,
+    LASTING,
+    LOCKS,
+    NOT_BY_THE_PURE_CORE,
+    THREADS,
+    WAYS_TO_WAIT,
+    Race,
+    dropped,
+    end_in_a_loop,
+    log,
+    run_callbacks,
+    time_limit,
+)
 
 from dramatiq_abort import Abort, Abortable, OutcomeState, _blocking_calls, abort, interrupt
 
@@ -58,12 +74,14 @@ AGAIN = "messages aborted and run again"
 UNACKNOWLEDGED = "messages never acknowledged, or twice"
 OTHERS = "exceptions of others lost"
 ABORTS = "aborts lost to exceptions of others"
+LATE = "aborts that did not come in a second"
+ENQUEUED = "sends whose hooks were cut off"
 TOLD = "outcomes told twice, not at all, or wrong"
 LOCKED = "locks left locked"
 WEDGED = "processes wedged"
 COUNTERS = [
     *(OUTSIDE, HOOKS, CALLBACKS, THREADS_LOST, BOTH, STORED, ELSE, AGAIN, UNACKNOWLEDGED, OTHERS, ABORTS),
-    *(TOLD, LOCKED, WEDGED),
+    *(LATE, ENQUEUED, TOLD, LOCKED, WEDGED),
 ]
 
 #: What has ended a thread.
@@ -81,15 +99,22 @@ class Way(NamedTuple):
     race_patience: float
     #: The counters that need not be 0.
     not_promised: frozenset[str] = frozenset()
+    #: What the messages do that last for a second.
+    lasting: tuple = tuple(LASTING)
 
 
 WAYS = {
     "cython": Way("the compiled core", Abortable, patience=30, race_patience=20),
     # It cannot read the slot that all exceptions from outside share.
     "python": Way(
-        "the pure-Python core", Abortable, patience=10, race_patience=3, not_promised=frozenset({OTHERS, ABORTS})
+        "the pure-Python core",
+        Abortable,
+        patience=10,
+        race_patience=3,
+        not_promised=frozenset({OTHERS, ABORTS}),
+        lasting=tuple(kind for kind in LASTING if kind not in NOT_BY_THE_PURE_CORE),
     ),
-    "naive": Way("the naive way", NaiveAbortable, patience=1, race_patience=0.2),
+    "naive": Way("the naive way", NaiveAbortable, patience=1.5, race_patience=0.2, lasting=(run_callbacks,)),
 }
 
 
@@ -100,9 +125,15 @@ class Probe(Middleware):
         self.sent, self.before, self.after, self.done = [], [], [], []
         self.results, self.exceptions, self.skipped = {}, {}, set()
         self.begun = deque()
+        self.enqueued = []
 
     def before_enqueue(self, broker, message, delay):  # after it, somebody may be done with it already
         self.sent.append(message.message_id)
+        end_in_a_loop(50)
+
+    def after_enqueue(self, broker, message, delay):
+        end_in_a_loop(50)
+        self.enqueued.append(message.message_id)
 
     def before_process_message(self, broker, message):
         self.before.append(message.message_id)
@@ -141,11 +172,8 @@ class Round:
         rng.shuffle(middleware)
         self.broker = StubBroker(middleware)
         dramatiq.set_broker(self.broker)
-        task, awaiting, race = self._declare_actors()
-        self.messages = [
-            self._race_message(race, index) if index % 25 == 0 else self._message(task, awaiting, index)
-            for index in range(MESSAGES)
-        ]
+        actors = self._declare_actors()
+        self.messages = [self._message(*actors, index) for index in range(MESSAGES)]
         self.worker = dramatiq.Worker(self.broker, worker_timeout=20, worker_threads=THREADS)
 
     def _declare_actors(self):
@@ -179,9 +207,34 @@ class Round:
                 raise last
             return index
 
-        return task, awaiting, race
+        @dramatiq.actor(max_retries=2, on_success="succeeded", on_failure="failed")
+        def lasting(index, kind):
+            self.runs[index] += 1
+            self.probe.begun.append(self.messages[index].message_id)
+            self.way.lasting[kind]()
+            return index
 
-    def _message(self, task, awaiting, index):
+        @dramatiq.actor
+        def sent():
+            pass
+
+        @dramatiq.actor(max_retries=2, on_success="succeeded", on_failure="failed")
+        def sending(index):
+            self.runs[index] += 1
+            self.probe.begun.append(self.messages[index].message_id)
+            for _ in range(3):
+                sent.send()
+            return index
+
+        return task, awaiting, race, lasting, sending
+
+    def _message(self, task, awaiting, race, lasting, sending, index):
+        if index % 25 == 0:
+            return self._race_message(race, index)
+        if index % 25 == 7:
+            return lasting.message(index, index // 25 % len(self.way.lasting))
+        if index % 25 == 18:
+            return sending.message(index)
         kinds = self.kinds
         if index % 5 == 3 and kinds is not COMPUTING:
             task, kinds = awaiting, COROUTINES
@@ -246,6 +299,7 @@ class Round:
         counts[AGAIN] = sum(runs > 1 for runs in self.runs.values())
         sent, before, after, done = map(Counter, (probe.sent, probe.before, probe.after, probe.done))
         counts[UNACKNOWLEDGED] = sum(abs(sent[id_] - done[id_]) for id_ in sent)
+        counts[ENQUEUED] = len(Counter(probe.sent) - Counter(probe.enqueued))
         # Whoever stands behind the one that skips a message hears of it only then.
         counts[HOOKS] = sum(after[id_] != (id_ in probe.skipped or before[id_]) for id_ in sent)
         for index, message in enumerate(self.messages):
@@ -299,6 +353,7 @@ class Round:
         return {
             CALLBACKS: self.callbacks.get(id_, []) != callbacks,
             STORED: stored_result_of(message) != stored,
+            LATE: message.actor_name == "lasting" and exception is None and id_ in self.asked,
             ELSE: exception is not None and not is_abort,
             OUTSIDE: is_outside,
         }
@@ -318,7 +373,7 @@ def came_up_inside(exception):
     """Say whether an exception, or the one that it was made of, came up in an actor's function."""
     tracebacks = [error.__traceback__ for error in (exception, exception.__cause__) if error is not None]
     return any(
-        frame.name in {"task", "awaiting", "race"} for each in tracebacks for frame in traceback.extract_tb(each)
+        frame.name in {"task", "awaiting", "race", "lasting", "sending"} for each in tracebacks for frame in traceback.extract_tb(each)
     )
 
 

@@ -9,6 +9,7 @@ import io
 import itertools
 import logging
 import math
+import multiprocessing
 import queue
 import random
 import select
@@ -22,6 +23,11 @@ from http.cookiejar import CookieJar
 from dramatiq.middleware import TimeLimit, TimeLimitExceeded, raise_thread_exception
 
 from dramatiq_abort import Abort, checkpoint, run, shield, sleep
+
+try:
+    import greenlet
+except ImportError:  # an optional dependency
+    greenlet = None
 
 THREADS = 8  # of the worker
 
@@ -222,6 +228,89 @@ COROUTINES = [
     *(await_in_a_loop, await_in_a_finally, await_others, await_with_a_limit, await_locks_and_queues, await_a_thread),
     *(await_shielded, return_at_once),
 ]
+
+
+class Slow:
+    """Its operator is C code that gives up the GIL, as that of an array is."""
+
+    __matmul__ = time.sleep
+
+
+slow, empty = Slow(), multiprocessing.Queue()
+#: How often the messages do what they do for a second, and how long that takes, in seconds.
+STEPS, STEP = 500, 0.002
+
+
+def loop_over_an_iterator():
+    for _ in map(time.sleep, itertools.repeat(STEP, STEPS)):
+        pass
+
+
+def comprehend():
+    [each for each in map(time.sleep, itertools.repeat(STEP, STEPS))]
+
+
+def operate():
+    for _ in range(STEPS):
+        slow @ STEP
+
+
+def fail_in_protected_code():
+    for _ in range(STEPS):
+        try:
+            empty.get(timeout=STEP)
+        except queue.Empty:
+            pass
+
+
+def switch_to_a_greenlet():
+    greenlet.greenlet(loop_over_an_iterator).switch()
+
+
+def loop_in_a_greenlet():
+    greenlet.greenlet(block_in_calls).switch()
+
+
+def block_in_calls():
+    for _ in range(STEPS):
+        time.sleep(STEP)
+
+
+def run_an_event_loop():
+    asyncio.run(await_for_a_second())
+
+
+def run_callbacks():
+    """What comes up in one of them asyncio would log, and run the loop to its end."""
+
+    async def wait():
+        asyncio.get_running_loop().call_soon(callback)
+        await asyncio.sleep(1)
+
+    def callback():
+        end_in_a_loop(500)
+        asyncio.get_running_loop().call_soon(callback)
+
+    asyncio.run(wait())
+
+
+async def await_for_a_second():
+    await asyncio.gather(*(asyncio.sleep(1) for _ in range(5)), count_to_a_second())
+
+
+async def count_to_a_second():
+    for _ in range(STEPS):
+        end_in_a_loop(100)
+        await asyncio.sleep(STEP)
+
+
+#: Each takes a second by itself, at the least, and is to be aborted before that is over.
+LASTING = [loop_over_an_iterator, comprehend, operate, fail_in_protected_code, run_an_event_loop, run_callbacks]
+if greenlet is not None:
+    LASTING += [switch_to_a_greenlet, loop_in_a_greenlet]
+#: What the pure-Python core does not end in time: before 3.12, and at all.
+NOT_IN_TIME = {fail_in_protected_code} if sys.version_info < (3, 12) else set()
+NOT_BY_THE_PURE_CORE = NOT_IN_TIME | {switch_to_a_greenlet, loop_in_a_greenlet}
 
 
 class Race:
