@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._running import Running
     from .interrupt import Scope as ThreadScope
 
-__all__ = ["LoopScope", "install", "remove"]
+__all__ = ["LoopScope", "install", "message_here", "remove", "run_for"]
 
 _R = TypeVar("_R")
 
@@ -71,6 +71,10 @@ class LoopScope(Scope):
                 return True
             return self._exception is not None and not self._raised and self._claim()
 
+    def has_come_out(self, error: BaseException | None) -> bool:
+        """Say whether it is this scope's exception that has ended what was run."""
+        return self.has_raised and isinstance(error, asyncio.CancelledError)
+
     def is_open(self) -> bool:
         return not self._closed
 
@@ -110,7 +114,7 @@ class EndlessScope(LoopScope):
             self._loop.stop()
 
 
-def _message() -> Running | None:
+def message_here() -> Running | None:
     """Return the message whose function is about to start a loop on the message's own thread."""
     running = current.get()
     if running is None or running.loop is not None or not running.scope.is_here():
@@ -118,7 +122,7 @@ def _message() -> Running | None:
     return None if _get_running_loop() is not None else running
 
 
-def _run(running: Running, scope: LoopScope, run: Callable[[], _R]) -> _R:
+def run_for(running: Running, scope: LoopScope, run: Callable[[], _R]) -> _R:
     """Run a loop for a message."""
     result: Any = None
     error: BaseException | None = None
@@ -129,7 +133,7 @@ def _run(running: Running, scope: LoopScope, run: Callable[[], _R]) -> _R:
             result = run()
         except BaseException as raised:  # noqa: BLE001 - it is raised again below
             error = raised
-        if scope.close() or (scope.has_raised and isinstance(error, asyncio.CancelledError)):
+        if scope.close() or scope.has_come_out(error):
             raise Abort(*(error.args if isinstance(error, asyncio.CancelledError) else ())) from error
         if error is not None:
             raise error
@@ -143,7 +147,7 @@ def _run_coroutine(
     running: Running, coroutine: Coroutine[Any, Any, _R], run: Callable[[Coroutine[Any, Any, _R]], _R]
 ) -> _R:
     scope = LoopScope(running)
-    return _run(running, scope, lambda: run(_in_scope(running, scope, coroutine)))
+    return run_for(running, scope, lambda: run(_in_scope(running, scope, coroutine)))
 
 
 async def _in_scope(running: Running, scope: LoopScope, coroutine: Coroutine[Any, Any, _R]) -> _R:
@@ -164,7 +168,7 @@ async def _await(awaitable: Awaitable[_R]) -> _R:
 def _run_in_runner(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run(runner: Any, coro: Any, **options: Any) -> Any:
-        running = _message()
+        running = message_here()
         if running is None or not asyncio.iscoroutine(coro):
             return original(runner, coro, **options)
         runner.get_loop()  # raises what the original would, before it has the coroutine
@@ -176,16 +180,16 @@ def _run_in_runner(original: Callable[..., Any]) -> Callable[..., Any]:
 def _run_until_complete(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
-        running = _message()
+        running = message_here()
         if running is None or loop.is_closed() or not inspect.isawaitable(future):
             return original(loop, future)
         caller = sys._getframe(1).f_code.co_name  # noqa: SLF001 - the only way to know
         if caller == "_cancel_all_tasks" or getattr(future, "__name__", None) in _CLEAN_UP:
             closed = LoopScope(running)
             closed.close()
-            return _run(running, closed, lambda: original(loop, future))
+            return run_for(running, closed, lambda: original(loop, future))
         if asyncio.isfuture(future):
-            return _run(running, FutureScope(running, loop, future), lambda: original(loop, future))
+            return run_for(running, FutureScope(running, loop, future), lambda: original(loop, future))
         coroutine = future if asyncio.iscoroutine(future) else _await(future)
         return _run_coroutine(running, coroutine, lambda coroutine: original(loop, coroutine))
 
@@ -195,10 +199,10 @@ def _run_until_complete(original: Callable[..., Any]) -> Callable[..., Any]:
 def _run_forever(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def run_forever(loop: asyncio.AbstractEventLoop) -> Any:
-        running = _message()
+        running = message_here()
         if running is None or loop.is_closed():
             return original(loop)
-        return _run(running, EndlessScope(running, loop), lambda: original(loop))
+        return run_for(running, EndlessScope(running, loop), lambda: original(loop))
 
     return run_forever
 
@@ -206,8 +210,12 @@ def _run_forever(original: Callable[..., Any]) -> Callable[..., Any]:
 _Wrap: TypeAlias = "Callable[[Callable[..., Any]], Callable[..., Any]]"
 
 
-def _entries() -> Iterator[tuple[type, str, _Wrap]]:
-    """What starts loops: classes, their methods, and how these are wrapped."""
+def _entries() -> Iterator[tuple[Any, str, _Wrap]]:
+    """What starts loops: classes and modules, their functions, and how these are wrapped."""
+    if "trio" in sys.modules:
+        from ._trio import wrap_run
+
+        yield sys.modules["trio"], "run", wrap_run
     if sys.version_info >= (3, 11):
         yield asyncio.Runner, "run", _run_in_runner
     loops: list[Any] = [asyncio.BaseEventLoop, asyncio.SelectorEventLoop]
@@ -222,7 +230,7 @@ def _entries() -> Iterator[tuple[type, str, _Wrap]]:
 
 _installing = Lock()
 _workers = 0
-_installed: list[tuple[type, str, Any, Any]] = []
+_installed: list[tuple[Any, str, Any, Any]] = []
 
 
 def install() -> None:

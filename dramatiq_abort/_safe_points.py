@@ -53,6 +53,7 @@ PROTECTED_MODULES: Final = {
     "pdb": "see bdb",
     "queue": "Python's conditions around one mutex",
     "threading": "Python's __enter__ and __exit__ around every lock but Lock and RLock",
+    "trio": "its scheduler: an exception in there ends the run, and the thread cannot run trio again",
     "warnings": "the lock around the filters, from 3.14 on",
     "weakref": "see _weakrefset",
 }
@@ -122,7 +123,7 @@ def landing() -> None:
 _protected: set[str] = set(PROTECTED_MODULES)
 
 #: Those of them that users have added, and event loops, in which a wait is anybody's: see is_handed_over.
-_users: set[str] = {"asyncio", "dramatiq_abort._loops"}
+_users: set[str] = {"asyncio", "dramatiq_abort._loops", "trio"}
 
 
 def protect(module: str) -> None:

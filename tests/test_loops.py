@@ -22,6 +22,11 @@ try:
 except ImportError:  # an optional dependency
     uvloop = None
 
+try:
+    import trio
+except ImportError:  # an optional dependency
+    trio = None
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = [needs_threads, pytest.mark.usefixtures("core")]
 
+needs_trio = pytest.mark.skipif(trio is None, reason="trio is not installed")
 needs_uvloop = pytest.mark.skipif(uvloop is None, reason="uvloop is not installed")
 needs_runners = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no Runner yet")
 
@@ -711,6 +717,66 @@ def test_no_abort_is_lost(
         left.cancel()
     kept.run_until_complete(asyncio.sleep(0))
     kept.close()
+
+
+@needs_trio
+def test_no_abort_of_a_trio_run_is_lost() -> None:
+    """Its tasks see a cancellation of trio's, the function an Abort, and the thread can run trio again."""
+    started = threading.Semaphore(0)
+    seen: set[type[BaseException]] = set()
+
+    async def child() -> None:
+        try:
+            while True:
+                await trio.sleep(0)
+        except BaseException as error:
+            seen.add(type(error))
+            raise
+
+    async def main() -> None:
+        started.release()
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(child)
+
+    @dramatiq.actor
+    def task() -> None:
+        trio.run(main)
+
+    for _ in range(100):
+        message = task.send()
+        assert started.acquire(timeout=PATIENCE)
+        for _ in range(random.randrange(20_000)):  # a moment later
+            pass
+        abort(message.message_id)
+        assert is_aborted(message)
+    assert seen <= {trio.Cancelled}
+
+
+@needs_trio
+def test_a_trio_task_that_computes_is_aborted_behind_its_run(seen: Seen, abortable: Abortable) -> None:
+    """It has no checkpoint left; and a shield around it is one more reason to wait."""
+    steps: list[str] = []
+
+    async def main() -> None:
+        async with shield():
+            seen.started.set()
+            seen.requested.wait(PATIENCE)
+        steps.append("computed")
+
+    @dramatiq.actor
+    def task() -> None:
+        trio.run(main)
+        steps.append("next statement")
+
+    message = task.send()
+    assert seen.started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_requested(abortable, message)
+    seen.requested.set()
+
+    assert is_aborted(message)
+    assert steps == ["computed"]
 
 
 def test_loops_outside_of_messages_are_run_as_they_are() -> None:
