@@ -9,7 +9,7 @@ DRAMATIQ_ABORT_EXTENSION ?= auto
 WITH ?=
 # The extras to install, and what else the tests need: gevent takes minutes where there is no wheel of it.
 EXTRAS ?= redis,gevent,cli
-NEEDS ?= dev databases examples
+NEEDS ?= dev databases examples libraries
 ARGS ?=
 
 export DRAMATIQ_ABORT_EXTENSION

@@ -17,7 +17,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dramatiq_abort import _interrupt_py
-from dramatiq_abort._safe_points import PROTECTED_FUNCTIONS, WAITS, is_protected
+from dramatiq_abort._protected_code import PROTECTED_FUNCTIONS
+from dramatiq_abort._safe_points import WAITS, is_protected
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -196,6 +196,10 @@ class Abortable(Middleware):
         if "abort_tags" in message.options:
             tags_of(message.options["abort_tags"])
 
+    def after_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
+        if self._processing is not None:
+            self._processing.follow()
+
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         self.settle(broker)
         try:

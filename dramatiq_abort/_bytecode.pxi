@@ -5,7 +5,6 @@ import sys
 
 from dramatiq_abort._bytecode import (
     ACQUIRE,
-    BACKWARD,
     CACHE,
     CALLS,
     DELIVERING,
@@ -34,7 +33,6 @@ cdef bint jumps_are_absolute = sys.version_info < (3, 11)
 cdef str acquire = sys.intern(ACQUIRE)
 #: How far to the left the index of a method's name is shifted.
 cdef int name_shift = sys.version_info >= (3, 12)
-cdef bytes backward = table(BACKWARD)
 cdef bytes calls = table(CALLS)
 cdef bytes delivering = table(DELIVERING)
 cdef bytes endings = table(ENDINGS)
@@ -71,24 +69,6 @@ cdef Py_ssize_t jump_at(object frame):
     cdef bytes instructions = code_bytes(frame_code(frame))
     offset = instruction_at(instructions, offset)
     return offset if jumps[instructions[offset]] else -1
-
-
-cdef bint jumps_back(object frame):
-    """Say whether the frame is at a jump to an earlier instruction, before 3.12."""
-    cdef Py_ssize_t offset = jump_at(frame)
-    if offset < 0:
-        return False
-    cdef bytes instructions = code_bytes(frame_code(frame))
-    if not jumps_are_absolute:
-        return backward[instructions[offset]]
-    cdef int argument = instructions[offset + 1]
-    cdef int shift = 8
-    cdef Py_ssize_t prefix = offset - 2
-    while prefix >= 0 and instructions[prefix] == extended_arg:
-        argument |= instructions[prefix + 1] << shift
-        shift += 8
-        prefix -= 2
-    return 2 * argument <= offset
 
 
 cdef bint delivers(object frame):

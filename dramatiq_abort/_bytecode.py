@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ACQUIRE",
-    "BACKWARD",
     "CACHE",
     "CALLS",
     "DELIVERING",
@@ -57,9 +56,6 @@ CALLS: Final = _opcodes(("CALL", "PRECALL"))
 
 #: Those of them that can belong to a loop without a single call.
 JUMPS: Final = _opcodes(_JUMPS)
-
-#: Those jumps that lead to an earlier instruction, where the name says so: on 3.10 the argument does.
-BACKWARD: Final = _opcodes(("JUMP_BACKWARD", "POP_JUMP_BACKWARD"))
 
 #: Where a function ends with a result.
 RETURNS: Final = _opcodes(("RETURN_VALUE", "RETURN_CONST"))

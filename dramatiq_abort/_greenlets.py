@@ -154,8 +154,8 @@ class Scope:
             frames.append(above)
             above = above.f_back
         if frame is not None and _called_from(frame) in WAITS.get(frame.f_code, ()):
-            return not any(map(is_handed_over, frames))
-        return all(map(may_be_cut, frames))
+            return not is_handed_over(frames)
+        return may_be_cut(frames)
 
 
 class Shield(AnyShield):

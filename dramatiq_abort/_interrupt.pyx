@@ -288,7 +288,8 @@ cdef class Scope:
     cdef double _raised_at
     #: The code of which every instruction is watched, meanwhile.
     cdef object _watched
-    #: What is followed to its next jump backwards: a code or, before 3.12, a frame; and where the last one has led to.
+    #: What is followed to its next jump backwards: a code or, before 3.12, a frame; and where the last one has led to,
+    #: or the last instruction.
     cdef object _followed
     cdef Py_ssize_t _target
 
@@ -511,6 +512,7 @@ cdef class Scope:
         if followed is self._followed:
             return
         before, self._followed = self._followed, followed
+        self._target = -1
         if HAS_MONITORING:
             if before is not None:
                 count_watchers(before, 0, -1)

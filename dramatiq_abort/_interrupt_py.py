@@ -22,7 +22,8 @@ does not look at its slot at once. Where it may not raise, the answer is ``PROTE
 
 A thread in a loop may be found at no safe place, however often it is asked. From 3.12 on its next jump backwards is one
 (``_jumps.py``). Before, the exception goes into its slot if the thread is bound to look at that before it gets into
-another function's code; a loop whose every call ends in an exception from protected code is not interrupted there.
+another function's code; a loop whose every call ends in an exception from protected code is not interrupted there, but
+for one that enqueues messages, which follows itself (``Scope.follow_itself``).
 
 On 3.12 a late exception can come up before the one that the function has raised is safe, and takes its place.
 
@@ -36,6 +37,7 @@ only what waits for a shield or for the opening is raised, and everything else i
 from __future__ import annotations
 
 import ctypes
+import inspect
 import os
 import platform
 import signal
@@ -72,6 +74,9 @@ SUPPORTED: Final = platform.python_implementation() == "CPython"
 #: much of a turn may be over before it is not sure any more that it still is the same one.
 _SHORTEST_TURN: Final = 0.005
 _SURE: Final = 0.004
+
+#: Functions whose frames are left where they yield.
+_GENERATORS: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 #: For the one who is about to interrupt: the switch interval is that of all threads.
 _interrupting = threading.Lock()
@@ -290,7 +295,7 @@ class Scope:
         """
         if frame is not None:
             stack = self._stack(frame)
-            if stack is None or not all(map(may_be_cut, stack)):
+            if stack is None or not may_be_cut(stack):
                 return False
         while (gate := self._gate.last()).answer() is None:
             if gate.becomes(_Gate(is_spent=True)):
@@ -313,7 +318,7 @@ class Scope:
         if exception is None or gate.answer() is not None or not self._is_in_its_thread():
             return
         stack = self._stack(sys._getframe(2))  # whoever has jumped
-        if stack is not None and all(map(may_be_cut, stack)) and gate.becomes(_Gate(is_spent=True)):
+        if stack is not None and may_be_cut(stack) and gate.becomes(_Gate(is_spent=True)):
             self._follow(None)
             raise exception
 
@@ -327,9 +332,9 @@ class Scope:
             return True
         stack = self._stack(frame)
         if stack is not None and frame.f_lasti in WAITS.get(frame.f_code, ()):
-            return not any(map(is_handed_over, stack))
+            return not is_handed_over(stack)
         before, self._found = self._found, id(frame)
-        if stack is not None and all(map(may_be_cut, stack)):
+        if stack is not None and may_be_cut(stack):
             if delivers(frame.f_code, frame.f_lasti):
                 return True
             if before == id(frame) and not jumps.SUPPORTED and leads_to_delivery(stack):
@@ -337,6 +342,37 @@ class Scope:
         if before and jumps.SUPPORTED:
             self._follow(frame)
         return False
+
+    def follow_itself(self) -> None:
+        """Raise what waits for the end of protected code at the first place behind it. For that code to call.
+
+        Before 3.12 this core cannot follow another thread, but the scope's own can follow itself: with a profile
+        function, unless it has one. A thread that does nothing but send messages would never be found anywhere else.
+        """
+        if self._exception is None or jumps.SUPPORTED:
+            return
+        if self.is_here() and sys.getprofile() is None:
+            sys.setprofile(self._raise_if_safe)
+
+    def _raise_if_safe(self, frame: FrameType, event: str, result: object) -> None:
+        gate, exception = self._gate.last(), self._exception
+        if exception is None or gate.is_closed or gate.is_spent:
+            sys.setprofile(None)
+            return
+        # What raises returns None, too. What returns is done and does not count; a C call may be a lock's release.
+        if event == "return" and result is not None and not frame.f_code.co_flags & _GENERATORS:
+            at = frame.f_back
+        elif event == "call":
+            at = frame
+        else:
+            return
+        if at is None or at.f_code is Scope.run.__code__ or gate.is_shut:
+            return
+        stack = self._stack(at)
+        if stack is not None and delivers(at.f_code, at.f_lasti) and may_be_cut(stack):
+            sys.setprofile(None)
+            if gate.becomes(_Gate(is_spent=True)):
+                raise exception
 
     def _innermost_frame(self) -> FrameType | None:
         """Return the frame in which the thread is; for the thread itself, the one that calls this module."""
@@ -369,10 +405,12 @@ class Scope:
         In the innermost function, from this frame up, in which it may come up.
         """
         code: CodeType | None = None
+        frames: list[FrameType] = []
         while frame is not None and frame.f_code is not Scope.run.__code__:
-            if not may_be_cut(frame):
+            frames.append(frame)
+            if not may_be_cut(frames[-2:]):
                 code = None
-            elif code is None:
+            elif code is None and may_be_cut([frame]):
                 code = frame.f_code
             frame = frame.f_back
         before, self._followed = self._followed, code
@@ -448,7 +486,7 @@ class Shield(AnyShield):
             return
         if scope._thread_id == threading.get_ident():
             stack = scope._stack(sys._getframe(1))
-            if stack is not None and all(map(may_be_cut, stack)):
+            if stack is not None and may_be_cut(stack):
                 scope._open_gate()
             else:
                 # A context manager that uses a shield when it is entered, say: what it has taken would be lost. Whoever

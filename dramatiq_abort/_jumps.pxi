@@ -7,8 +7,9 @@ always (``JUMP_BACKWARD`` in ``Python/bytecodes.c``).
 
 From 3.12 on ``sys.monitoring`` calls back at each jump of one code, and then at the instruction that it leads to. The
 exception is raised there, not at the jump, which some ``try`` and ``with`` statements around a loop do not cover. Before,
-a trace function is called before each instruction of one frame, and raises at the jump itself. It is the thread's own,
-so it is not used where that has one.
+a trace function is called before each instruction of one frame, and raises at the first that stands before the last one:
+not at the jump either, which may depend on whether ``acquire`` has taken a lock. It is the thread's own, so it is not
+used where that has one.
 """
 
 
@@ -33,6 +34,10 @@ cdef int trace_jumps(PyObject *argument, PyFrameObject *event_frame, int what, P
     cdef object frame = <object><PyObject *>event_frame
     while scope is not None and scope._followed is not frame:
         scope = scope._outer
-    if scope is None or not jumps_back(frame) or not scope._may_come_up_in_loop(thread):
+    if scope is None:
+        return 0
+    cdef Py_ssize_t before = scope._target
+    scope._target = frame_offset(frame)
+    if scope._target > before or not scope._may_come_up_in_loop(thread):
         return 0
     return scope._come_up(thread)

@@ -92,6 +92,13 @@ class Processing:
                 message.fail()
             raise AbortedBeforeStart(f"message {message.message_id} was aborted before its start{running.says}")
 
+    def follow(self) -> None:
+        """Have an abort that waits for the end of what this thread is enqueuing raised behind it."""
+        running = current.get()
+        follow_itself = getattr(running.scope, "follow_itself", None) if running is not None else None
+        if follow_itself is not None:  # only the pure-Python core has to be told
+            follow_itself()
+
     def note_failure(self, message: MessageProxy, running: Running | None, exception: BaseException) -> None:
         if running is not None:
             running.fail(exception)

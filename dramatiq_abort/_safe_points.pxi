@@ -4,14 +4,14 @@ import sys
 from types import FunctionType, MethodType
 
 from dramatiq_abort._greenlet_stacks import HUBS
-
+from dramatiq_abort._protected_code import ANY, PROTECTED_FUNCTIONS
 from dramatiq_abort._safe_points import (
     CALLBACK_NAMES,
     CALLBACKS,
     COLLECTORS_CALLBACKS,
-    PROTECTED_FUNCTIONS,
     START_OF_THREAD,
     WAITS,
+    _named,
     _protected,
     _users,
 )
@@ -23,6 +23,8 @@ cdef frozenset protected_functions = PROTECTED_FUNCTIONS
 cdef tuple waits = tuple(WAITS.items())
 cdef set protected_modules = _protected
 cdef set users_modules = _users
+cdef dict named_functions = _named
+cdef str any_call = ANY
 cdef object start_of_thread = START_OF_THREAD
 cdef frozenset hubs = HUBS
 cdef dict modules = sys.modules
@@ -50,22 +52,24 @@ cdef Stack look_at_stack(object frame, object base):
 
     Runs no Python code, so that no thread moves meanwhile.
     """
+    cdef object called = None
     while frame is not base:
         if frame is None:  # the thread has switched to another greenlet
             return CUT_OFF
-        if must_stay(frame):
+        if must_stay(frame, called):
             return MUST_STAY
+        called = frame_code(frame)
         frame = frame_back(frame)
     return SAFE
 
 
-cdef bint must_stay(object frame):
-    """Say whether the function in this frame must not be left half done."""
+cdef bint must_stay(object frame, object called):
+    """Say whether the function in this frame, which has called that code or None, must not be left half done."""
     cdef object code = frame_code(frame)
     if PySet_Contains(protected_functions, code_name(code)) or is_collectors_callback(code):
         return True
     cdef object module = frame_module(frame)
-    return module is not None and is_among(protected_modules, module)
+    return module is not None and (is_among(protected_modules, module) or is_named(code, module, called))
 
 
 cdef bint is_safe(object frame, object base):
@@ -78,10 +82,13 @@ cdef bint is_safe_here(object frame, object base):
     cdef Stack found = look_at_stack(frame, base)
     if found != CUT_OFF:
         return found == SAFE
+    cdef object called
     for frame in [frame, *frames_of_parents()]:
+        called = None
         while frame is not None and frame is not base:
-            if must_stay(frame) or frame_module(frame) in hubs:
+            if must_stay(frame, called) or frame_module(frame) in hubs:
                 return False
+            called = frame_code(frame)
             frame = frame_back(frame)
         if frame is not None:
             return True
@@ -102,14 +109,24 @@ cdef list frames_of_parents():
 
 cdef object frame_of_loop(object frame, object base):
     """Of the frames from this one up to the scope's own, the innermost in which an exception may come up; or None."""
-    cdef object found = None
+    cdef object found = None, called = None
     while frame is not None and frame is not base:
-        if must_stay(frame):
+        if must_stay(frame, called):
             found = None
-        elif found is None:
+        elif found is None and not must_stay(frame, None):
             found = frame
+        called = frame_code(frame)
         frame = frame_back(frame)
     return found
+
+
+cdef bint is_named(object code, object module, object called):
+    """As ``_safe_points._is_named``."""
+    cdef dict names = named_functions.get(module)
+    cdef object cut_in = None if names is None else names.get(code_name(code))
+    if cut_in is None or called is None:
+        return cut_in is not None
+    return not (PySet_Contains(cut_in, code_name(called)) or PySet_Contains(cut_in, any_call))
 
 
 cdef bint is_waiting(object frame, object base):
@@ -129,13 +146,17 @@ cdef bint is_handed_over(object frame, object base):
 
     As ``_safe_points.is_handed_over`` for each of the frames.
     """
-    cdef object module
+    cdef object module, code, called = None
     while frame is not None and frame is not base:
-        if frame_code(frame) is start_of_thread or code_name(frame_code(frame)) in protected_functions:
+        code = frame_code(frame)
+        if code is start_of_thread or code_name(code) in protected_functions:
             return True
         module = frame_module(frame)
         if users_modules and module is not None and is_among(users_modules, module):
             return True
+        if module is not None and is_named(code, module, called):
+            return True
+        called = code
         frame = frame_back(frame)
     return frame is not base  # another greenlet's wait
 

@@ -16,16 +16,16 @@ import weakref
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final
 
+from ._protected_code import ANY, CUT_IN, PROTECTED_FUNCTIONS, PROTECTED_IN, PROTECTED_MODULES
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import CodeType, FrameType
 
 __all__ = [
     "CALLBACKS",
     "CALLBACK_NAMES",
     "COLLECTORS_CALLBACKS",
-    "PROTECTED_FUNCTIONS",
-    "PROTECTED_MODULES",
     "START_OF_THREAD",
     "WAITS",
     "is_handed_over",
@@ -33,35 +33,8 @@ __all__ = [
     "landing",
     "may_be_cut",
     "protect",
+    "protect_function",
 ]
-
-#: Modules with their reasons. A package stands for all its modules.
-PROTECTED_MODULES: Final = {
-    "_frozen_importlib": "the locks of modules: a module that is half imported stays in sys.modules",
-    "_frozen_importlib_external": "the same",
-    "_threading_local": "the lock of each local()",
-    "_weakrefset": "the guard of iterations, which holds back removals",
-    "asyncio": "an event loop, which drops what comes up in a callback or in a task that is not awaited",
-    "bdb": "a debugger that somebody is using: its own books, and the answer to a question it has asked",
-    "concurrent.futures": "the conditions of futures, the queues and counters of executors",
-    "coverage": "the books of what has run, which monitoring calls keep from 3.12 on",
-    "dramatiq.asyncio": "a coroutine that has been submitted and is not yet cancelled when its waiter is interrupted",
-    "dramatiq_abort._loops": "an event loop on the message's own thread: what it runs is cancelled instead",
-    "importlib": "see _frozen_importlib, which bears this name once it has been imported",
-    "logging": "the module's lock and each handler's, before 3.13 with acquire() and release()",
-    "multiprocessing": "locks, semaphores and conditions around pipes, which are half written otherwise",
-    "pdb": "see bdb",
-    "queue": "Python's conditions around one mutex",
-    "threading": "Python's __enter__ and __exit__ around every lock but Lock and RLock",
-    "trio": "its scheduler: an exception in there ends the run, and the thread cannot run trio again",
-    "warnings": "the lock around the filters, from 3.14 on",
-    "weakref": "see _weakrefset",
-}
-
-#: Functions that are never left half done, whoever wrote them: they are where everybody puts what must happen, or what
-#: takes that which must be given back. With them context managers are safe, those of contextlib included, and in an
-#: ``ExitStack``.
-PROTECTED_FUNCTIONS: Final = frozenset({"__enter__", "__exit__", "__del__", "enter_context", "unraisablehook"})
 
 
 def _inside(function: Any) -> Iterator[CodeType]:
@@ -125,6 +98,11 @@ _protected: set[str] = set(PROTECTED_MODULES)
 #: Those of them that users have added, and event loops, in which a wait is anybody's: see is_handed_over.
 _users: set[str] = {"asyncio", "dramatiq_abort._loops", "trio"}
 
+#: Functions by their modules, each with those that it may be cut in when it calls them.
+_named: dict[str, dict[str, frozenset[str]]] = {
+    module: {name: CUT_IN.get((module, name), frozenset()) for name in names} for module, names in PROTECTED_IN.items()
+}
+
 
 def protect(module: str) -> None:
     """Raise nothing in the code of this module, or of this package's modules, from now on."""
@@ -132,19 +110,40 @@ def protect(module: str) -> None:
     _users.add(module)
 
 
+def protect_function(module: str, name: str) -> None:
+    """Raise nothing in this function of this module from now on, nor in what it calls."""
+    _named.setdefault(module, {})[name] = frozenset()
+
+
 def is_protected(module: str) -> bool:
     """Say whether a module, or the package it is in, is protected."""
     return _is_among(_protected, module)
 
 
-def may_be_cut(frame: FrameType) -> bool:
-    """Say whether a function that is at work may be left as it is."""
-    return not (
+def may_be_cut(frames: Iterable[FrameType]) -> bool:
+    """Say whether functions that are at work, from the innermost on, may be left as they are."""
+    return not any(
         frame.f_code is START_OF_THREAD
         or frame.f_code.co_name in PROTECTED_FUNCTIONS
         or _is_collectors_callback(frame.f_code)
         or is_protected(str(frame.f_globals.get("__name__")))
+        or _is_named(frame, called)
+        for frame, called in _with_called(frames)
     )
+
+
+def _with_called(frames: Iterable[FrameType]) -> Iterator[tuple[FrameType, str | None]]:
+    """Pair each function that is at work with the name of the one that it has called."""
+    called = None
+    for frame in frames:
+        yield frame, called
+        called = frame.f_code.co_name
+
+
+def _is_named(frame: FrameType, called: str | None) -> bool:
+    """Say whether a function is protected by its own and its module's name, in this call of another, or in none."""
+    cut_in = _named.get(str(frame.f_globals.get("__name__")), {}).get(frame.f_code.co_name)
+    return cut_in is not None and (called is None or cut_in.isdisjoint({called, ANY}))
 
 
 def _is_collectors_callback(code: CodeType) -> bool:
@@ -155,16 +154,19 @@ def _is_collectors_callback(code: CodeType) -> bool:
     return False
 
 
-def is_handed_over(frame: FrameType) -> bool:
-    """Say whether what a function waits for, itself or in what it calls, would be lost with the wait.
+def is_handed_over(frames: Iterable[FrameType]) -> bool:
+    """Say whether what functions wait for, from the innermost on, would be lost with the wait.
 
-    A thread that has been started, what a context manager is about to take, and what nobody can know of the modules
-    that users have added. What a callback of an event loop waits for, the loop would drop with the exception.
+    A thread that has been started, what a context manager or a function of ``PROTECTED_IN`` is about to take, and what
+    nobody can know of the modules that users have added. What a callback of an event loop waits for, the loop would
+    drop with the exception.
     """
-    return (
+    return any(
         frame.f_code is START_OF_THREAD
         or frame.f_code.co_name in PROTECTED_FUNCTIONS
         or _is_among(_users, str(frame.f_globals.get("__name__")))
+        or _is_named(frame, called)
+        for frame, called in _with_called(frames)
     )
 
 

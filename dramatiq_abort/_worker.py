@@ -8,6 +8,7 @@ from dramatiq.threading import is_gevent_active
 
 from . import _blocking_calls as blocking_calls
 from . import _loops as loops
+from . import _safe_points as safe_points
 from . import interrupt
 from ._audience import Audience
 from ._metrics import Metrics, is_wanted
@@ -65,6 +66,7 @@ class WorkerSide:
                 "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
                 "ends only if its function asks abort_requested()."
             )
+        protect_broker(type(self._broker))
         self._watcher.start()
         if not is_gevent_active():
             loops.install()
@@ -100,3 +102,10 @@ class WorkerSide:
         except Exception:
             what = "The on_abort of message %s could not be sent."
             self._logger.exception(what, message.message_id, extra=running.fields())
+
+
+def protect_broker(kind: type[Broker]) -> None:
+    """Have nothing raised while a message is enqueued on a broker of this kind, whoever wrote it, or in its hooks."""
+    for each in kind.__mro__:
+        if "enqueue" in vars(each):
+            safe_points.protect_function(each.__module__, "enqueue")

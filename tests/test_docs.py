@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pages import DOCS, PAGES, ROOT, name_of, text_of
 
-from dramatiq_abort import _safe_points
+from dramatiq_abort._protected_code import CUT_IN, PROTECTED_IN, PROTECTED_MODULES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,9 +39,25 @@ def test_each_rule_for_shields_has_its_test() -> None:
 
 def test_the_protected_modules_are_the_codes() -> None:
     """With their reasons."""
-    rows = [f"| `{module}` | {reason} |" for module, reason in sorted(_safe_points.PROTECTED_MODULES.items())]
+    rows = [f"| `{module}` | {reason} |" for module, reason in sorted(PROTECTED_MODULES.items())]
 
     assert between("protected").splitlines() == ["| module | what would be left half done |", "|---|---|", *rows]
+
+
+def test_the_protected_functions_are_the_codes() -> None:
+    """With their reasons; those that are cut in some of their calls are marked."""
+    rows = []
+    for module, functions in sorted(PROTECTED_IN.items()):
+        for reason in dict.fromkeys(functions.values()):
+            names = sorted(name for name in functions if functions[name] == reason)
+            marked = ", ".join(f"`{name}`" + " (*)" * ((module, name) in CUT_IN) for name in names)
+            rows.append(f"| `{module}` | {marked} | {reason} |")
+
+    assert between("functions").splitlines() == [
+        "| module | functions | what would be left half done |",
+        "|---|---|---|",
+        *rows,
+    ]
 
 
 def test_the_page_on_databases_names_its_tests() -> None:
