@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import gc
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
-from ._actor import in_scope, is_async, until_needed, with_abort
+from ._broker_side import BrokerSide, backend_of, time_left
 from ._current import current
 from ._requests import asking, requests_of
 from .backend import EventBackend
-from .errors import ConfigurationError, InvalidOption
-from .request import AbortMode, AbortRequest, key_of, milliseconds
+from .errors import ConfigurationError
+from .request import AbortMode, key_of, milliseconds
 from .rule import tags_of
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
 
     from dramatiq import Actor, Broker, Message, Worker
     from dramatiq.broker import MessageProxy
 
-    from ._processing import Processing
+    from ._passage import Passage
     from ._targets import Targets
     from .outcome import Outcome
 
@@ -32,15 +34,19 @@ __all__ = ["Abortable"]
 #: The name of its logger, as in dramatiq-abort 1.2: for programs that say how much they want to hear of it.
 _LOGGER: Final = "dramatiq_abort.middleware"
 
+#: The hooks that every message goes through.
+_HOOKS: Final = ("before_process_message", "after_process_message")
+
 
 class Abortable(Middleware):
     """Makes the messages of a broker abortable.
 
-    Add it to the broker of the workers and of those who call ``abort()``, anywhere in the list of middleware.
+    Add it to the broker of the workers and of those who call ``abort()``, anywhere in the list of middleware. It can be
+    on several brokers.
 
     Parameters:
-      backend: Carries the requests. Without one, a ``RedisBroker``'s own client is used, and on a ``StubBroker`` a
-        ``StubBackend``; any other broker needs one.
+      backend: Carries the requests, of all its brokers. Without one, each broker has its own: a ``RedisBroker``'s own
+        client is used, and on a ``StubBroker`` a ``StubBackend``; any other broker needs one.
       abortable: Whether messages can be aborted. The actor's option of the same name goes before this one, and the
         message's before the actor's.
       abort_ttl: For how many milliseconds a request takes effect, unless ``abort()`` says otherwise.
@@ -99,28 +105,32 @@ class Abortable(Middleware):
         self.on_outcome = on_outcome
         self.report_after: int | None = _milliseconds_or_none("report_after", report_after)
         self._backend = backend
-        self._tags: dict[str, tuple[str, ...]] = {}
-        # The options of the actors, and which of them are coroutines.
-        self.options: dict[str, dict[str, Any]] = {}
-        self.async_actors: set[str] = set()
-        #: The names of those of which a message must know more than that.
-        self.special_actors: set[str] = set()
-        # Those whose functions have not been put into their scopes yet.
-        self._declared: list[tuple[Actor[Any, Any], Callable[..., Any], Callable[[], Callable[..., Any]]]] = []
-        # Of a process that has workers: any other need not import what goes with it.
-        self._processing: Processing | None = None
-        self._workers = 0
+        self._sides: WeakKeyDictionary[Broker, BrokerSide] = WeakKeyDictionary()
+        self._booting = Lock()
+        #: The hooks that dramatiq calls elsewhere than here.
+        self._bound: dict[str, Callable[..., None]] = {}
 
     @property
     def backend(self) -> EventBackend:
         """The event backend.
 
         Raises:
-          ConfigurationError: When none was given and the middleware has not met its broker yet.
+          ConfigurationError: When none was given and the middleware has not met its broker yet, or has met several,
+            which have a backend each.
         """
-        if self._backend is None:
+        if self._backend is not None:
+            return self._backend
+        if len(self._sides) > 1:
+            gc.collect()  # brokers of an earlier application may be garbage that is not collected yet
+        sides = list(self._sides.values())
+        if not sides:
             raise ConfigurationError("add the Abortable to its broker before it is used, or give it a backend")
-        return self._backend
+        if len(sides) > 1:
+            raise ConfigurationError(
+                f"this Abortable is on {len(sides)} brokers, each with an event backend of its own: pass no middleware "
+                "if the default broker's is meant, or make an Abortable for each broker, or one with a backend for all"
+            )
+        return sides[0].backend
 
     def abort(
         self,
@@ -149,13 +159,9 @@ class Abortable(Middleware):
         if message_id is None:
             running = current.get()
             return None if running is None else running.grace_left()
-        key = key_of(message_id)
-        if self._processing is not None:
-            for running in self._processing.running.with_key(key):
-                return running.grace_left()
+        key_of(message_id)
         with asking(f"nothing is known of message {message_id}"):
-            event = self.backend.read(key)
-            return None if event is None else float(AbortRequest.decode(event.value).grace_left(event.ttl))
+            return self.requested(message_id)
 
     def is_abortable(self, actor: Actor[Any, Any], message: Message[Any]) -> bool:
         """Say whether a message can be aborted.
@@ -176,58 +182,39 @@ class Abortable(Middleware):
         tags_of(actor.options.get("abort_tags"))
 
     def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any] | str) -> None:
-        self.settle(broker)
+        side = self.settle(broker)
         if isinstance(actor, str):  # before dramatiq 2.0, for actors that were declared before the middleware was added
             actor = broker.get_actor(actor)
-        self._tags[actor.actor_name] = tags_of(actor.options.get("abort_tags"))
-        self.options[actor.actor_name] = actor.options
-        if is_async(actor.fn):
-            self.async_actors.add(actor.actor_name)
-        if actor.actor_name in self.async_actors or actor.options.get("abortable") is not None:
-            self.special_actors.add(actor.actor_name)
-        fn = actor.fn
-        actor.fn, made = until_needed(fn, lambda: in_scope(fn, actor.actor_name, self.logger))
-        self._declared.append((actor, actor.fn, made))
-        if self._processing is not None:
-            self._enclose()
-        actor.options["throws"] = with_abort(actor.options.get("throws") or ())
+        side.declare(actor, self.logger)
 
     def before_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
         if "abort_tags" in message.options:
             tags_of(message.options["abort_tags"])
 
     def after_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
-        if self._processing is not None:
-            self._processing.follow()
+        running = current.get()
+        if running is not None and hasattr(running.scope, "follow_itself"):  # only the pure-Python core has to be told
+            running.scope.follow_itself()
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        self.settle(broker)
-        try:
-            from ._processing import Processing
-            from ._worker import WorkerSide
-        except Exception as error:  # dramatiq would log it, and run messages that nobody can abort
-            raise ConfigurationError(f"this worker cannot interrupt messages: {error}") from error
-
-        processing = self._processing
-        if processing is None:
-            self._processing = processing = Processing(self)
-            self._hand_over(processing)
-        self._enclose()
-        self._workers += 1
-        if processing.worker_side is None:
-            worker_side = WorkerSide(self, broker, processing.running, self._tags_of)
-            processing.watch(worker_side)
-            worker_side.start()
+        side = self.settle(broker)
+        with self._booting:
+            processing = side.boot(worker, list(self._sides.values()))
+            if len(self._sides) == 1:
+                self._bind(processing.passage)
+            if len(self._sides) != 1:  # by now
+                self._unbind()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        self._workers -= 1
-        if self._processing is not None and self._processing.worker_side is not None and not self._workers:
-            self._processing.worker_side.stop()
-            self._processing.watch(None)
+        side = self._sides.get(broker)
+        if side is not None:
+            with self._booting:
+                side.shut_down(worker)
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        if self._processing is not None:
-            self._processing.passage.before_process_message(broker, message)
+        side = self._sides.get(broker)
+        if side is not None and side.processing is not None:
+            side.processing.passage.before_process_message(broker, message)
 
     def after_process_message(
         self,
@@ -237,61 +224,53 @@ class Abortable(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        if self._processing is not None:
-            self._processing.passage.after_process_message(broker, message, result=result, exception=exception)
+        side = self._sides.get(broker)
+        if side is not None and side.processing is not None:
+            side.processing.passage.after_process_message(broker, message, result=result, exception=exception)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        if self._processing is not None:
-            self._processing.passage.after_skip_message(broker, message)
+        side = self._sides.get(broker)
+        if side is not None and side.processing is not None:
+            side.processing.after_skip_message(broker, message)
 
-    def _enclose(self) -> None:
-        """Give all actors what has been stood for, since messages run here: but for what somebody has wrapped since."""
-        declared, self._declared = self._declared, []
-        for actor, stands_for_it, made in declared:
-            if actor.fn is stands_for_it:
-                actor.fn = made()
+    def after_nack(self, broker: Broker, message: MessageProxy) -> None:
+        side = self._sides.get(broker)
+        if side is not None and side.processing is not None:
+            side.processing.after_nack(message)
 
-    def _hand_over(self, processing: Processing) -> None:
-        """Have dramatiq call the hooks of all messages where they lead to, but for those that somebody else has."""
-        for name in ("before_process_message", "after_process_message"):
+    def _bind(self, passage: Passage) -> None:
+        """Let dramatiq call the passage's hooks directly, except those that a subclass or the program overrides."""
+        for name in _HOOKS:
             if getattr(type(self), name) is getattr(Abortable, name) and name not in vars(self):
-                setattr(self, name, getattr(processing.passage, name))
+                self._bound[name] = getattr(passage, name)
+                setattr(self, name, self._bound[name])
 
-    def _tags_of(self, message: Message[Any]) -> Collection[str]:
-        tags = self._tags.get(message.actor_name, ())
-        with suppress(InvalidOption):  # what somebody else has enqueued may say anything
-            tags += tags_of(message.options.get("abort_tags"))
-        return tags
+    def _unbind(self) -> None:
+        """Let dramatiq call the hooks of this object again, which choose the passage by the broker."""
+        for name, bound in self._bound.items():
+            if vars(self).get(name) is bound:
+                delattr(self, name)
+        self._bound = {}
 
-    def settle(self, broker: Broker) -> None:
-        """Make sure that this is the broker's only one and has a backend.
+    def settle(self, broker: Broker) -> BrokerSide:
+        """Make sure that this is the broker's only one and has a backend for it.
 
         Raises:
           ConfigurationError: When it is not, or has none.
         """
         if sum(isinstance(middleware, Abortable) for middleware in broker.middleware) > 1:
             raise ConfigurationError("this broker has two Abortable middleware: add one")
-        if self._backend is None:
-            self._backend = _backend_of(broker)
+        side = self._sides.get(broker)
+        if side is None:
+            backend = backend_of(broker) if self._backend is None else self._backend
+            side = self._sides.setdefault(broker, BrokerSide(self, broker, backend))
+            if len(self._sides) > 1:
+                self._unbind()
+        return side
 
-
-def _backend_of(broker: Broker) -> EventBackend:
-    """Make the backend that goes with a broker."""
-    client = getattr(broker, "client", None)  # a RedisBroker's, without importing it
-    if hasattr(client, "execute_command"):
-        from .backends.redis import RedisBackend
-
-        return RedisBackend(client=client, namespace=f"{getattr(broker, 'namespace', 'dramatiq')}-abort")
-    from dramatiq.brokers.stub import StubBroker
-
-    if isinstance(broker, StubBroker):
-        from .backends.stub import StubBackend
-
-        return StubBackend()
-    raise ConfigurationError(
-        f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
-        "Abortable(backend=RedisBackend.from_url('redis://...'))"
-    )
+    def requested(self, message_id: str) -> float | None:
+        """What ``abort_requested()`` says of a message that need not be running here."""
+        return time_left(message_id, list(self._sides.values()), self.backend)
 
 
 def _milliseconds_or_none(name: str, time: int | None) -> int | None:

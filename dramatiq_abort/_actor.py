@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from dramatiq.asyncio import async_to_sync
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable
 
+    from dramatiq import Message
+
     from ._running import Running, ThreadScope
 
-__all__ = ["in_scope", "is_async", "until_needed", "with_abort"]
+__all__ = ["expect_abort", "in_scope", "is_async", "made_of", "until_needed"]
 
 
 async def _run(
@@ -48,10 +50,8 @@ def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) ->
     return _passage.InScope(fn, actor_name, current, run, partial(_failed, logger))
 
 
-def until_needed(
-    fn: Callable[..., Any], make: Callable[[], Callable[..., Any]]
-) -> tuple[Callable[..., Any], Callable[[], Callable[..., Any]]]:
-    """Return what stands for an actor's function in its scope until a message needs that, and what returns that.
+def until_needed(fn: Callable[..., Any], make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """Return what stands for an actor's function in its scope until a message needs that: see ``made_of``.
 
     So that a process that declares actors, but only enqueues or aborts their messages, imports no core.
     """
@@ -61,7 +61,16 @@ def until_needed(
     def call(*args: Any, **kwargs: Any) -> Any:
         return fn(*args, **kwargs) if current.get() is None else made()(*args, **kwargs)
 
-    return call, made
+    vars(call)["made"] = made
+    return call
+
+
+def made_of(fn: Callable[..., Any]) -> Callable[..., Any] | None:
+    """Return the function in its scope for a stub of ``until_needed``; None for anything else, such as a wrapper."""
+    return fn.made() if getattr(fn, "__code__", None) is _code_of_stubs else None  # type: ignore[attr-defined]
+
+
+_code_of_stubs: Final = until_needed(int, lambda: int).__code__
 
 
 def _failed(logger: logging.Logger, running: Running, error: BaseException) -> None:
@@ -71,6 +80,8 @@ def _failed(logger: logging.Logger, running: Running, error: BaseException) -> N
       Abort: In its place, whatever the function made of its abort: a message that was to be aborted is not tried again.
     """
     request = running.request
+    if request is not None or isinstance(error, Abort):
+        expect_abort(running.message)
     if isinstance(error, Abort):
         error.write_down(running.message_id, request)
     elif request is not None:
@@ -100,9 +111,24 @@ def _wait_for(fn: Callable[..., Any], running: Running, args: tuple[Any, ...], k
     return result
 
 
-def with_abort(throws: Any) -> tuple[Any, ...]:
-    """Add Abort to an actor's or a message's ``throws``, which is an exception class or a tuple of them.
+class _ExpectingAbort(dict[str, Any]):
+    """The options of a message that fails with an Abort."""
 
-    So Retries and the worker take it for an expected end (dramatiq/middleware/retries.py, dramatiq/worker.py).
+    # Only get() answers differently, which is what dramatiq calls. The class is not an item of the dictionary, so the
+    # message can still be copied, and encoded as JSON.
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return Abort if key == "throws" else super().get(key, default)
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+        return dict, (dict(self),)
+
+
+def expect_abort(message: Message[Any]) -> None:
+    """Add Abort to what a message ``throws``, now that it fails with one.
+
+    So Retries and the worker take it for an expected end (dramatiq/middleware/retries.py, dramatiq/worker.py). Not an
+    option of the actor: other middleware may set that one at any time, and a message's own goes before it.
     """
-    return (*(throws if isinstance(throws, tuple) else (throws,)), Abort)
+    # The message is frozen, which dramatiq itself gets around in the same way (dramatiq/message.py).
+    object.__setattr__(message, "options", _ExpectingAbort(message.options))

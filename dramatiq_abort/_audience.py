@@ -16,13 +16,12 @@ __all__ = ["Audience"]
 class Audience:
     """Called with each outcome.
 
-    Parameters:
-      listeners: Those who hear of it, too. What they raise goes to the log.
+    What the listeners raise goes to the log.
     """
 
-    def __init__(self, logger: logging.Logger, *listeners: Callable[[Outcome], object]) -> None:
+    def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._listeners = listeners
+        self.listeners: list[Callable[[Outcome], object]] = []
 
     def __call__(self, outcome: Outcome) -> None:
         fields = {
@@ -42,7 +41,7 @@ class Audience:
             self._logger.info(text, *words, outcome.latency, extra=fields)
         else:
             self._logger.info("Message %s of actor %s was to be aborted, and is over: %s.", *words, extra=fields)
-        for listener in self._listeners:
+        for listener in self.listeners:
             try:
                 listener(outcome)
             except Exception:

@@ -26,12 +26,13 @@ SUPPORTED: Final = (
     sys.version_info >= (3, 15) and platform.python_implementation() == "CPython" and hasattr(signal, "SIGURG")
 )
 
-_is_installed = False
+#: How many have installed it, and not removed it yet.
+_users = 0
 
 
 def signal_number() -> int:
     """Return the signal that is to be sent to a thread with an exception on its way into it; 0 for none."""
-    return int(signal.SIGURG) if _is_installed and signal.getsignal(signal.SIGURG) is _do_nothing else 0
+    return int(signal.SIGURG) if _users and signal.getsignal(signal.SIGURG) is _do_nothing else 0
 
 
 def install() -> bool:
@@ -39,21 +40,23 @@ def install() -> bool:
 
     It is left alone if the program has a handler of its own, or ignores it. For the main thread.
     """
-    global _is_installed  # noqa: PLW0603
+    global _users  # noqa: PLW0603
     if not SUPPORTED or threading.current_thread() is not threading.main_thread():
         return False
-    if signal.getsignal(signal.SIGURG) is signal.SIG_DFL:
+    if not _users and signal.getsignal(signal.SIGURG) is signal.SIG_DFL:
         signal.signal(signal.SIGURG, _do_nothing)  # behind which no system call is begun anew (Modules/signalmodule.c)
-        _is_installed = True
-    return signal_number() != 0
+    if signal.getsignal(signal.SIGURG) is not _do_nothing:
+        return False
+    _users += 1
+    return True
 
 
 def remove() -> None:
-    """Leave the signal as it was found. For the main thread."""
-    global _is_installed  # noqa: PLW0603
-    if signal_number():
+    """Leave the signal as it was found, when all that have installed it do so. For the main thread."""
+    global _users  # noqa: PLW0603
+    if _users == 1 and signal_number():
         signal.signal(signal.SIGURG, signal.SIG_DFL)
-    _is_installed = False
+    _users -= 1
 
 
 def _do_nothing(number: int, frame: FrameType | None) -> None:

@@ -41,6 +41,7 @@ class Taken:
     declined: AbortRequest | None
     ended: float | None
     has_begun: bool
+    processing: Rest
     request: AbortRequest | None
     def __init__(self, message: Message[Any], scope: AnyScope) -> None: ...
     @property

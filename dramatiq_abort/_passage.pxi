@@ -26,6 +26,7 @@ cdef class Taken:
     cdef readonly object actor_name
     cdef readonly object scope
     cdef readonly double started
+    cdef public object processing
     cdef public object ended
     cdef public object request
     cdef public object declined
@@ -97,6 +98,7 @@ cdef class Passage:
         else:
             scope = Scope.__new__(Scope) if self._new_scope is Scope else self._new_scope()
             running = taken(self._kind, plain, scope)
+        running.processing = self._rest
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         if self.by_id.setdefault(message_id, running) is not running:
             self.again[running] = None
@@ -108,12 +110,16 @@ cdef class Passage:
         cdef Taken running = get_value(self._current)
         if running is not None:
             PyContextVar_Set(self._current, None)
+        cdef bint has_completed = exception is None
         try:
             if exception is not None:
                 self._rest.note_failure(message, running, exception)
+            elif running is not None and not running.has_begun and getattr(message, "failed", False):
+                has_completed = False
+                self._rest.note_skip(running)
         finally:
             if running is not None:
-                self._let_go(running, exception is None)
+                self._let_go(running, has_completed)
 
     def after_skip_message(self, broker, message):
         cdef Taken running = get_value(self._current)
@@ -137,8 +143,7 @@ cdef class Passage:
     cdef bint _is_special(self, object plain, object message_id) except -1:
         if self._are_all_special or plain.actor_name in self._special:
             return True
-        options = plain.options
-        if "abortable" in options or "throws" in options:
+        if "abortable" in plain.options:
             return True
         return (
             type(message_id) is not str

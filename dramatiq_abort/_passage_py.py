@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from contextvars import ContextVar
 
     from dramatiq import Broker, Message
@@ -30,7 +30,21 @@ _LONGEST_USUAL_ID: Final = 100
 class Taken:
     """What each message has that a worker thread has taken."""
 
-    __slots__ = ("__dict__", "actor_name", "declined", "ended", "has_begun", "message", "request", "scope", "started")
+    __slots__ = (
+        "__dict__",
+        "actor_name",
+        "declined",
+        "ended",
+        "has_begun",
+        "message",
+        "processing",
+        "request",
+        "scope",
+        "started",
+    )
+
+    #: What has taken it: the part of an ``Abortable`` that goes with its broker.
+    processing: Rest
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
         self.message = message
@@ -61,6 +75,16 @@ class Rest(Protocol):
 
     def note_skip(self, running: Running) -> None:
         """Take down that a message has not been started, whoever wanted that."""
+
+    @property
+    def broker(self) -> Broker:
+        """The broker of its messages."""
+
+    def option(self, actor_name: str, name: str) -> Any:
+        """Return an option of an actor, or None."""
+
+    def tags_of(self, message: Message[Any]) -> Collection[str]:
+        """Return the tags of a message and its actor."""
 
     def tell_of(self, running: Running) -> None:
         """Tell those who are to hear of it what became of a message that somebody has asked to abort."""
@@ -112,6 +136,7 @@ class Passage:
             running = taken
         else:
             running = self._kind(plain, self._new_scope())
+        running.processing = self._rest
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         if self.by_id.setdefault(message_id, running) is not running:
             self.again[running] = None
@@ -130,12 +155,17 @@ class Passage:
         running = self._current.get()
         if running is not None:
             self._current.set(None)
+        has_completed = exception is None
         try:
             if exception is not None:
                 self._rest.note_failure(message, running, exception)
+            elif running is not None and not running.has_begun and getattr(message, "failed", False):
+                # A hook has failed it without raising anything: dramatiq does not call its function then.
+                has_completed = False
+                self._rest.note_skip(running)
         finally:
             if running is not None:
-                self._let_go(running, has_completed=exception is None)
+                self._let_go(running, has_completed=has_completed)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         running = self._current.get()
@@ -155,7 +185,7 @@ class Passage:
     def _is_special(self, plain: Message[Any], message_id: object) -> bool:
         if self._are_all_special or plain.actor_name in self._special:
             return True
-        if "abortable" in plain.options or "throws" in plain.options:
+        if "abortable" in plain.options:
             return True
         return type(message_id) is not str or not message_id.isascii() or not 0 < len(message_id) <= _LONGEST_USUAL_ID
 

@@ -57,15 +57,28 @@ class RunningMessages(Collection[bytes]):
     # Every message comes and goes in the passage, in many threads, and none waits for a lock: each operation on a
     # dictionary is one step, and nobody else removes a message.
 
-    def __init__(self, passage: Passage) -> None:
-        self._passage = passage
+    def __init__(self, *passages: Passage) -> None:
+        self._passages = passages
+
+    def add(self, passage: Passage) -> None:
+        """Have the messages of another broker in it, too."""
+        self._passages = (*self._passages, passage)
+
+    def remove(self, passage: Passage) -> None:
+        self._passages = tuple(each for each in self._passages if each is not passage)
 
     def with_key(self, key: bytes) -> tuple[Running, ...]:
         """Return those that are running."""
         message_id = message_id_of(key)
-        first = None if message_id is None else self._passage.by_id.get(message_id)
-        again = tuple(running for running in list(self._passage.again) if running.message_id == message_id)
-        return again if first is None else (first, *again)
+        if message_id is None:
+            return ()
+        found: list[Running] = []
+        for passage in self._passages:
+            first = passage.by_id.get(message_id)
+            if first is not None:
+                found.append(first)
+            found += [running for running in list(passage.again) if running.message_id == message_id]
+        return tuple(found)
 
     def others(self, running: Running) -> list[Running]:
         """Return those that are running with the id of this one: the broker has delivered the message again."""
@@ -73,31 +86,37 @@ class RunningMessages(Collection[bytes]):
 
     def completed(self, key: bytes) -> Completed | None:
         message_id = message_id_of(key)
-        about = None if message_id is None else self._passage.completed(message_id)
-        return None if about is None else Completed(*about)
+        if message_id is not None:
+            for passage in self._passages:
+                about = passage.completed(message_id)
+                if about is not None:
+                    return Completed(*about)
+        return None
 
     def all(self) -> list[Running]:
         """Return those that are running."""
-        return [*self._passage.by_id.values(), *list(self._passage.again)]
+        return [running for each in self._passages for running in (*each.by_id.values(), *list(each.again))]
 
     def __contains__(self, key: object) -> bool:
         message_id = message_id_of(key) if isinstance(key, bytes) else None
         if message_id is None:
             return False
         # In this order: the last look takes longest, since there are a thousand.
-        passage = self._passage
-        if message_id in passage.by_id or any(again.message_id == message_id for again in list(passage.again)):
-            return True
-        return passage.completed(message_id) is not None
+        for passage in self._passages:
+            if message_id in passage.by_id or any(again.message_id == message_id for again in list(passage.again)):
+                return True
+        return any(passage.completed(message_id) is not None for passage in self._passages)
 
     def __iter__(self) -> Iterator[bytes]:
         # Who looks for one of many finds it among the first, and waits for no key behind it.
-        for message_id in list(self._passage.by_id):
-            yield PREFIX + message_id.encode()
-        for running in list(self._passage.again):
-            yield running.key
-        for message_id in self._passage.completed_ids():
-            yield PREFIX + message_id.encode()
+        for passage in self._passages:
+            for message_id in list(passage.by_id):
+                yield PREFIX + message_id.encode()
+            for running in list(passage.again):
+                yield running.key
+        for passage in self._passages:
+            for message_id in passage.completed_ids():
+                yield PREFIX + message_id.encode()
 
     def __len__(self) -> int:
-        return len(self.all()) + len(self._passage.completed_ids())
+        return len(self.all()) + sum(len(passage.completed_ids()) for passage in self._passages)

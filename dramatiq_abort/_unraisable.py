@@ -31,18 +31,21 @@ class UnraisableAborts:
         self._interrupt_again = interrupt_again
         self._hook = self.unraisablehook  # one object, to be known again
         self._before: Callable[[Any], Any] = sys.unraisablehook
+        self._is_installed = False
 
     def install(self) -> None:
         self._before, sys.unraisablehook = sys.unraisablehook, self._hook
+        self._is_installed = True
 
     def remove(self) -> None:
-        """Put back what was there before, unless somebody has installed another one since."""
+        """Put back what was there before; where another hook has been installed since, only pass on what comes."""
+        self._is_installed = False
         if sys.unraisablehook is self._hook:
             sys.unraisablehook = self._before
 
     def unraisablehook(self, unraisable: Any) -> None:
         """Get an abort back; the rest is for the hook that was there before. By its name, it is not cut itself."""
-        running = current.get()
+        running = current.get() if self._is_installed else None
         if running is not None and issubclass(unraisable.exc_type, Abort) and running.scope.rearm():
             self._interrupt_again(running)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from threading import Event as Flag
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ._complaints import Complaints
 from ._deadlines import Deadlines
@@ -23,9 +23,7 @@ from .rule import RULE, Rule
 
 if TYPE_CHECKING:
     import logging
-    from collections.abc import Callable, Collection, Iterable
-
-    from dramatiq import Message
+    from collections.abc import Callable, Iterable
 
     from ._running import Running
     from ._running_messages import RunningMessages
@@ -68,14 +66,12 @@ class Watcher:
         report_after: int | None,
         *,
         abort_ttl: int,
-        tags_of: Callable[[Message[Any]], Collection[str]],
         on_outcome: Callable[[Outcome], object],
         repeat_every: Callable[[], int | None],
     ) -> None:
         self._backend = backend
         self._running = running
         self._logger = logger
-        self._tags_of = tags_of
         self._on_outcome = on_outcome
         self._repeat_every = repeat_every
         self._roll_call = RollCall(running)
@@ -246,7 +242,8 @@ class Watcher:
 
     def _matches(self, rule: Rule, running: Running) -> bool:
         message = running.message
-        return rule.matches(running.enqueued, message.actor_name, message.queue_name, self._tags_of(message))
+        tags = running.processing.tags_of(message)
+        return rule.matches(running.enqueued, message.actor_name, message.queue_name, tags)
 
     def _rule(self, event: Event) -> Rule | None:
         if not event.key.startswith(RULE):

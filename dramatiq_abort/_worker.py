@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dramatiq.threading import is_gevent_active
 
@@ -13,60 +13,76 @@ from . import interrupt
 from ._audience import Audience
 from ._metrics import Metrics, is_wanted
 from ._roll_call import worker_name
+from ._running_messages import RunningMessages
 from ._watcher import Watcher
 from .outcome import OutcomeState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from dramatiq import Broker, Message
+    from dramatiq import Broker
 
     from ._abortable import Abortable
+    from ._processing import Processing
     from ._running import Running
-    from ._running_messages import RunningMessages
-    from .outcome import Outcome
+    from .backend import EventBackend
 
 __all__ = ["WorkerSide"]
 
 
 class WorkerSide:
-    """The part of one ``Abortable`` in one worker process, from the boot of its first worker to the end of its last."""
+    """The part of one ``Abortable`` in one worker process, for all brokers with the same event backend.
 
-    def __init__(
-        self,
-        abortable: Abortable,
-        broker: Broker,
-        running: RunningMessages,
-        tags_of: Callable[[Message[Any]], Collection[str]],
-    ) -> None:
+    From the boot of their first worker to the end of their last.
+    """
+
+    def __init__(self, abortable: Abortable, backend: EventBackend) -> None:
         self._logger = abortable.logger
-        self._broker = broker
         self._interrupt_blocking_calls = abortable.interrupt_blocking_calls
         self._has_signal = False
-        listeners: list[Callable[[Outcome], object]] = [Metrics().observe] if is_wanted(broker) else []
+        self._has_metrics = False
+        self._processings: list[Processing] = []
+        self._running = RunningMessages()
+        self._audience = Audience(abortable.logger)
         if abortable.on_outcome is not None:
-            listeners.append(abortable.on_outcome)
+            self._audience.listeners.append(abortable.on_outcome)
         self._watcher = Watcher(
-            abortable.backend,
-            running,
+            backend,
+            self._running,
             abortable.logger,
             abortable.report_after,
             abort_ttl=abortable.abort_ttl,
-            tags_of=tags_of,
-            on_outcome=Audience(abortable.logger, *listeners),
+            on_outcome=self._audience,
             repeat_every=lambda: abortable.repeat_every,
         )
         #: Says whether a message that is to start shall not: see the watcher.
         self.skips = self._watcher.skips
 
-    def start(self) -> None:
-        """Return when what was asked before is known."""
+    def join(self, processing: Processing) -> None:
+        """Watch for the messages of a broker, too. Return when what was asked before is known."""
+        is_first = not self._processings
+        self._processings.append(processing)
+        self._running.add(processing.passage)
+        protect_broker(type(processing.broker))
+        if not self._has_metrics and is_wanted(processing.broker):
+            self._has_metrics = True
+            self._audience.listeners.insert(0, Metrics().observe)
+        processing.watch(self)
+        if is_first:
+            self._start()
+
+    def leave(self, processing: Processing) -> None:
+        """Watch for them no more. Return when all threads have ended, if those were the last."""
+        if self._processings == [processing]:
+            self._stop()
+        processing.watch(None)
+        self._processings.remove(processing)
+        self._running.remove(processing.passage)
+
+    def _start(self) -> None:
         if not (interrupt.SUPPORTED or is_gevent_active()):
             self._logger.warning(
                 "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
                 "ends only if its function asks abort_requested()."
             )
-        protect_broker(type(self._broker))
         self._watcher.start()
         if not is_gevent_active():
             loops.install()
@@ -78,8 +94,7 @@ class WorkerSide:
                     "in another thread than the main one."
                 )
 
-    def stop(self) -> None:
-        """Return when all threads have ended."""
+    def _stop(self) -> None:
         self._watcher.stop()
         if not is_gevent_active():
             loops.remove()
@@ -96,9 +111,10 @@ class WorkerSide:
     def _call_back(self, running: Running) -> None:
         message = running.message
         try:
-            name = message.options.get("on_abort") or self._broker.get_actor(message.actor_name).options.get("on_abort")
+            processing = running.processing
+            name = message.options.get("on_abort") or processing.option(message.actor_name, "on_abort")
             if name:
-                self._broker.get_actor(name).send(message.asdict(), running.outcome(worker_name()).asdict())
+                processing.broker.get_actor(name).send(message.asdict(), running.outcome(worker_name()).asdict())
         except Exception:
             what = "The on_abort of message %s could not be sent."
             self._logger.exception(what, message.message_id, extra=running.fields())

@@ -18,6 +18,7 @@ from .request import AbortMode, key_of, milliseconds, text
 from .rule import MAX_NAME, RULE, Rule, is_rule, rule_key
 
 if TYPE_CHECKING:
+    from ._broker_side import BrokerSide
     from ._targets import Targets
 
 __all__ = ["abort", "abort_all", "abort_requested", "found", "restore", "rules"]
@@ -75,8 +76,8 @@ def abort(
         reason=reason,
         by=by,
     )
-    middleware = found(middleware)
-    requests.make(middleware.backend, middleware.abort_ttl)
+    asked_of = found(middleware)
+    requests.make(asked_of.backend, asked_of.abort_ttl)
 
 
 def abort_all(
@@ -128,8 +129,7 @@ def abort_all(
     request = request_of(
         mode=mode, abort_timeout=abort_timeout, abort_ttl=None, repeat_every=repeat_every, reason=reason, by=by
     )
-    middleware = found(middleware)
-    backend = middleware.backend
+    backend = found(middleware).backend
     if not backend.tells_all:
         raise UnsupportedByBackend(f"{type(backend).__name__} cannot tell all workers something, so it has no rules.")
     if len(rules(middleware)) >= _MOST_RULES:
@@ -186,9 +186,9 @@ def restore(message_id: str | Rule, middleware: Abortable | None = None) -> bool
     name = message_id.id if isinstance(message_id, Rule) else message_id
     names_rule = isinstance(name, str) and is_rule(name)
     key = rule_key(name) if names_rule else key_of(name)
-    middleware = found(middleware)
+    backend = found(middleware).backend
     with asking(f"{'' if names_rule else 'message '}{name} was not restored"):
-        return middleware.backend.revoke(key)
+        return backend.revoke(key)
 
 
 def abort_requested(message_id: str | None = None, middleware: Abortable | None = None) -> float | None:
@@ -212,11 +212,14 @@ def abort_requested(message_id: str | None = None, middleware: Abortable | None 
     if message_id is None:
         running = current.get()
         return None if running is None else running.grace_left()
-    return found(middleware).get_abort_request(message_id)
+    asked_of = found(middleware)
+    key_of(message_id)
+    with asking(f"nothing is known of message {message_id}"):
+        return asked_of.requested(message_id)
 
 
-def found(middleware: Abortable | None) -> Abortable:
-    """Return the middleware, or the default broker's.
+def found(middleware: Abortable | None) -> Abortable | BrokerSide:
+    """Return the middleware, or the part of the default broker's that goes with that broker.
 
     Raises:
       TypeError: When it is none.
@@ -226,8 +229,7 @@ def found(middleware: Abortable | None) -> Abortable:
         broker = get_broker()
         for candidate in broker.middleware:
             if isinstance(candidate, Abortable):
-                candidate.settle(broker)
-                return candidate
+                return candidate.settle(broker)
         raise ConfigurationError(
             "the default broker has no Abortable middleware: add one with broker.add_middleware(Abortable()), "
             "or pass the one of another broker as middleware"

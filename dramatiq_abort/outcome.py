@@ -23,7 +23,7 @@ class OutcomeState(enum.Enum):
     """No worker has answered: it still waits, or runs, or was over before, or its worker is dead."""
 
     SKIPPED = "skipped"
-    """It was aborted before its start."""
+    """It was aborted before its start, or another middleware or the broker has ended it there."""
 
     ABORTED = "aborted"
     """Its function was interrupted, and has ended."""

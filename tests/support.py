@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from dramatiq.message import Message
 
     from dramatiq_abort import Abortable
+    from dramatiq_abort._processing import Processing
     from dramatiq_abort._running_messages import RunningMessages
 
 #: How long anything may take that should be there at once, in seconds: only a failure waits for so long.
@@ -112,17 +113,21 @@ def result_of(message: Message[Any]) -> Any:
     return found[0]
 
 
+def processing_of(abortable: Abortable) -> Processing:
+    """Return what a middleware does on the one broker that it has workers for."""
+    (processing,) = [side.processing for side in abortable._sides.values() if side.processing is not None]
+    return processing
+
+
 def running_in(abortable: Abortable) -> RunningMessages:
     """Return the messages that the worker runs."""
-    assert abortable._processing is not None
-    return abortable._processing.running
+    return processing_of(abortable).running
 
 
 def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
     """Return when the worker has heard of the request to abort a message that it runs, and has done what it can."""
     key = key_of(message.message_id)
-    assert abortable._processing is not None
-    worker_side = abortable._processing.worker_side
+    worker_side = processing_of(abortable).worker_side
     assert worker_side is not None
     wait_until(lambda: any(running.request for running in running_in(abortable).with_key(key)), "the request")
     wait_until(lambda: worker_side._watcher._received is None, "its passing on")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq import group, pipeline
+from dramatiq.results import ResultTimeout
 from support import result_of, wait_until
 
 from dramatiq_abort import Abortable, BackendError, abort
@@ -154,7 +155,7 @@ def test_a_message_that_is_delayed_beyond_the_time_to_live_is_skipped(
 
 
 def test_a_pipeline_that_is_aborted_goes_no_further(broker: StubBroker, start_worker: Any) -> None:
-    """(4) Its first message is skipped, and nothing follows it."""
+    """(4) Its first message is skipped, and nothing follows it; so there is no result of the last one."""
     ran = []
 
     @dramatiq.actor
@@ -173,3 +174,6 @@ def test_a_pipeline_that_is_aborted_goes_no_further(broker: StubBroker, start_wo
     assert result_of(other.send()) == "ran"
     wait_until(lambda: not broker.queues["default"].unfinished_tasks)
     assert ran == []
+    assert result_of(steps.messages[0]) is None
+    with pytest.raises(ResultTimeout):
+        steps.get_result(block=True, timeout=1)

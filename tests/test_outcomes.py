@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import queue
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from dramatiq.middleware import AsyncIO, Middleware, SkipMessage
+from dramatiq.middleware import AgeLimit, AsyncIO, Middleware, MiddlewareError, SkipMessage
 from support import PATIENCE, result_of, run_forever, running_in, wait_until, wait_until_requested
 
 from dramatiq_abort import (
@@ -189,6 +191,132 @@ def test_nothing_is_claimed_of_what_was_not_seen(broker: StubBroker, start_worke
 
     assert wait_for_outcome(last.message_id, timeout=LONG).state is OutcomeState.COMPLETED
     assert wait_for_outcome(message.message_id, timeout=0).state is OutcomeState.PENDING
+
+
+class InFront(Middleware):
+    """Ends the messages of actor ``task``, and of one that is not there, before they start."""
+
+    def __init__(self, way: str) -> None:
+        self._way = way
+        self.reached, self.go_on = threading.Event(), threading.Event()
+
+    def before_process_message(self, broker: Any, message: Any) -> None:
+        if message.actor_name != "task":
+            return
+        self.reached.set()
+        assert self.go_on.wait(PATIENCE)
+        if self._way in {"it is failed", "it is failed and skipped"}:
+            message.fail()
+        if self._way in {"it is skipped", "it is failed and skipped"}:
+            raise SkipMessage
+        if self._way == "it is an error":
+            raise MiddlewareError
+
+
+@pytest.mark.usefixtures("core")
+@pytest.mark.parametrize("where", ["in front", "behind"])
+@pytest.mark.parametrize("way", ["it is skipped", "it is failed", "it is failed and skipped", "it is an error"])
+def test_of_a_message_that_another_middleware_ends(
+    broker: StubBroker, start_worker: Any, abortable: Abortable, where: str, way: str
+) -> None:
+    """Before its start, and after the request: it was skipped, and on_abort is sent; also if it was taken already."""
+    other = InFront(way)
+    broker.add_middleware(other, **({"before": Abortable} if where == "in front" else {}))
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    @dramatiq.actor(abortable=False)
+    def tidy_up(message: dict[str, Any], outcome: dict[str, Any]) -> None:
+        told.put(outcome["state"])
+
+    @dramatiq.actor(max_retries=0, on_abort="tidy_up")
+    def task() -> None:
+        raise AssertionError
+
+    start_worker()
+    message = task.send()
+    assert other.reached.wait(PATIENCE)
+    abort(message.message_id, reason="enough")
+    if where == "behind":
+        wait_until_requested(abortable, message)
+    other.go_on.set()
+    outcome = wait_for_outcome(message.message_id, timeout=LONG)
+
+    is_error = where == "behind" and way == "it is an error"  # of a message that has been taken
+    assert outcome.state is (OutcomeState.FAILED if is_error else OutcomeState.SKIPPED)
+    assert (outcome.actor, outcome.reason) == ("task", "enough")
+    assert is_error or told.get(timeout=PATIENCE) == "skipped"
+
+
+@pytest.mark.parametrize("position", ["first", "last"])
+def test_of_a_message_that_is_too_old(broker: StubBroker, start_worker: Any, position: str) -> None:
+    """AgeLimit skips it, wherever that stands."""
+    broker.middleware[:] = [each for each in broker.middleware if not isinstance(each, AgeLimit)]
+    broker.add_middleware(
+        AgeLimit(max_age=1), **({"before": type(broker.middleware[0])} if position == "first" else {})
+    )
+
+    @dramatiq.actor
+    def task() -> None:
+        raise AssertionError
+
+    messages = [task.send_with_options() for _ in range(2)]
+    broker.flush(task.queue_name)
+    abort(messages[0].message_id)
+    for message in messages:
+        broker.enqueue(dataclasses.replace(message, message_timestamp=0))
+    start_worker()
+    outcome = wait_for_outcome(messages[0].message_id, timeout=LONG)
+    broker.join("default")
+
+    assert outcome.state is OutcomeState.SKIPPED
+    assert wait_for_outcome(messages[1].message_id, timeout=0).state is OutcomeState.PENDING
+
+
+def test_of_a_message_whose_actor_is_not_there(broker: StubBroker, start_worker: Any) -> None:
+    """The broker rejects it. Without a request, nothing is told."""
+
+    @dramatiq.actor
+    def task() -> None: ...
+
+    messages = [task.message().copy(actor_name="gone") for _ in range(2)]
+    abort(messages[0].message_id)
+    for message in messages:
+        broker.enqueue(message)
+    start_worker()
+    outcome = wait_for_outcome(messages[0].message_id, timeout=LONG)
+    broker.join("default")
+
+    assert (outcome.state, outcome.actor) == (OutcomeState.SKIPPED, "gone")
+    assert len(broker.dead_letters) == 2
+    assert wait_for_outcome(messages[1].message_id, timeout=0).state is OutcomeState.PENDING
+
+
+@pytest.mark.parametrize("ends", ["aborted", "failed"])
+def test_a_message_that_was_taken_is_told_of_once(
+    broker: StubBroker, start_worker: Any, abortable: Abortable, ends: str
+) -> None:
+    """Its rejection by the broker is nothing new."""
+    started = threading.Event()
+    outcomes: list[Outcome] = []
+    abortable.on_outcome = outcomes.append
+
+    @dramatiq.actor(max_retries=0)
+    def task() -> None:
+        try:
+            run_forever(started)
+        except Abort:
+            if ends == "failed":
+                raise KeyError from None
+            raise
+
+    start_worker()
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until(lambda: broker.dead_letters, "its rejection")
+    broker.join("default")
+
+    assert [outcome.state.value for outcome in outcomes] == [ends]
 
 
 def test_what_is_restored_has_none(broker: StubBroker, start_worker: Any, abortable: Abortable) -> None:

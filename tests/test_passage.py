@@ -39,7 +39,7 @@ LONG = PATIENCE * 1000
 
 @pytest.fixture
 def processing() -> Processing:
-    return Processing(Abortable(backend=StubBackend()))
+    return Processing(Abortable(backend=StubBackend()).settle(stub_broker()))
 
 
 def message(message_id: Any = "x", *, made: Any = 5, queue: str = "default", **options: Any) -> Any:

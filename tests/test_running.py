@@ -86,7 +86,7 @@ class Nasty:
 
 def test_arguments_are_shown_whatever_they_are() -> None:
     """And in no more room than there is for them, which is known before they have been written down."""
-    processing = Processing(Abortable(backend=StubBackend()))
+    processing = Processing(Abortable(backend=StubBackend()).settle(StubBroker()))
     arguments = (Nasty(), ["x" * 100] * 10**6, "y" * 10**6)
     message = dramatiq.Message("default", "task", arguments, {"z": {}}, {})
     passage, broker, proxy = processing.passage, StubBroker(), MessageProxy(message)

@@ -92,10 +92,10 @@ def _middleware_of(name: str) -> Abortable:
         ) from error
     for middleware in broker.middleware:
         if isinstance(middleware, Abortable):
-            middleware.settle(broker)
-            if isinstance(middleware.backend, StubBackend):
+            backend = middleware.settle(broker).backend
+            if isinstance(backend, StubBackend):
                 raise ConfigurationError(f"the Abortable of {name} has a StubBackend, which stays in its process")
-            return middleware
+            return Abortable(backend=backend, abort_ttl=middleware.abort_ttl)  # which may be on other brokers, too
     raise ConfigurationError(f"the broker of {name} has no Abortable: add one with broker.add_middleware(Abortable())")
 
 

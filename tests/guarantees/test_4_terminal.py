@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import logging
+import pickle
 import threading
 from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
 from dramatiq.encoder import PickleEncoder
+from dramatiq.middleware import Callbacks, Middleware, Retries
 from support import PATIENCE, result_of, run_forever, stub_broker, wait_for_request, wait_until
 
 from dramatiq_abort import Abort, Abortable, EventBackend, abort, restore
 
 if TYPE_CHECKING:
+    from dramatiq import Broker
     from dramatiq.brokers.stub import StubBroker
     from dramatiq.results import Results
     from support import Hooks
@@ -124,6 +130,109 @@ def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: 
     assert calls == [1]
 
 
+class Throws(Middleware):
+    """Sets the option ``throws`` of every actor.
+
+    Parameters:
+      throws: What to set it to.
+      when: The method to do it in.
+    """
+
+    def __init__(self, throws: Any, when: str) -> None:
+        self._throws = throws
+        setattr(self, when, self._set)
+
+    def _set(self, broker: Broker, *_: object, **__: object) -> None:
+        for actor in broker.actors.values():
+            actor.options["throws"] = self._throws
+
+
+class Records(Middleware):
+    """Keeps what a message looks like when it has failed."""
+
+    def __init__(self) -> None:
+        self.options: list[Any] = []
+
+    def after_process_message(self, broker: Broker, message: Any, **_: object) -> None:
+        self.options.append(json.loads(message.encode())["options"])
+        self.options.append(dict(message.options))
+        self.options.append(broker.actors[message.actor_name].options.get("throws"))
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+@pytest.mark.parametrize("when", ["after_declare_actor", "after_worker_boot", "before_process_message"])
+@pytest.mark.parametrize("throws", [None, KeyError, (KeyError, OSError)])
+def test_throws_is_for_other_middleware_to_set(
+    results: Results, where: str, when: str, throws: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(4, 8) At any time: an aborted message fails as expected, and no options of it or its actor change."""
+    caplog.set_level(logging.INFO)
+    records = Records()
+    broker = stub_broker(Retries(min_backoff=1, max_backoff=1), results, Throws(throws, when), records, Callbacks())
+    broker.add_middleware(Abortable(), **({"before": Retries} if where == "first" else {}))
+    dramatiq.set_broker(broker)
+    started = threading.Event()
+    calls: list[int] = []
+    failures: list[dict[str, Any]] = []
+
+    @dramatiq.actor(abortable=False)
+    def failed(message: dict[str, Any], _: dict[str, str]) -> None:
+        failures.append(message)
+
+    @dramatiq.actor
+    def task() -> None:
+        calls.append(1)
+        run_forever(started)
+
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    message = task.send_with_options(on_failure="failed")
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    assert result_of(message)[0] == "Abort"
+    wait_until(lambda: failures, "the failure callback")
+    restore(message.message_id)  # so that a retry would not be skipped
+    worker.join()
+    worker.stop()
+
+    assert calls == [1]
+    assert failures[0]["options"] == {"on_failure": "failed"}
+    assert records.options[:3] == [{"on_failure": "failed"}, {"on_failure": "failed"}, throws]
+    assert "with expected exception Abort" in caplog.text
+
+
+def test_an_aborted_messages_options_can_be_copied(worker: dramatiq.Worker, broker: StubBroker) -> None:
+    """(4) And encoded; what is written into them is in the message."""
+    started = threading.Event()
+    copies: list[Any] = []
+
+    class Copies(Middleware):
+        def after_process_message(self, broker: Broker, message: Any, **_: object) -> None:
+            message.options["note"] = "written"
+            copies.extend(
+                [
+                    message.copy().options,
+                    copy.copy(message.options),
+                    copy.deepcopy(message.options),
+                    pickle.loads(pickle.dumps(message.options)),  # noqa: S301 - its own
+                    json.loads(message.encode())["options"],
+                ]
+            )
+
+    broker.add_middleware(Copies())
+
+    @dramatiq.actor
+    def task() -> None:
+        run_forever(started)
+
+    message = task.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    assert result_of(message)[0] == "Abort"
+
+    assert [(type(each), each) for each in copies] == [(dict, {"note": "written"})] * 5
+
+
 def test_without_retries_an_abort_fails_too(backend: EventBackend, results: Results) -> None:
     """(4) Its failure is in the result backend, although dramatiq itself stores no failure without Retries."""
     broker = stub_broker(results, Abortable(backend=backend))
@@ -160,7 +269,7 @@ def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, hoo
     assert result_of(message) is None
     wait_until(lambda: hooks.calls["ack", message.message_id])
     assert calls == []
-    assert hooks.of(message) == {("skip", 1), ("ack", 1)}
+    assert hooks.of(message) == {("before", 1), ("skip", 1), ("ack", 1)}
 
 
 def test_a_skipped_message_fails_if_that_is_wanted(broker: StubBroker, abortable: Abortable, start_worker: Any) -> None:

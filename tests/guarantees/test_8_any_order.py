@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from dramatiq.middleware import Retries
+from dramatiq.middleware import Middleware, Retries, SkipMessage
 from support import PATIENCE, result_of, run_forever, stub_broker
 
-from dramatiq_abort import Abort, Abortable, EventBackend, abort
+from dramatiq_abort import Abort, Abortable, EventBackend, OutcomeState, abort, wait_for_outcome
 
 if TYPE_CHECKING:
+    from dramatiq import Broker
     from dramatiq.results import Results
 
 
@@ -58,3 +59,81 @@ def test_it_holds_in_any_order(backend: EventBackend, results: Results, where: s
 
     assert outcomes == ("Abort", None)
     assert calls == ["task"]
+
+
+class Keeps(Middleware):
+    """Keeps something from the start of a message to its end, as one that traces does."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def before_process_message(self, broker: Broker, message: Any) -> None:
+        message.kept = message.message_id
+
+    def after_process_message(self, broker: Broker, message: Any, **_: object) -> None:
+        self.ended.append(message.kept)
+
+    after_skip_message = after_process_message
+
+
+class Breaks(Middleware):
+    """Fails at each message, which dramatiq logs."""
+
+    def before_process_message(self, broker: Broker, message: Any) -> None:
+        raise ValueError("broken")
+
+
+@pytest.mark.parametrize("where", ["first", "last"])
+@pytest.mark.parametrize("fails", [True, False])
+def test_all_are_told_of_a_message_that_is_skipped(
+    results: Results, where: str, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """(8) Those behind as those in front, its start and its end; and what fails in one of them is only logged."""
+    keeps = Keeps()
+    broker = stub_broker(Breaks(), keeps, results)
+    broker.add_middleware(Abortable(fail_skipped=fails), **({"before": Breaks} if where == "first" else {}))
+    dramatiq.set_broker(broker)
+
+    @dramatiq.actor
+    def task() -> None:
+        raise AssertionError
+
+    message = task.send()
+    abort(message.message_id)
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    result = result_of(message)
+    worker.join()
+    worker.stop()
+
+    assert (result[0] if fails else result) == ("AbortedBeforeStart" if fails else None)
+    assert keeps.ended == [message.message_id]
+    critical = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert [str(record.exc_info[1]) for record in critical if record.exc_info] == ["broken"]
+
+
+def test_another_may_skip_what_is_skipped(results: Results, caplog: pytest.LogCaptureFixture) -> None:
+    """(8) A middleware behind, of a message that is to be aborted: it has its way, and nothing else happens."""
+
+    class Skips(Middleware):
+        def before_process_message(self, broker: Broker, message: Any) -> None:
+            message.fail()
+            raise SkipMessage("by another")
+
+    broker = stub_broker(Abortable(), Skips(), results)
+    dramatiq.set_broker(broker)
+
+    @dramatiq.actor
+    def task() -> None:
+        raise AssertionError
+
+    message = task.send()
+    abort(message.message_id)
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    result = result_of(message)
+    state = wait_for_outcome(message.message_id, timeout=PATIENCE * 1000).state
+    worker.stop()
+
+    assert (result, state) == (("SkipMessage", "by another"), OutcomeState.SKIPPED)
+    assert not [record for record in caplog.records if record.levelname == "CRITICAL"]

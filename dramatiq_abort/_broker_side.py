@@ -1,0 +1,165 @@
+"""What an ``Abortable`` has for each of its brokers."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ._actor import in_scope, is_async, made_of, until_needed
+from .errors import ConfigurationError, InvalidOption
+from .request import AbortRequest, key_of
+from .rule import tags_of
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Collection, Iterable
+
+    from dramatiq import Actor, Broker, Message, Worker
+
+    from ._abortable import Abortable
+    from ._processing import Processing
+    from .backend import EventBackend
+
+__all__ = ["BrokerSide", "backend_of", "time_left"]
+
+
+class BrokerSide:
+    """The part of one ``Abortable`` on one broker: its event backend, its actors, and its workers in this process.
+
+    It does not keep the broker alive, or a program that makes one broker after another would keep them all.
+    """
+
+    def __init__(self, abortable: Abortable, broker: Broker, backend: EventBackend) -> None:
+        self.abortable = abortable
+        self.backend = backend
+        self._broker = weakref.ref(broker)
+        self.async_actors: set[str] = set()
+        #: Actors whose messages take the slow path.
+        self.special_actors: set[str] = set()
+        #: Of a process that has workers: any other need not import what goes with it.
+        self.processing: Processing | None = None
+        self._workers: set[Worker] = set()
+
+    @property
+    def abort_ttl(self) -> int:
+        return self.abortable.abort_ttl
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, for as long as it is there.
+
+        Raises:
+          ReferenceError: When it is not.
+        """
+        broker = self._broker()
+        if broker is None:
+            raise ReferenceError("this broker is gone")
+        return broker
+
+    def declare(self, actor: Actor[Any, Any], logger: logging.Logger) -> None:
+        """Make the messages of an actor abortable."""
+        fn, name = actor.fn, actor.actor_name
+        if is_async(fn):
+            self.async_actors.add(name)
+        self._note(actor)
+        actor.fn = until_needed(fn, lambda: in_scope(fn, name, logger))
+        if self.processing is not None:
+            _enclose([actor])
+
+    def option(self, actor_name: str, name: str) -> Any:
+        """Return the current value of an actor's option, which other middleware may have set."""
+        broker = self._broker()
+        actor = None if broker is None else broker.actors.get(actor_name)
+        return None if actor is None else actor.options.get(name)
+
+    def tags_of(self, message: Message[Any]) -> Collection[str]:
+        tags: tuple[str, ...] = ()
+        for option in (self.option(message.actor_name, "abort_tags"), message.options.get("abort_tags")):
+            with suppress(InvalidOption):  # what others have set or enqueued may be anything
+                tags += tags_of(option)
+        return tags
+
+    def boot(self, worker: Worker, others: Iterable[BrokerSide]) -> Processing:
+        """Be ready for the messages of a worker.
+
+        Brokers with the same backend object share what watches it, since that hands each signal out once.
+
+        Raises:
+          ConfigurationError: When this interpreter cannot.
+        """
+        try:
+            from ._processing import Processing
+            from ._worker import WorkerSide
+        except Exception as error:  # dramatiq would log it, and run messages that cannot be aborted
+            raise ConfigurationError(f"this worker cannot interrupt messages: {error}") from error
+
+        actors = list(self.broker.actors.values())
+        for actor in actors:  # other middleware may have set options since
+            self._note(actor)
+        if self.processing is None:
+            self.processing = Processing(self)
+        _enclose(actors)
+        if self.processing.worker_side is None:
+            sharing = (other.processing for other in others if other.backend is self.backend)
+            shared = (each.worker_side for each in sharing if each is not None and each.worker_side is not None)
+            worker_side = next(shared, None) or WorkerSide(self.abortable, self.backend)
+            worker_side.join(self.processing)
+        self._workers.add(worker)
+        return self.processing
+
+    def shut_down(self, worker: Worker) -> None:
+        """Let go of a worker: it may never have been booted, or be shut down for the second time."""
+        self._workers.discard(worker)
+        if not self._workers and self.processing is not None and self.processing.worker_side is not None:
+            self.processing.worker_side.leave(self.processing)
+
+    def requested(self, message_id: str) -> float | None:
+        """What ``abort_requested()`` says of a message that need not be running here."""
+        return time_left(message_id, [self], self.backend)
+
+    def _note(self, actor: Actor[Any, Any]) -> None:
+        if actor.actor_name in self.async_actors or actor.options.get("abortable") is not None:
+            self.special_actors.add(actor.actor_name)
+
+
+def time_left(message_id: str, sides: Iterable[BrokerSide], backend: EventBackend) -> float | None:
+    """Return the milliseconds that a message has left, on one of these sides or elsewhere; None without a request."""
+    key = key_of(message_id)
+    for side in sides:
+        if side.processing is not None:
+            for running in side.processing.running.with_key(key):
+                return running.grace_left()
+    event = backend.read(key)
+    return None if event is None else float(AbortRequest.decode(event.value).grace_left(event.ttl))
+
+
+def backend_of(broker: Broker) -> EventBackend:
+    """Make the backend that goes with a broker.
+
+    Raises:
+      ConfigurationError: When none does.
+    """
+    client = getattr(broker, "client", None)  # a RedisBroker's, without importing it
+    if hasattr(client, "execute_command"):
+        from .backends.redis import RedisBackend
+
+        return RedisBackend(client=client, namespace=f"{getattr(broker, 'namespace', 'dramatiq')}-abort")
+    from dramatiq.brokers.stub import StubBroker
+
+    if isinstance(broker, StubBroker):
+        from .backends.stub import StubBackend
+
+        return StubBackend()
+    raise ConfigurationError(
+        f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
+        "Abortable(backend=RedisBackend.from_url('redis://...'))"
+    )
+
+
+def _enclose(actors: Iterable[Actor[Any, Any]]) -> None:
+    """Replace the stubs of actors by their functions in scopes. A stub that has been wrapped since is left alone."""
+    for actor in actors:
+        made = made_of(actor.fn)
+        if made is not None:
+            actor.fn = made
