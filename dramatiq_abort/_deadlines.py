@@ -13,6 +13,7 @@ from itertools import count
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Final
 
+from ._gil import GIL_IS_ON
 from .interrupt import Answer
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ class Deadlines:
             running.actor_name,
             late,
             reason,
-            _text_of(frames) if frames else "Its function has not been called.",
+            _text_of(frames, running),
             extra=running.fields(),
         )
 
@@ -158,6 +159,10 @@ class Deadlines:
             return None
 
 
-def _text_of(frames: list[FrameType]) -> str:
+def _text_of(frames: list[FrameType], running: Running) -> str:
+    if not frames:
+        if running.has_begun and not GIL_IS_ON:
+            return "Its stack cannot be read while the GIL is off."
+        return "Its function has not been called."
     stack = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
     return "".join(stack.format()).rstrip()

@@ -115,8 +115,9 @@
 #   those that have completed is written by whoever lets go of a message, in ``_keep_in_mind``, which runs no Python
 #   code from the choice of a place there to its end. That would need a lock.
 #
-# So the module is not declared safe for free-threaded builds, and they switch the GIL on when they import it. The
-# profile function alone could do without: it runs in the target.
+# So the module is not declared safe for free-threaded builds, which would switch the GIL on to import it: it is not
+# built there (setup.py), and not imported where the GIL is off (interrupt.py). The profile function alone could do
+# without: it runs in the target.
 
 cimport cython
 from cpython.object cimport PyObject, PyObject_Call, PyTypeObject

@@ -25,6 +25,10 @@ A thread in a loop may be found at no safe place, however often it is asked. Fro
 another function's code; a loop whose every call ends in an exception from protected code is not interrupted there, but
 for one that enqueues messages, which follows itself (``Scope.follow_itself``).
 
+Without the GIL the target never stands still, and reading the frames of a thread that runs crashes the interpreter. So
+there this core looks only at its own thread, and what another thread raises knows no safe points. The gate needs no
+GIL: the exception is raised inside of the function or not at all there, too.
+
 On 3.12 a late exception can come up before the one that the function has raised is safe, and takes its place.
 
 What this core cannot do: it cannot read the thread's slot, so it cannot see somebody else's exception in there and
@@ -49,11 +53,12 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from . import _jumps as jumps
 from ._answer import Answer
 from ._blocking_calls import signal_number
-from . import _jumps as jumps
 from ._bytecode import delivers, leads_to_delivery
 from ._frames import frames_from
+from ._gil import GIL_IS_ON
 from ._greenlet_stacks import frames_of_parents, is_hub
 from ._safe_points import WAITS, is_handed_over, may_be_cut
 from ._shield import AnyShield
@@ -232,13 +237,15 @@ class Scope:
 
     def _interrupt(self, gate: _Gate, exception: type[BaseException], sure_until: float) -> Answer | None:
         """Raise the exception where that may be; None if the gate has changed."""
-        if not self._is_at_safe_point():
+        is_here = self.is_here()
+        if (GIL_IS_ON or is_here) and not self._is_at_safe_point():
             return Answer.PROTECTED
         spent = _Gate(is_spent=True)
         spent.is_on_its_way = True  # the closing and the shields wait for it
         set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
         words = ctypes.c_ulong(self._thread_id), ctypes.py_object(exception)
-        if time.monotonic() > sure_until and not self._is_in_its_thread():  # who looks at himself does not move
+        # A thread that looks at itself does not move.
+        if GIL_IS_ON and not is_here and time.monotonic() > sure_until:
             return Answer.PROTECTED
         if not gate.becomes(spent):
             return None
@@ -273,8 +280,10 @@ class Scope:
         From any thread. When nothing has been raised, there is nothing to be done. This core does not know what is in
         the slot: what has not come up yet is raised once in all.
         """
-        gate = self._gate.last()
-        if gate.is_closed or gate.is_on_its_way or not gate.is_spent:
+        # A thread in which it has come up may be here before the one that has raised it goes on.
+        while (gate := self._gate.last()).is_on_its_way:
+            time.sleep(0)
+        if gate.is_closed or not gate.is_spent:
             return False
         return gate.becomes(_Gate(is_shut=gate.is_shut))
 
@@ -307,8 +316,11 @@ class Scope:
         return self._opened and not self._gate.last().is_closed and self._thread_id == threading.get_ident()
 
     def frames(self) -> list[FrameType]:
-        """Return the frames of the scope's thread, innermost last; none when the scope is not open."""
-        if not self._opened or self._gate.last().is_closed:
+        """Return the frames of the scope's thread, innermost last.
+
+        None when the scope is not open, nor for another thread where the GIL is off.
+        """
+        if not self._opened or self._gate.last().is_closed or not (GIL_IS_ON or self.is_here()):
             return []
         return frames_from(sys._current_frames().get(self._thread_id))
 

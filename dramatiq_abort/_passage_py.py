@@ -8,7 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from contextvars import ContextVar
 
     from dramatiq import Broker, Message
@@ -176,11 +176,23 @@ class Passage:
 
     def completed(self, message_id: str) -> tuple[str, str, str, Any, float, float] | None:
         """Return what is known of a message that has completed: what it was, and when it was made, began and ended."""
-        return next((about for about in reversed([*self._completed]) if about[0] == message_id), None)
+        return next((about for about in self._newest_first() if about[0] == message_id), None)
 
     def completed_ids(self) -> list[str]:
         """Return the ids of the last messages that have completed."""
-        return [about[0] for about in [*self._completed]]
+        return [about[0] for about in self._newest_first()]
+
+    def _newest_first(self) -> Iterator[tuple[str, str, str, Any, float, float]]:
+        """Go through those that have completed; with those that are added meanwhile, some may come twice.
+
+        By their places: without the GIL, a deque that is gone through, or copied, while it changes is an error.
+        """
+        for place in range(1, _MOST_COMPLETED + 1):
+            try:
+                yield self._completed[-place]
+            except IndexError:  # also of the newest, while the oldest makes way for it
+                if place > len(self._completed):
+                    return
 
     def _is_special(self, plain: Message[Any], message_id: object) -> bool:
         if self._are_all_special or plain.actor_name in self._special:

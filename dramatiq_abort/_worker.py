@@ -11,6 +11,7 @@ from . import _loops as loops
 from . import _safe_points as safe_points
 from . import interrupt
 from ._audience import Audience
+from ._gil import GIL_IS_ON
 from ._metrics import Metrics, is_wanted
 from ._roll_call import worker_name
 from ._running_messages import RunningMessages
@@ -82,6 +83,11 @@ class WorkerSide:
             self._logger.warning(
                 "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
                 "ends only if its function asks abort_requested()."
+            )
+        elif not (GIL_IS_ON or is_gevent_active()):
+            self._logger.warning(
+                "This interpreter runs without the GIL: an abort can interrupt protected code and leave a lock locked. "
+                "Set PYTHON_GIL=1 where that must not happen."
             )
         self._watcher.start()
         if not is_gevent_active():

@@ -29,6 +29,7 @@ from dramatiq.results import ResultFailure, ResultMissing
 from dramatiq.threading import is_gevent_active
 
 from dramatiq_abort import _safe_points, abort_requested, shield
+from dramatiq_abort._gil import GIL_IS_ON
 from dramatiq_abort.interrupt import SUPPORTED
 from dramatiq_abort.request import key_of
 
@@ -54,6 +55,9 @@ PATIENCE = 60
 #: For a test of what is raised in a thread from outside. The others hold on PyPy, too.
 needs_interrupts = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot raise an exception in a thread")
 
+
+#: For a test of what is done after a look at another thread.
+needs_gil = pytest.mark.skipif(not GIL_IS_ON, reason="without the GIL, no thread stands still to be looked at")
 
 #: Whether threads are greenlets: see under_gevent.py.
 GREENLETS = is_gevent_active()

@@ -12,14 +12,23 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from support import needs_gil
 
 import dramatiq_abort
 from dramatiq_abort import interrupt
+from dramatiq_abort._gil import GIL_IS_ON
 
 SWITCH = "DRAMATIQ_ABORT_EXTENSION"
 
 #: Imports the package without its compiled core.
 WITHOUT_EXTENSION = "import sys; sys.modules['dramatiq_abort._interrupt'] = None; "
+
+#: Makes the interpreter say that it runs without the GIL.
+WITHOUT_GIL = (
+    "import sys, types; "
+    "flags = {name: getattr(sys.flags, name) for name in dir(sys.flags) if not name.startswith('_')}; "
+    "sys.flags = types.SimpleNamespace(**flags | {'gil': None}); "
+)
 
 #: Says what was imported.
 IMPORT = (
@@ -28,8 +37,8 @@ IMPORT = (
 )
 
 needs_extension = pytest.mark.skipif(
-    os.environ.get(SWITCH) != "1" and importlib.util.find_spec("dramatiq_abort._interrupt") is None,
-    reason="the compiled core is not installed",
+    os.environ.get(SWITCH) != "1" and (not GIL_IS_ON or importlib.util.find_spec("dramatiq_abort._interrupt") is None),
+    reason="the compiled core is not installed, or cannot be used",
 )
 
 
@@ -104,6 +113,39 @@ def test_0_takes_the_pure_core() -> None:
     assert "dramatiq_abort._interrupt" not in modules
 
 
+@pytest.mark.parametrize("switch", [None, "auto", "0"])
+def test_the_pure_core_is_taken_without_the_gil(switch: str | None) -> None:
+    """The compiled one is not so much as imported, which would switch the GIL on."""
+    implementation, module, modules = imported(WITHOUT_GIL + IMPORT, switch)
+
+    assert (implementation, module) == ("python", "dramatiq_abort._interrupt_py")
+    assert "dramatiq_abort._interrupt" not in modules
+
+
+@pytest.mark.parametrize("code", ["import dramatiq_abort", IMPORT])
+def test_1_is_an_error_without_the_gil(code: str) -> None:
+    """At once, wherever the compiled core is installed. The error says what can be done."""
+    error = error_of(WITHOUT_GIL + code, "1")
+
+    assert error.startswith(f"ImportError: {SWITCH} is '1'")
+    for words in ("needs the GIL", "free-threaded", "'auto'", "'0'"):
+        assert words in error
+
+
+@pytest.mark.skipif(GIL_IS_ON, reason="this interpreter has the GIL")
+def test_the_gil_stays_off() -> None:
+    """Importing the package warns of nothing, and switches nothing on."""
+    code = (
+        "import json, sys, warnings; warnings.simplefilter('error'); import dramatiq_abort, dramatiq_abort._worker; "
+        "from dramatiq_abort.interrupt import IMPLEMENTATION; "
+        "print(json.dumps([IMPLEMENTATION, str(sys._is_gil_enabled()), []]))"
+    )
+    implementation, is_on, _ = imported(code, "auto")
+
+    assert (implementation, is_on) == ("python", "False")
+
+
+@needs_gil
 def test_1_is_an_error_without_the_compiled_core() -> None:
     """The error says what is missing."""
     error = error_of(WITHOUT_EXTENSION + IMPORT, "1")
@@ -123,7 +165,8 @@ def test_any_other_value_is_an_error(switch: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "switch", "word"), [(WITHOUT_EXTENSION, "1", "dramatiq_abort._interrupt"), ("", "2", SWITCH)]
+    ("code", "switch", "word"),
+    [pytest.param(WITHOUT_EXTENSION, "1", "dramatiq_abort._interrupt", marks=needs_gil), ("", "2", SWITCH)],
 )
 def test_an_error_comes_at_once(code: str, switch: str, word: str) -> None:
     """Not when a worker starts, whose other threads would keep it from ending."""

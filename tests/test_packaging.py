@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from dramatiq_abort._gil import GIL_IS_ON
+
 if TYPE_CHECKING:
     from email.message import Message
 
@@ -81,8 +83,8 @@ def build(tree: Path, switch: str) -> Built:
 @pytest.fixture(scope="module")
 def compiler() -> None:
     """Skip the test where nothing can be compiled; fail in CI, where something can."""
-    if sys.implementation.name != "cpython":
-        pytest.skip("the compiled core is for CPython")
+    if sys.implementation.name != "cpython" or not GIL_IS_ON:
+        pytest.skip("the compiled core is for CPython with the GIL")
     words = (sysconfig.get_config_var("CC") or "").split()
     if os.name == "posix" and (not words or shutil.which(words[0]) is None):
         (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no C compiler")
@@ -276,6 +278,36 @@ def test_a_compiler_that_fails_is_an_error_when_the_extension_is_required(tree: 
 
     assert done.returncode != 0
     assert not list((tree / "dist").glob("*.whl"))
+
+
+@pytest.fixture
+def free_threaded(tmp_path: Path) -> dict[str, str]:
+    """An environment in which Python passes for a free-threaded build, as far as a build asks."""
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text("import sysconfig\nsysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1\n")
+    return {"PYTHONPATH": str(site)}
+
+
+def test_a_free_threaded_build_gets_the_pure_core_by_default(tree: Path, free_threaded: dict[str, str]) -> None:
+    """The compiled one would switch the GIL on for the whole process."""
+    done = run_build(tree, "auto", "--wheel", **free_threaded)
+
+    assert done.returncode == 0, done.stdout
+    (wheel,) = (tree / "dist").glob("*.whl")
+    assert tags_of(wheel) == ("py3", "none", "any")
+
+
+def test_a_free_threaded_build_is_an_error_when_the_extension_is_required(
+    tree: Path, free_threaded: dict[str, str]
+) -> None:
+    """The error says what can be done."""
+    done = run_build(tree, "1", "--wheel", **free_threaded)
+
+    assert done.returncode != 0
+    assert not list((tree / "dist").glob("*.whl"))
+    for words in (f"{SWITCH} is '1'", "needs the GIL", "'auto'", "'0'"):
+        assert words in done.stdout
 
 
 @pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="the tests are here without the benchmarks")

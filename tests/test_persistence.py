@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import Middleware, SkipMessage
-from support import PATIENCE, needs_interrupts, result_of, run_forever, wait_until, wait_until_it_waits
+from support import PATIENCE, needs_gil, needs_interrupts, result_of, run_forever, wait_until, wait_until_it_waits
 
 from dramatiq_abort import Abort, Abortable, abort, shield
 
@@ -47,6 +47,7 @@ def test_an_abort_is_repeated_if_that_is_wanted(worker: dramatiq.Worker, abortab
     assert len(caught) == 3
 
 
+@needs_gil
 def test_a_message_that_does_not_stop_is_reported(
     broker: StubBroker, abortable: Abortable, start_worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

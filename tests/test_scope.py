@@ -14,6 +14,7 @@ import pytest
 from support import (
     GREENLETS,
     PATIENCE,
+    needs_gil,
     needs_interrupts,
     needs_threads,
     run_forever,
@@ -489,6 +490,7 @@ def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
     assert target.error.__context__ is caught[0]
 
 
+@needs_gil
 def test_a_scope_tells_where_its_thread_is(core: ModuleType) -> None:
     """From the opening to the closing, for those who want to know why it does not stop."""
     lock = threading.Lock()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import PATIENCE, needs_interrupts, run_forever, wait_until, wait_until_it_waits
+from support import PATIENCE, needs_gil, needs_interrupts, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target, interrupt_until_raised
 
 from dramatiq_abort.interrupt import Answer
@@ -168,6 +168,7 @@ def test_an_exception_on_its_way_comes_up_before_the_shield_or_behind_it(core: M
     assert not lock.locked()
 
 
+@needs_gil
 @needs_interrupts
 def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
     """In another thread it does nothing, and outside of a scope neither."""

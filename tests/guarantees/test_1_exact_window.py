@@ -71,7 +71,7 @@ def test_a_storm_of_aborts(broker: StubBroker, start_worker: Any, hooks: Hooks, 
     def all_done() -> bool:
         while begun:
             abort(messages[begun.pop()].message_id)  # the one that began last, of those that are left
-        return len([name for name, _ in list(hooks.calls) if name in {"ack", "nack"}]) == len(messages)
+        return len([name for name, _ in dict(hooks.calls) if name in {"ack", "nack"}]) == len(messages)
 
     wait_until(all_done, "the end of all messages")
 

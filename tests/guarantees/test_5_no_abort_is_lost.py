@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import Middleware
-from support import PATIENCE, needs_interrupts, needs_threads, result_of, run_forever, wait_until, wait_until_requested
+from support import (
+    PATIENCE,
+    needs_gil,
+    needs_interrupts,
+    needs_threads,
+    result_of,
+    run_forever,
+    wait_until,
+    wait_until_requested,
+)
 
 from dramatiq_abort import Abort, abort
 from dramatiq_abort._deadlines import Deadlines
@@ -56,6 +65,7 @@ def test_an_abort_between_the_question_and_the_start_is_raised(
     assert calls == []
 
 
+@needs_gil
 @needs_threads
 @needs_interrupts
 def test_an_abort_is_not_lost_where_nothing_can_be_raised(worker: dramatiq.Worker) -> None:

@@ -1,0 +1,151 @@
+"""The pure-Python core where the GIL is off: on a free-threaded build, or on an interpreter that is taken for one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import deque
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import dramatiq
+import pytest
+from support import PATIENCE, needs_interrupts, needs_threads, result_of, run_forever, wait_until, wait_until_it_waits
+from test_scope import Stop, Target
+
+from dramatiq_abort import _deadlines, _interrupt_py, _passage, _passage_py, _worker, abort, interrupt, shield
+from dramatiq_abort.interrupt import Answer
+
+if TYPE_CHECKING:
+    from dramatiq.brokers.stub import StubBroker
+
+    from dramatiq_abort import Abortable
+
+pytestmark = [needs_threads, needs_interrupts]
+
+
+@pytest.fixture(autouse=True)
+def without_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_deadlines, _interrupt_py, _worker):
+        monkeypatch.setattr(module, "GIL_IS_ON", False)
+    monkeypatch.setattr(interrupt, "Scope", _interrupt_py.Scope)
+    monkeypatch.setattr(_passage, "Passage", _passage_py.Passage)
+    monkeypatch.setattr(_passage, "InScope", _passage_py.InScope)
+
+
+def test_no_other_thread_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading the frames of a thread that runs crashes the interpreter: the exception is raised without a look."""
+    lock = threading.Lock()
+    lock.acquire()
+
+    class Stands(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lock.acquire()
+
+    logger = logging.Logger("protected")
+    logger.addHandler(Stands())
+    target = Target(_interrupt_py, logger.warning, "a line")
+    wait_until_it_waits(target.thread)
+    looks: list[object] = []
+    monkeypatch.setattr(sys, "_current_frames", lambda: looks.append(1) or {})
+    answer = target.scope.interrupt(Stop)
+    frames = target.scope.frames()
+    lock.release()
+    target.join()
+
+    assert (answer, frames, looks) == (Answer.RAISED, [], [])
+    assert isinstance(target.error, Stop)
+
+
+def test_a_thread_looks_at_itself() -> None:
+    """Its own frames stand still: what it does to itself is not raised in protected code."""
+    scope = _interrupt_py.Scope()
+    answers: list[Answer] = []
+
+    class Interrupts(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            answers.append(scope.interrupt(Stop))
+            answers.extend([Answer.CLOSED] * (not scope.frames()))
+
+    logger = logging.Logger("protected")
+    logger.addHandler(Interrupts())
+
+    scope.run(logger.warning, ("a line",))
+
+    assert answers == [Answer.PROTECTED]
+
+
+def test_what_has_come_up_already_can_be_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread in which it came up does not wait for its turn: it may be faster than the one that has raised it."""
+    scope = _interrupt_py.Scope()
+    rearmed: list[bool] = []
+
+    def function() -> None:
+        gate = scope._gate.last()
+        spent = _interrupt_py._Gate(is_spent=True)
+        spent.is_on_its_way = True
+        assert gate.becomes(spent)
+        others = SimpleNamespace(sleep=lambda _: setattr(spent, "is_on_its_way", False))  # the other one goes on
+        monkeypatch.setattr(_interrupt_py, "time", others)
+        rearmed.append(scope.rearm())
+
+    scope.run(function)
+
+    assert rearmed == [True]
+
+
+def test_the_messages_that_have_completed_are_read_while_they_change() -> None:
+    """Others add to them meanwhile, and a deque can be neither gone through nor copied while it changes."""
+
+    class Changing(deque[Any]):
+        def __iter__(self) -> Any:
+            raise RuntimeError("deque mutated during iteration")
+
+        def copy(self) -> Any:
+            raise RuntimeError("deque mutated during iteration")
+
+    passage: Any = _passage_py.Passage.__new__(_passage_py.Passage)
+    passage._completed = Changing([("1", "task"), ("2", "task")])
+
+    assert passage.completed("1") == ("1", "task")
+    assert passage.completed("3") is None
+    assert passage.completed_ids() == ["2", "1"]
+
+
+def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, and with what can be done."""
+    start_worker()
+
+    (warning,) = [record for record in caplog.records if record.name.startswith("dramatiq_abort")]
+    assert warning.levelname == "WARNING"
+    assert "without the GIL" in warning.message
+    assert "PYTHON_GIL=1" in warning.message
+
+
+def test_a_report_has_no_stack(
+    broker: StubBroker, abortable: Abortable, start_worker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a message that does not stop: it says why not."""
+    started, go_on = threading.Event(), threading.Event()
+
+    @dramatiq.actor
+    def holds_out() -> None:
+        with shield():
+            started.set()
+            assert go_on.wait(PATIENCE)
+        run_forever()
+
+    def reports() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "should have stopped" in record.getMessage()]
+
+    abortable.report_after = 1
+    start_worker()
+    message = holds_out.send()
+    assert started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until(reports, "the report")
+    go_on.set()
+
+    assert result_of(message)[0] == "Abort"
+    assert reports()[0].endswith("it is behind a shield.\nIts stack cannot be read while the GIL is off.")
