@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
-from loop_shapes import ENDLESS_CALLS, ENDLESS_TRIES, LOOPS
+from loop_shapes import ENDLESS_CALLS, ENDLESS_TRIES, LOOPS  # type: ignore[import-not-found]
 
 #: How long the 95th percentile may be, in milliseconds.
 LIMIT = 50

@@ -58,16 +58,17 @@ PLANTS = [
     Plant(
         "a message is logged where nobody reads it",
         PASSAGE,
-        "        PyContextVar_Set(self._current, running)\n",
-        "        PyContextVar_Set(self._current, running)\n"
+        "            self.again[running] = None\n        PyContextVar_Set(self._current, running)\n",
+        "            self.again[running] = None\n        PyContextVar_Set(self._current, running)\n"
         '        self._rest._abortable.logger.debug("Message %s", message_id)\n',
         "instructions: message",
     ),
     Plant(
         "a message asks the system how long its thread has run",
         PASSAGE,
-        "        PyContextVar_Set(self._current, running)\n",
-        "        PyContextVar_Set(self._current, running)\n        time.thread_time()\n",
+        "            self.again[running] = None\n        PyContextVar_Set(self._current, running)\n",
+        "            self.again[running] = None\n        PyContextVar_Set(self._current, running)\n"
+        "        time.thread_time()\n",
         "nanoseconds: message",
     ),
     Plant(

@@ -11,7 +11,7 @@ from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
 from ._broker_side import BrokerSide, backend_of, time_left
-from ._current import current
+from ._current import here
 from ._requests import asking, requests_of
 from .backend import EventBackend
 from .errors import ConfigurationError
@@ -109,6 +109,8 @@ class Abortable(Middleware):
         self._booting = Lock()
         #: The hooks that dramatiq calls elsewhere than here.
         self._bound: dict[str, Callable[..., None]] = {}
+        # The names of actors of which a warning has been given.
+        self._hidden: set[str] = set()
 
     @property
     def backend(self) -> EventBackend:
@@ -157,7 +159,7 @@ class Abortable(Middleware):
     def get_abort_request(self, message_id: str | None = None) -> float | None:
         """Say whether a message is to be aborted: the function ``abort_requested()``, with this middleware."""
         if message_id is None:
-            running = current.get()
+            running = here()
             return None if running is None else running.grace_left()
         key_of(message_id)
         with asking(f"nothing is known of message {message_id}"):
@@ -192,7 +194,7 @@ class Abortable(Middleware):
             tags_of(message.options["abort_tags"])
 
     def after_enqueue(self, broker: Broker, message: Message[Any], delay: int | None) -> None:
-        running = current.get()
+        running = here()
         if running is not None and hasattr(running.scope, "follow_itself"):  # only the pure-Python core has to be told
             running.scope.follow_itself()
 
@@ -237,6 +239,15 @@ class Abortable(Middleware):
         side = self._sides.get(broker)
         if side is not None and side.processing is not None:
             side.processing.after_nack(message)
+
+    def warn_of_hidden_call(self, actor_name: str) -> None:
+        """Say once of an actor that its messages run to their end, whatever is asked."""
+        if actor_name not in self._hidden:
+            self._hidden.add(actor_name)
+            self.logger.warning(
+                "Messages of actor %s cannot be aborted while they run: what is called for them is not the actor's fn.",
+                actor_name,
+            )
 
     def _bind(self, passage: Passage) -> None:
         """Let dramatiq call the passage's hooks directly, except those that a subclass or the program overrides."""

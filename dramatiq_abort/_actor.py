@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+import inspect
+import threading
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
 
-from dramatiq.asyncio import async_to_sync
+from dramatiq import Actor
+from dramatiq.errors import ActorNotFound
 
-from ._current import current
-from .errors import Abort, AsyncAbort
+from ._current import current, here, in_this_thread
+from .errors import Abort
 
 if TYPE_CHECKING:
     import logging
@@ -17,98 +20,126 @@ if TYPE_CHECKING:
 
     from dramatiq import Message
 
-    from ._running import Running, ThreadScope
+    from ._running import Running
 
-__all__ = ["expect_abort", "in_scope", "is_async", "made_of", "until_needed"]
-
-
-async def _run(
-    running: Running, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Any, Abort | None]:
-    """Run a coroutine function in its scope; what aborts it would be a bare CancelledError in any other thread."""
-    try:
-        return await running.scope.run(fn, args, kwargs), None
-    except Abort as aborted:
-        aborted.write_down(running.message_id, running.request)
-        return None, aborted
+__all__ = ["UntilNeeded", "call_is_hidden", "expect_abort", "in_scope", "put"]
 
 
-#: Runs it on dramatiq's event loop, as dramatiq does.
-_run_in_loop = async_to_sync(_run)
-
-
-def is_async(fn: Callable[..., Any]) -> bool:
-    """Say whether this is what dramatiq makes of a coroutine function (dramatiq/actor.py)."""
-    return getattr(fn, "__code__", None) is _run_in_loop.__code__
-
-
-def in_scope(fn: Callable[..., Any], actor_name: str, logger: logging.Logger) -> Callable[..., Any]:
+def in_scope(fn: Callable[..., Any], actor: Actor[Any, Any], logger: logging.Logger) -> Callable[..., Any]:
     """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call."""
     from . import _passage  # not where no message runs
 
-    run = partial(_wait_for, fn.__wrapped__) if is_async(fn) else None  # type: ignore[attr-defined]
-    return _passage.InScope(fn, actor_name, current, run, partial(_failed, logger))
+    return _passage.InScope(fn, actor.actor_name, current, _Calls(actor, logger))
 
 
-def until_needed(fn: Callable[..., Any], make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """Return what stands for an actor's function in its scope until a message needs that: see ``made_of``.
+class UntilNeeded:
+    """Stands for an actor's function in its scope until a message needs that.
 
     So that a process that declares actors, but only enqueues or aborts their messages, imports no core.
     """
-    made = functools.cache(make)
 
-    @functools.wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return fn(*args, **kwargs) if current.get() is None else made()(*args, **kwargs)
+    def __init__(self, function: Callable[..., Any], make: Callable[[], Callable[..., Any]]) -> None:
+        self._function = function
+        #: Returns what this stands for.
+        self.made = functools.cache(make)
+        functools.update_wrapper(self, function)
 
-    vars(call)["made"] = made
-    return call
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return (self._function if here() is None else self.made())(*args, **kwargs)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._function)  # as that of InScope
+
+    def __repr__(self) -> str:
+        return repr(self._function)
 
 
-def made_of(fn: Callable[..., Any]) -> Callable[..., Any] | None:
-    """Return the function in its scope for a stub of ``until_needed``; None for anything else, such as a wrapper."""
-    return fn.made() if getattr(fn, "__code__", None) is _code_of_stubs else None  # type: ignore[attr-defined]
+def put(actor: Actor[Any, Any], new: Callable[..., Any], old: Callable[..., Any]) -> None:
+    """Give an actor another function, also where its class keeps the old one for a ``__call__`` of its own."""
+    for name, value in list(vars(actor).items()):
+        if value is old:
+            setattr(actor, name, new)
 
 
-_code_of_stubs: Final = until_needed(int, lambda: int).__code__
+def call_is_hidden(actor: Actor[Any, Any]) -> bool:
+    """Say whether an actor's class has a ``__call__`` of its own, and nothing in it calls what ``put`` has put."""
+    if type(actor).__call__ is Actor.__call__:
+        return False
+    kept = {name for name, value in vars(actor).items() if value is actor.fn} | {"fn", "__call__"}
+    kinds = takewhile(lambda kind: kind is not Actor, type(actor).__mro__)
+    methods = [each for kind in kinds for each in vars(kind).values() if callable(each)]
+    names = (_names_in(each) for each in methods if getattr(each, "__name__", "") != "__init__")
+    return not any(kept & found for found in names)
 
 
-def _failed(logger: logging.Logger, running: Running, error: BaseException) -> None:
-    """Take what came out of a message's function instead of a result.
+def _names_in(function: Callable[..., Any]) -> set[str]:
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    inner = () if code is None else (constant for constant in code.co_consts if hasattr(constant, "co_names"))
+    return set() if code is None else set(code.co_names).union(*(constant.co_names for constant in inner))
 
-    Raises:
-      Abort: In its place, whatever the function made of its abort: a message that was to be aborted is not tried again.
-    """
-    request = running.request
-    if request is not None or isinstance(error, Abort):
-        expect_abort(running.message)
-    if isinstance(error, Abort):
-        error.write_down(running.message_id, request)
-    elif request is not None:
-        what = "Message %s was being aborted and raised this."
-        logger.warning(what, running.message_id, exc_info=error, extra=running.fields())
-        was_aborted = f"message {running.message_id} was aborted{request.says}"
-        terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
-        terminal.failure = type(error).__name__
-        terminal.write_down(running.message_id, request)
+
+class _Calls:
+    """Tells a message's own calls of an actor's function from all others, and takes what comes out of them."""
+
+    def __init__(self, actor: Actor[Any, Any], logger: logging.Logger) -> None:
+        self._actor = actor
+        self._logger = logger
+
+    def message_of(self, function: Callable[..., Any], running: Running | None) -> Running | None:
+        """Return the message whose call this is; None: it is a plain call.
+
+        One that is called again, as after a lost connection, has begun already.
+        """
+        if running is None or running.is_over:  # in a context of its own, or one that another message has left behind
+            running = in_this_thread()
+            if running is None or running.is_inside:
+                return None
+        elif running.has_begun and running.thread_id != threading.get_ident():  # a thread that its function has started
+            return None
+        name = running.proxy.actor_name  # which another middleware may have changed
+        if name != self._actor.actor_name and not self._is_known_as(name, function):
+            return None
+        if running.has_begun:
+            running.begin_again()
+        return running
+
+    def _is_known_as(self, name: str, function: Callable[..., Any]) -> bool:
+        """Say whether messages for an actor of that name call the function: an old name, say, that is kept alive."""
         try:
-            raise terminal from error
-        finally:
-            del terminal  # no cycle of the exception, its traceback and this frame, which holds what the task had
+            actor = self._actor.broker.get_actor(name)
+        except ActorNotFound:
+            return False
+        return actor is self._actor or inspect.unwrap(actor.fn, stop=lambda each: each is function) is function
 
+    def failed(self, running: Running, error: BaseException) -> None:
+        """Take what came out of a message's function instead of a result.
 
-def _wait_for(fn: Callable[..., Any], running: Running, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Run a coroutine function for a message, in which this thread waits, in a scope of its own."""
-    waiting = cast("ThreadScope", running.waiting)  # which each message of an async actor has
-    result, aborted = waiting.run(_run_in_loop, (running, fn, args, kwargs))
-    try:
-        if isinstance(aborted, AsyncAbort):
-            raise Abort(*aborted.args) from aborted
-        if aborted is not None:
-            raise aborted
-    finally:
-        del aborted  # the same
-    return result
+        Raises:
+          Abort: In its place, whatever the function made of its abort: a message that was to be aborted is not tried
+            again.
+        """
+        request = running.request
+        if request is not None or isinstance(error, Abort):
+            expect_abort(running.message)
+        if isinstance(error, Abort):
+            # That of a message around this one comes up in here, too.
+            asked: Running | None = running
+            while asked is not None and asked.request is None:
+                asked = asked.outer
+            aborted = asked or running
+            error.write_down(aborted.message_id, aborted.request)
+        elif request is not None:
+            what = "Message %s was being aborted and raised this."
+            self._logger.warning(what, running.message_id, exc_info=error, extra=running.fields())
+            was_aborted = f"message {running.message_id} was aborted{request.says}"
+            terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
+            terminal.failure = type(error).__name__
+            terminal.write_down(running.message_id, request)
+            try:
+                raise terminal from error
+            finally:
+                del terminal  # no cycle of the exception, its traceback and this frame, which holds what the task had
 
 
 class _ExpectingAbort(dict[str, Any]):

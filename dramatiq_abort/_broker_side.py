@@ -6,7 +6,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from ._actor import in_scope, is_async, made_of, until_needed
+from ._actor import UntilNeeded, call_is_hidden, in_scope, put
 from .errors import ConfigurationError, InvalidOption
 from .request import AbortRequest, key_of
 from .rule import tags_of
@@ -34,7 +34,7 @@ class BrokerSide:
         self.abortable = abortable
         self.backend = backend
         self._broker = weakref.ref(broker)
-        self.async_actors: set[str] = set()
+        self._declared: weakref.WeakSet[Actor[Any, Any]] = weakref.WeakSet()
         #: Actors whose messages take the slow path.
         self.special_actors: set[str] = set()
         #: Of a process that has workers: any other need not import what goes with it.
@@ -59,13 +59,12 @@ class BrokerSide:
 
     def declare(self, actor: Actor[Any, Any], logger: logging.Logger) -> None:
         """Make the messages of an actor abortable."""
-        fn, name = actor.fn, actor.actor_name
-        if is_async(fn):
-            self.async_actors.add(name)
-        self._note(actor)
-        actor.fn = until_needed(fn, lambda: in_scope(fn, name, logger))
+        self._declared.add(actor)
+        self._note(actor.actor_name, actor)
+        fn = actor.fn
+        put(actor, UntilNeeded(fn, lambda: in_scope(fn, actor, logger)), fn)
         if self.processing is not None:
-            _enclose([actor])
+            self._enclose([actor])
 
     def option(self, actor_name: str, name: str) -> Any:
         """Return the current value of an actor's option, which other middleware may have set."""
@@ -94,12 +93,14 @@ class BrokerSide:
         except Exception as error:  # dramatiq would log it, and run messages that cannot be aborted
             raise ConfigurationError(f"this worker cannot interrupt messages: {error}") from error
 
-        actors = list(self.broker.actors.values())
-        for actor in actors:  # other middleware may have set options since
-            self._note(actor)
+        actors = dict(self.broker.actors)
+        for name, actor in actors.items():
+            if actor not in self._declared:  # it was there before the list of middleware was set
+                self.declare(actor, self.abortable.logger)
+            self._note(name, actor)  # it may be an old name, and other middleware may have set options since
         if self.processing is None:
             self.processing = Processing(self)
-        _enclose(actors)
+        self._enclose(actors.values())
         if self.processing.worker_side is None:
             sharing = (other.processing for other in others if other.backend is self.backend)
             shared = (each.worker_side for each in sharing if each is not None and each.worker_side is not None)
@@ -118,9 +119,18 @@ class BrokerSide:
         """What ``abort_requested()`` says of a message that need not be running here."""
         return time_left(message_id, [self], self.backend)
 
-    def _note(self, actor: Actor[Any, Any]) -> None:
-        if actor.actor_name in self.async_actors or actor.options.get("abortable") is not None:
-            self.special_actors.add(actor.actor_name)
+    def _note(self, name: str, actor: Actor[Any, Any]) -> None:
+        if actor.options.get("abortable") is not None:
+            self.special_actors.add(name)
+
+    def _enclose(self, actors: Iterable[Actor[Any, Any]]) -> None:
+        """Replace the stubs of actors by their functions in scopes, but not a stub that has been wrapped since."""
+        for actor in actors:
+            stub = next((value for value in vars(actor).values() if isinstance(value, UntilNeeded)), None)
+            if stub is not None:
+                put(actor, stub.made(), stub)
+            if call_is_hidden(actor):
+                self.abortable.warn_of_hidden_call(actor.actor_name)
 
 
 def time_left(message_id: str, sides: Iterable[BrokerSide], backend: EventBackend) -> float | None:
@@ -155,11 +165,3 @@ def backend_of(broker: Broker) -> EventBackend:
         f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
         "Abortable(backend=RedisBackend.from_url('redis://...'))"
     )
-
-
-def _enclose(actors: Iterable[Actor[Any, Any]]) -> None:
-    """Replace the stubs of actors by their functions in scopes. A stub that has been wrapped since is left alone."""
-    for actor in actors:
-        made = made_of(actor.fn)
-        if made is not None:
-            actor.fn = made

@@ -151,13 +151,15 @@ def _leads_to_try(instructions: list[dis.Instruction], begins: set[int], *, is_i
 
 #: What gets into the code of its caller, and what gets into another one's: a context manager's, say, or a module's.
 _LEAVING: Final = _opcodes(("RETURN_", "YIELD_"))
-_ENTERING: Final = _opcodes(("BEFORE_", "IMPORT_", "RAISE_", "RERAISE", "SEND", "SETUP_WITH", "SETUP_ASYNC_WITH", "WITH_"))
+_ENTERING: Final = _opcodes(
+    ("BEFORE_", "IMPORT_", "RAISE_", "RERAISE", "SEND", "SETUP_WITH", "SETUP_ASYNC_WITH", "WITH_")
+)
 
 
 def leads_to_delivery(frames: Iterable[FrameType]) -> bool:
     """Say whether a thread that has not stopped to look at its slot does so before it can get into another function.
 
-    Before 3.12, and whichever way it takes from there: what is in its slot comes up where ``delivers`` says that it may.
+    Before 3.12, and whichever way it takes from there: what is in its slot comes up where ``delivers`` says so.
 
     Parameters:
       frames: Those of the thread, innermost first, up to the scope's own, where nothing comes up any more.
@@ -188,18 +190,8 @@ class _Ways(enum.Enum):
 def _ways_to_delivery(code: CodeType, offset: int) -> _Ways:
     instructions = [*dis.get_instructions(code)]
     at = {each.offset: number for number, each in enumerate(instructions)}
-
-    def following(number: int) -> list[int]:
-        each = instructions[number]
-        if each.opname in {"JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"}:
-            return [at[each.argval]]
-        if each.opname.startswith(("POP_JUMP_IF", "POP_JUMP_BACKWARD_IF")):  # it looks if it jumps
-            return [number + 1]
-        if each.opcode in {*dis.hasjrel, *dis.hasjabs} and each.opcode != SETUP_FINALLY:
-            return [number + 1, at[each.argval]]
-        return [number + 1]
-
-    left, seen, ways = following(at[offset]), set[int](), _Ways.ENTER  # if there is no end
+    left, seen = _following(instructions, at, at[offset]), set[int]()
+    ways = _Ways.ENTER  # if there is no end
     while left:
         number = left.pop()
         if number in seen:
@@ -210,12 +202,30 @@ def _ways_to_delivery(code: CodeType, offset: int) -> _Ways:
             ways = _Ways.LEAVE
         elif each.opcode in _ENTERING:
             return _Ways.ENTER
-        elif each.opname == "JUMP_ABSOLUTE" and instructions[at[each.argval]].opcode == SETUP_FINALLY:
-            left.append(at[each.argval])  # 3.10 does not look before that one (Python/ceval.c)
-        elif each.opcode not in DELIVERING or each.opname.startswith(("POP_JUMP", "JUMP_BACKWARD_NO_INTERRUPT")):
-            left += following(number)
+        elif not _looks(instructions, at, each):
+            left += _following(instructions, at, number)
         elif not delivers(code, each.offset):
             return _Ways.ENTER
         elif ways is _Ways.ENTER:
             ways = _Ways.DELIVER
     return ways
+
+
+def _following(instructions: list[dis.Instruction], at: dict[int, int], number: int) -> list[int]:
+    """Return the numbers of the instructions that may come next, but for those before which the thread looks."""
+    each = instructions[number]
+    if each.opname in {"JUMP_ABSOLUTE", "JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"}:
+        return [at[each.argval]]
+    if each.opname.startswith(("POP_JUMP_IF", "POP_JUMP_BACKWARD_IF")):  # it looks if it jumps
+        return [number + 1]
+    if each.opcode in {*dis.hasjrel, *dis.hasjabs} and each.opcode != SETUP_FINALLY:
+        return [number + 1, at[each.argval]]
+    return [number + 1]
+
+
+def _looks(instructions: list[dis.Instruction], at: dict[int, int], each: dis.Instruction) -> bool:
+    """Say whether the thread looks at its slot at this instruction, whichever way it goes on."""
+    if each.opcode not in DELIVERING or each.opname.startswith(("POP_JUMP", "JUMP_BACKWARD_NO_INTERRUPT")):
+        return False
+    # 3.10 does not look if it jumps to a try statement (Python/ceval.c).
+    return each.opname != "JUMP_ABSOLUTE" or instructions[at[each.argval]].opcode != SETUP_FINALLY

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from threading import Event
 from typing import TYPE_CHECKING
 
-from ._current import current
+from ._current import here
 from .request import milliseconds
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def checkpoint() -> None:
     Raises:
       Abort: When somebody has asked to abort the message, and its grace period is over.
     """
-    running = current.get()
+    running = here()
     if running is not None:
         running.check()
 
@@ -47,7 +47,7 @@ def sleep(duration: int) -> None:
       RuntimeError: When it is called in a coroutine, whose event loop it would hold up.
     """
     milliseconds("duration", duration, at_least=0)
-    running = current.get()
+    running = here()
     if running is None:
         time.sleep(duration / 1000)
         return
@@ -74,12 +74,12 @@ def shield() -> AnyShield:
     An abort that comes meanwhile waits, and is raised on the way out of the outermost shield. Outside of a message
     that can be aborted, a shield does nothing.
     """
-    running = current.get()
+    running = here()
     return nullcontext() if running is None else running.shield()
 
 
 def refuse_in_a_loop(what: str, instead: str) -> None:
     """Raise what ``what`` raises in an async actor's event loop: it would hold up all that run there."""
-    running = current.get()
+    running = here()
     if running is not None and running.is_in_its_loop():
         raise RuntimeError(f"{what} would hold up the event loop: await {instead}, which an abort ends, too")

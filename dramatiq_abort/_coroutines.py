@@ -118,6 +118,11 @@ class Scope:
             time.sleep(_PAUSE)
         return Answer.RAISED
 
+    @property
+    def has_raised(self) -> bool:
+        """Whether the exception has been raised."""
+        return self._raised
+
     def shield(self) -> AnyShield:
         """Return a context manager inside of which interrupts of this scope wait."""
         return Shield(self)

@@ -34,6 +34,7 @@ _ASK_AGAIN: Final = {
     Answer.PROTECTED: (0.001, 0.02),
     Answer.TAKEN: (0.005, 0.1),
     Answer.UNSUPPORTED: (1.0, 1.0),
+    Answer.CLOSED: (0.01, 1.0),
 }
 
 #: What holds up a message that does not stop.
@@ -98,9 +99,9 @@ class Deadlines:
             return Answer.CLOSED
         answer = running.interrupt()
         running.ring()
+        now = time.monotonic()
+        late = now - running.deadline
         if answer is not Answer.CLOSED:
-            now = time.monotonic()
-            late = now - running.deadline
             if self._report_after is not None and late * 1000 >= self._report_after and not running.is_reported:
                 self._report(running, late, _REASONS[answer])
             if running.leave():
@@ -112,6 +113,8 @@ class Deadlines:
                     late,
                     extra=running.fields(),
                 )
+        # Also where the scope is closed: the function may be called once more, and a request holds for that, too.
+        if answer is not Answer.CLOSED or running.is_pursued:
             shortest, longest = _ASK_AGAIN[answer]
             self._at(now + min(max(shortest, late / 10), longest), partial(self._pursue, running))
         return answer

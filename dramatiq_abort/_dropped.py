@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
 __all__ = ["was_dropped"]
 
@@ -31,7 +31,7 @@ def was_dropped(traceback: TracebackType | None) -> bool:
     at = frame.f_lasti
     if at != traceback.tb_lasti and frame.f_code.co_code[at] != _RERAISE:
         return False
-    running = sys._getframe()
+    running: FrameType | None = sys._getframe()  # noqa: SLF001 - there is no other way to see what runs
     while running is not None and running is not frame:
         running = running.f_back
     return running is None

@@ -106,6 +106,11 @@ class Scope:
         self._exception = None
         return True
 
+    @property
+    def is_shielded(self) -> bool:
+        """Whether it is behind a shield of this scope."""
+        return self._shields > 0
+
     def is_here(self) -> bool:
         """Say whether the caller is in this scope, in its greenlet."""
         return self._greenlet is getcurrent()

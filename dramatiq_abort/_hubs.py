@@ -37,7 +37,7 @@ def _hub_of(frames: list[FrameType]) -> Any:
 
 
 def _throw(greenlet: Any, scope: interrupt.Scope, exception: type[BaseException]) -> None:
-    # In the hub, so that the greenlet waits for something: with gevent's own functions, which clean up after themselves.
+    # In the hub, so that the greenlet waits for something, in gevent's functions, which clean up after themselves.
     frame = greenlet.gr_frame
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gevent":
         frame = frame.f_back

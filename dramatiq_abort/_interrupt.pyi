@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from contextvars import ContextVar
+from inspect import Signature
 from types import FrameType
 from typing import Any, Final, TypeVar, final
 
@@ -8,7 +9,7 @@ from dramatiq.broker import MessageProxy
 from typing_extensions import disjoint_base
 
 from dramatiq_abort._answer import Answer
-from dramatiq_abort._passage_py import Rest
+from dramatiq_abort._passage_py import Calls, Rest
 from dramatiq_abort._running import AnyScope, Running, ThreadScope
 from dramatiq_abort._shield import AnyShield
 from dramatiq_abort.backend import EventBackend
@@ -29,6 +30,8 @@ class Scope:
         kwargs: dict[str, Any] | None = None,
     ) -> _R: ...
     def interrupt(self, exception: type[BaseException]) -> Answer: ...
+    @property
+    def is_shielded(self) -> bool: ...
     def is_here(self) -> bool: ...
     def frames(self) -> list[FrameType]: ...
     def rearm(self) -> bool: ...
@@ -41,15 +44,18 @@ class Taken:
     declined: AbortRequest | None
     ended: float | None
     has_begun: bool
+    is_inside: bool
+    outer: Running | None
     processing: Rest
+    proxy: MessageProxy
     request: AbortRequest | None
+    scope: AnyScope
+    thread_id: int
     def __init__(self, message: Message[Any], scope: AnyScope) -> None: ...
     @property
     def actor_name(self) -> str: ...
     @property
     def message(self) -> Message[Any]: ...
-    @property
-    def scope(self) -> AnyScope: ...
     @property
     def started(self) -> float: ...
 
@@ -90,7 +96,8 @@ class InScope:
         function: Callable[..., Any],
         actor_name: str,
         current: ContextVar[Running | None],
-        run: Callable[[Running, tuple[Any, ...], dict[str, Any]], Any] | None,
-        failed: Callable[[Running, BaseException], None],
+        calls: Calls,
     ) -> None: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    @property
+    def __signature__(self) -> Signature: ...

@@ -411,6 +411,11 @@ cdef class Scope:
         self._raised = True
         return True
 
+    @property
+    def is_shielded(self):
+        """Whether its thread is behind a shield of this scope."""
+        return self._shields > 0
+
     def is_here(self):
         """Say whether the caller is in this scope, on its thread."""
         return self._state == OPEN and self._thread == PyThreadState_Get()

@@ -311,6 +311,11 @@ class Scope:
                 return True
         return False
 
+    @property
+    def is_shielded(self) -> bool:
+        """Whether it is behind a shield of this scope."""
+        return self._shields > 0
+
     def is_here(self) -> bool:
         """Say whether the caller is in this scope, on its thread."""
         return self._opened and not self._gate.last().is_closed and self._thread_id == threading.get_ident()

@@ -44,13 +44,13 @@ class LoopScope(Scope):
     It raises only what the thread's scope has not raised.
     """
 
-    __slots__ = ("_thread", "has_raised")
+    __slots__ = ("_thread", "has_claimed")
 
     def __init__(self, running: Running) -> None:
         super().__init__()
         self._thread = cast("ThreadScope", running.scope)
         #: Whether it has, at any time.
-        self.has_raised = False
+        self.has_claimed = False
 
     def interrupt(self, exception: type[BaseException]) -> Answer:
         """Raise what the thread's scope has answered that it cannot raise: that one may have been rearmed."""
@@ -73,14 +73,14 @@ class LoopScope(Scope):
 
     def has_come_out(self, error: BaseException | None) -> bool:
         """Say whether it is this scope's exception that has ended what was run."""
-        return self.has_raised and isinstance(error, asyncio.CancelledError)
+        return self.has_claimed and isinstance(error, asyncio.CancelledError)
 
     def is_open(self) -> bool:
         return not self._closed
 
     def _claim(self) -> bool:
         is_claimed = self._thread.claim()
-        self.has_raised = self.has_raised or is_claimed
+        self.has_claimed = self.has_claimed or is_claimed
         return is_claimed
 
 

@@ -6,9 +6,13 @@
 
 from cpython.contextvars cimport PyContextVar_Set, get_value
 from cpython.float cimport PyFloat_AsDouble
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.math cimport NAN, isnan
 
+import inspect
+import threading
 from functools import update_wrapper
+from types import BuiltinFunctionType
 
 #: How many messages that have completed are kept in mind.
 cdef enum:
@@ -23,13 +27,17 @@ cdef class Taken:
     """What each message has that a worker thread has taken."""
 
     cdef readonly object message
+    cdef public object proxy
     cdef readonly object actor_name
-    cdef readonly object scope
+    cdef public object outer
+    cdef public unsigned long thread_id
+    cdef public object scope
     cdef readonly double started
     cdef public object processing
     cdef public object ended
     cdef public object request
     cdef public object declined
+    cdef public bint is_inside
     cdef public bint has_begun
     #: What only some have.
     cdef dict __dict__
@@ -63,6 +71,7 @@ cdef class Passage:
     cdef object _current
     cdef type _kind
     cdef object _new_scope
+    cdef object _get_ident
     cdef set _special
     cdef bint _are_all_special
     # Those that have completed, at the same index of each: the oldest gives its place to the next one.
@@ -81,6 +90,9 @@ cdef class Passage:
         self._current = current
         self._kind = kind
         self._new_scope = new_scope
+        # That of a greenlet, under gevent; else CPython knows it without a call.
+        get_ident = threading.get_ident
+        self._get_ident = None if type(get_ident) is BuiltinFunctionType else get_ident
         self._special = special
         self._are_all_special = are_all_special
         self._ids = [None] * MOST_COMPLETED
@@ -99,6 +111,12 @@ cdef class Passage:
             scope = Scope.__new__(Scope) if self._new_scope is Scope else self._new_scope()
             running = taken(self._kind, plain, scope)
         running.processing = self._rest
+        running.proxy = message
+        running.outer = get_value(self._current)
+        if self._get_ident is None:
+            running.thread_id = PyThread_get_thread_ident()
+        else:
+            running.thread_id = self._get_ident()
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         if self.by_id.setdefault(message_id, running) is not running:
             self.again[running] = None
@@ -107,24 +125,24 @@ cdef class Passage:
             self._rest.ask(message, running)
 
     def after_process_message(self, broker, message, *, result=None, exception=None):
-        cdef Taken running = get_value(self._current)
-        if running is not None:
-            PyContextVar_Set(self._current, None)
+        cdef Taken running = self._leave(message)
         cdef bint has_completed = exception is None
         try:
             if exception is not None:
                 self._rest.note_failure(message, running, exception)
-            elif running is not None and not running.has_begun and getattr(message, "failed", False):
-                has_completed = False
-                self._rest.note_skip(running)
+            elif running is not None and not running.has_begun:
+                has_completed = not getattr(message, "failed", False)
+                if has_completed:
+                    self._rest.note_unseen(running)
+                else:
+                    self._rest.note_skip(running)
         finally:
             if running is not None:
                 self._let_go(running, has_completed)
 
     def after_skip_message(self, broker, message):
-        cdef Taken running = get_value(self._current)
+        cdef Taken running = self._leave(message)
         if running is not None:
-            PyContextVar_Set(self._current, None)
             self._rest.note_skip(running)
             self._let_go(running, False)
 
@@ -150,6 +168,29 @@ cdef class Passage:
             or not (<str>message_id).isascii()
             or not 0 < len(<str>message_id) <= LONGEST_USUAL_ID
         )
+
+    cdef Taken _leave(self, object message):
+        cdef Taken running = get_value(self._current)
+        if running is not None and running.proxy is not message:
+            running = self._unwind(running, message)
+        cdef Taken outer
+        if running is not None:
+            outer = running.outer
+            while outer is not None and outer.ended is not None:
+                outer = outer.outer
+            PyContextVar_Set(self._current, outer)
+        return running
+
+    cdef Taken _unwind(self, Taken innermost, object message):
+        plain = getattr(message, "_message", message)
+        cdef Taken running = innermost
+        while running is not None and not (running.proxy is message or running.message is plain):
+            running = running.outer
+        if running is not None:
+            while innermost is not running:
+                self._let_go(innermost, False)
+                innermost = innermost.outer
+        return running
 
     cdef int _let_go(self, Taken running, bint has_completed) except -1:
         running.ended = ended = monotonic()
@@ -202,33 +243,44 @@ cdef class InScope:
     cdef object _function
     cdef object _actor_name
     cdef object _current
-    cdef object _run
-    cdef object _failed
+    cdef object _calls
     cdef dict __dict__
     cdef object __weakref__
 
-    def __init__(self, function, actor_name, current, run, failed):
+    def __init__(self, function, actor_name, current, calls):
         self._function = function
         self._actor_name = actor_name
         self._current = current
-        self._run = run
-        self._failed = failed
+        self._calls = calls
         update_wrapper(self, function)
 
     def __call__(self, *args, **kwargs):
-        cdef Taken running = get_value(self._current)
+        cdef Taken before = get_value(self._current)
+        cdef Taken running = before
         if running is None or running.has_begun or running.actor_name != self._actor_name:
-            return self._function(*args, **kwargs)
-        running.has_begun = True
+            if running is not None and running.is_inside:
+                return self._function(*args, **kwargs)
+            running = self._calls.message_of(self._function, running)
+            if running is None:
+                return self._function(*args, **kwargs)
+            PyContextVar_Set(self._current, running)
+        running.has_begun = running.is_inside = True
+        scope = running.scope  # held here: the message has another one while it runs a coroutine
         try:
-            if self._run is not None:
-                return self._run(running, args, kwargs)
-            if type(running.scope) is Scope:
-                return (<Scope>running.scope)._call(self._function, args, kwargs)
-            return running.scope.run(self._function, args, kwargs)
+            if type(scope) is Scope:
+                return (<Scope>scope)._call(self._function, args, kwargs)
+            return scope.run(self._function, args, kwargs)
         except BaseException as error:
-            self._failed(running, error)
+            self._calls.failed(running, error)
             raise
+        finally:
+            running.is_inside = False
+            if running is not before:
+                PyContextVar_Set(self._current, before)
+
+    @property
+    def __signature__(self):
+        return inspect.signature(self._function)
 
     def __repr__(self):
         return repr(self._function)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import threading
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -36,19 +38,30 @@ class Taken:
         "declined",
         "ended",
         "has_begun",
+        "is_inside",
         "message",
+        "outer",
         "processing",
+        "proxy",
         "request",
         "scope",
         "started",
+        "thread_id",
     )
 
     #: What has taken it: the part of an ``Abortable`` that goes with its broker.
     processing: Rest
+    #: The message as the broker's hooks have it, by which each of them knows its own.
+    proxy: MessageProxy
+    #: The message during which this one is processed, as with a broker that runs what it is sent at once; or None.
+    outer: Running | None
+    #: The thread that processes it, or the greenlet.
+    thread_id: int
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
         self.message = message
         self.actor_name = message.actor_name
+        #: Where it can be interrupted now.
         self.scope = scope
         #: When its worker thread took it, in seconds on the monotonic clock; and when that was done with it.
         self.started = monotonic()
@@ -57,6 +70,8 @@ class Taken:
         self.request: AbortRequest | None = None
         #: A request that came too late to cancel it: who has made it is told when it has completed.
         self.declined: AbortRequest | None = None
+        #: Whether a call of its function is at work.
+        self.is_inside = False
         #: Whether its function has been called.
         self.has_begun = False
 
@@ -76,6 +91,13 @@ class Rest(Protocol):
     def note_skip(self, running: Running) -> None:
         """Take down that a message has not been started, whoever wanted that."""
 
+    #: Makes the scope of a message, or another one for it.
+    new_scope: Callable[[], ThreadScope]
+
+    @property
+    def cleanup_timeout(self) -> int | None:
+        """How many milliseconds a coroutine may take to clean up; None: as long as it takes."""
+
     @property
     def broker(self) -> Broker:
         """The broker of its messages."""
@@ -86,8 +108,26 @@ class Rest(Protocol):
     def tags_of(self, message: Message[Any]) -> Collection[str]:
         """Return the tags of a message and its actor."""
 
+    def note_unseen(self, running: Running) -> None:
+        """Take down that a message has completed without a call of its function that could have been aborted."""
+
     def tell_of(self, running: Running) -> None:
         """Tell those who are to hear of it what became of a message that somebody has asked to abort."""
+
+
+class Calls(Protocol):
+    """What an ``InScope`` leaves to somebody else."""
+
+    def message_of(self, function: Callable[..., Any], running: Running | None) -> Running | None:
+        """Return the message whose call this is; None: it is nobody's, and a plain call.
+
+        Parameters:
+          function: What is called.
+          running: What is current here. It has begun, or is of another actor.
+        """
+
+    def failed(self, running: Running, error: BaseException) -> None:
+        """Take what came out instead of a result, and perhaps raise something else."""
 
 
 class Passage:
@@ -137,6 +177,9 @@ class Passage:
         else:
             running = self._kind(plain, self._new_scope())
         running.processing = self._rest
+        running.proxy = message
+        running.outer = self._current.get()
+        running.thread_id = threading.get_ident()
         # First the table, then the question: a request that is made in between is handed out by the watcher.
         if self.by_id.setdefault(message_id, running) is not running:
             self.again[running] = None
@@ -152,25 +195,25 @@ class Passage:
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        running = self._current.get()
-        if running is not None:
-            self._current.set(None)
+        running = self._leave(message)
         has_completed = exception is None
         try:
             if exception is not None:
                 self._rest.note_failure(message, running, exception)
-            elif running is not None and not running.has_begun and getattr(message, "failed", False):
-                # A hook has failed it without raising anything: dramatiq does not call its function then.
-                has_completed = False
-                self._rest.note_skip(running)
+            elif running is not None and not running.has_begun:
+                # A hook may have failed it without raising anything: dramatiq does not call its function then.
+                has_completed = not getattr(message, "failed", False)
+                if has_completed:
+                    self._rest.note_unseen(running)
+                else:
+                    self._rest.note_skip(running)
         finally:
             if running is not None:
                 self._let_go(running, has_completed=has_completed)
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
-        running = self._current.get()
+        running = self._leave(message)
         if running is not None:
-            self._current.set(None)
             self._rest.note_skip(running)
             self._let_go(running, has_completed=False)
 
@@ -201,6 +244,31 @@ class Passage:
             return True
         return type(message_id) is not str or not message_id.isascii() or not 0 < len(message_id) <= _LONGEST_USUAL_ID
 
+    def _leave(self, message: MessageProxy) -> Running | None:
+        """Return what was taken for this message, if it was, and let the one around it be the current one again."""
+        running = self._current.get()
+        # Not all messages are taken, and hooks are called for those that another middleware has refused, too.
+        if running is not None and running.proxy is not message:
+            running = self._unwind(running, message)
+        if running is not None:
+            outer = running.outer
+            while outer is not None and outer.ended is not None:  # in a thread that it has started, with its context
+                outer = outer.outer
+            self._current.set(outer)
+        return running
+
+    def _unwind(self, innermost: Running, message: MessageProxy) -> Running | None:
+        """Find what was taken for a message, and let go of those inside of it whose processing broke off."""
+        plain: Any = getattr(message, "_message", message)
+        running: Running | None = innermost
+        while running is not None and not (running.proxy is message or running.message is plain):
+            running = running.outer
+        broken_off: Running | None = None if running is None else innermost
+        while broken_off is not None and broken_off is not running:
+            self._let_go(broken_off, has_completed=False)
+            broken_off = broken_off.outer
+        return running
+
     def _let_go(self, running: Running, *, has_completed: bool) -> None:
         running.ended = ended = monotonic()
         plain = running.message
@@ -217,37 +285,52 @@ class Passage:
             self._rest.tell_of(running)
 
 
-def InScope(  # noqa: N802 - a class in the compiled one
-    function: Callable[..., Any],
-    actor_name: str,
-    current: ContextVar[Running | None],
-    run: Callable[[Running, tuple[Any, ...], dict[str, Any]], Any] | None,
-    failed: Callable[[Running, BaseException], None],
-) -> Callable[..., Any]:
-    """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call.
+class InScope:
+    """An actor's function: a call for a message runs in that message's scope, any other is a plain call.
+
+    Only the message's own call does: those that the function itself makes, of whichever actor, are plain calls inside
+    of its scope.
 
     Parameters:
       function: The actor's.
       actor_name: The actor's.
       current: Says which message this thread is processing.
-      run: Calls the function for a message, if that is not done by its scope alone.
-      failed: Is told what came out instead of a result, and may raise something else.
+      calls: Decides about calls that are not plainly the message's first, and takes what came out instead of a result.
     """
 
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        running = current.get()
-        # Only the first call is the message's own, and only its actor's: those that the function itself makes, of
-        # whichever actor, are plain calls inside of its scope.
-        if running is None or running.has_begun or running.actor_name != actor_name:
-            return function(*args, **kwargs)
-        running.has_begun = True
-        try:
-            if run is not None:
-                return run(running, args, kwargs)
-            return running.scope.run(function, args, kwargs)
-        except BaseException as error:
-            failed(running, error)
-            raise
+    def __init__(
+        self, function: Callable[..., Any], actor_name: str, current: ContextVar[Running | None], calls: Calls
+    ) -> None:
+        self._function = function
+        self._actor_name = actor_name
+        self._current = current
+        self._calls = calls
+        functools.update_wrapper(self, function)
 
-    return call
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        before = running = self._current.get()
+        if running is None or running.has_begun or running.actor_name != self._actor_name:
+            if running is not None and running.is_inside:
+                return self._function(*args, **kwargs)
+            running = self._calls.message_of(self._function, running)
+            if running is None:
+                return self._function(*args, **kwargs)
+            self._current.set(running)
+        running.has_begun = running.is_inside = True
+        try:
+            return running.scope.run(self._function, args, kwargs)
+        except BaseException as error:
+            self._calls.failed(running, error)
+            raise
+        finally:
+            running.is_inside = False
+            if running is not before:
+                self._current.set(before)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """What it looks like to those who do not follow ``__wrapped__``, as ``inspect.getfullargspec`` does not."""
+        return inspect.signature(self._function)
+
+    def __repr__(self) -> str:
+        return repr(self._function)

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, cast
 from dramatiq.middleware import MiddlewareError
 from dramatiq.threading import is_gevent_active
 
-from . import _passage, interrupt
+from . import _event_loop, _passage, interrupt
 from . import _safe_points as safe_points
 from ._actor import expect_abort
-from ._coroutines import Scope as CoroutineScope
-from ._current import current
+from ._current import current, processings
 from ._running import Running
 from ._running_messages import RunningMessages
-from .errors import Abort, AbortedBeforeStart, AsyncAbort
+from .errors import Abort, AbortedBeforeStart
 from .outcome import OutcomeState
 from .request import key_of
 
@@ -43,13 +42,15 @@ class Processing:
         self._abortable = abortable = side.abortable
         for module in abortable.protect:
             safe_points.protect(module)
-        self._new_scope = new_scope = _scopes()
+        _event_loop.install()
+        #: Makes the scope of each message.
+        self.new_scope = _scopes()
         #: What each of them goes through.
         self.passage = _passage.Passage(
             self,
             current,
             Running,
-            new_scope,
+            self.new_scope,
             special=side.special_actors,
             are_all_special=not abortable.abortable,
         )
@@ -64,10 +65,18 @@ class Processing:
         """Have messages ask this before they start, or nobody."""
         self.worker_side = worker_side
         self.passage.backend = None if worker_side is None else self._side.backend
+        if worker_side is not None:
+            processings.append(self)
+        elif self in processings:
+            processings.remove(self)
 
     @property
     def broker(self) -> Broker:
         return self._side.broker
+
+    @property
+    def cleanup_timeout(self) -> int | None:
+        return self._abortable.cleanup_timeout
 
     def option(self, actor_name: str, name: str) -> Any:
         return self._side.option(actor_name, name)
@@ -87,14 +96,7 @@ class Processing:
             key_of(plain.message_id)
         except (TypeError, ValueError):  # abort() would not take its id: what somebody else has enqueued may have any
             return None
-        if plain.actor_name in self._side.async_actors:
-            running = Running(plain, CoroutineScope())
-            running.exception = AsyncAbort
-            running.waiting = self._new_scope()
-            running.cleanup_timeout = abortable.cleanup_timeout
-        else:
-            running = Running(plain, self._new_scope())
-        return running
+        return Running(plain, self.new_scope())
 
     def ask(self, message: MessageProxy, running: Running) -> None:
         """Look for a request to abort a message that is to start.
@@ -135,6 +137,9 @@ class Processing:
 
     def note_skip(self, running: Running) -> None:
         running.state = OutcomeState.SKIPPED
+
+    def note_unseen(self, running: Running) -> None:
+        self._abortable.warn_of_hidden_call(running.actor_name)
 
     def tell_of(self, running: Running) -> None:
         if self.worker_side is not None:

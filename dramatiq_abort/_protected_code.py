@@ -137,6 +137,8 @@ CUT_IN: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("botocore.awsrequest", "content"): frozenset({"stream"}),
     ("botocore.httpsession", "send"): frozenset({"content", "urlopen"}),
     ("cachetools._decorator", "__call__"): frozenset({ANY}),
+    ("dramatiq.actor", "send"): frozenset({"send_with_options"}),
+    ("dramatiq.actor", "send_with_options"): frozenset({"enqueue"}),  # which is protected itself
     ("dramatiq.rate_limits.barrier", "wait"): frozenset({"wait"}),
     ("httpcore._sync.connection", "handle_request"): frozenset({"_connect", "handle_request"}),
     ("httpcore._sync.connection_pool", "handle_request"): frozenset({"handle_request"}),

@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from dramatiq.common import q_name
 from dramatiq.threading import is_gevent_active
@@ -50,16 +50,14 @@ class Running(Taken):
 
     __slots__ = ()
 
-    #: What is raised in the scope.
-    exception: type[Abort] = Abort
     #: After how many milliseconds its function is interrupted again, if it goes on; None: never.
     repeat: int | None = None
-    #: Where its worker thread waits for it, if it is a coroutine.
+    #: Where its worker thread waits for a coroutine, which has the scope meanwhile.
     waiting: ThreadScope | None = None
     #: What its thread runs an event loop for, while it does.
     loop: LoopScope | None = None
-    #: How many milliseconds after the exception the worker thread goes on without it; None: never.
-    cleanup_timeout: int | None = None
+    #: Whether its exception has been raised in another one of its scopes.
+    has_raised_elsewhere = False
     #: When this process has heard of the request to abort it, in seconds on the monotonic clock; and the key of the
     #: event, if that is a rule.
     requested: float | None = None
@@ -174,7 +172,7 @@ class Running(Taken):
     def retract(self) -> bool:
         """Forget the request, if nothing has been raised yet, and say whether there was one."""
         with _pursuing:
-            if self.request is None:
+            if self.request is None or self.has_raised_elsewhere:
                 return False
             if (loop := self.loop) is not None:  # first: it raises what the thread's scope has not raised
                 loop.withdraw()
@@ -201,14 +199,16 @@ class Running(Taken):
 
     def _interrupt(self) -> Answer:
         now = time.monotonic()
+        scope = self.scope  # once: its thread may change it meanwhile
         if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
-            self._raised_at = None if self.scope.rearm() else now
-        answer = self.scope.interrupt(self.exception)
+            is_armed, self.has_raised_elsewhere = self.has_raised_elsewhere or scope.rearm(), False
+            self._raised_at = None if is_armed else now
+        answer = Answer.RAISED if self.has_raised_elsewhere else scope.interrupt(_exception_in(scope))
         if (loop := self.loop) is not None and answer not in _THREADS_OWN:
             in_loop = loop.interrupt(AsyncAbort)
             answer = answer if in_loop is Answer.CLOSED else in_loop
         elif answer in {Answer.ARMED, Answer.PROTECTED} and not is_gevent_active():
-            throw_from_hub(self.scope, self.exception)
+            throw_from_hub(cast("interrupt.Scope", scope), Abort)
         if answer is Answer.RAISED and self._raised_at is None:
             self._raised_at = now
         return answer
@@ -241,9 +241,26 @@ class Running(Taken):
         scope = self._innermost_scope()
         if not scope.is_here():
             self._interrupt()  # first: it may wait for the end of this thread, and would return if that came before
-            raise AsyncAbort if isinstance(scope, CoroutineScope) else self.exception
+            raise _exception_in(scope)
         with scope.shield():
             self._interrupt()
+
+    def go_on_in(self, scope: AnyScope, waiting: ThreadScope | None, *, has_raised: bool) -> None:
+        """Be interrupted in another scope from now on; in its own thread.
+
+        Parameters:
+          waiting: Where the thread will wait, if the scope is a coroutine's.
+          has_raised: Whether the exception has been raised in one of those before. It is raised once.
+        """
+        self.scope, self.waiting, self.has_raised_elsewhere = scope, waiting, has_raised
+        # Behind that: whoever interrupts may have seen the one before, in which nothing is raised any more.
+        if self.grace_left() == 0:
+            self._interrupt()
+
+    def begin_again(self) -> None:
+        """Let the function be called a second time: what it was to be aborted for holds for that call, too."""
+        self.state, self.failure, self._raised_at = OutcomeState.COMPLETED, None, None
+        self.go_on_in(self.processing.new_scope(), None, has_raised=False)
 
     def is_in_its_loop(self) -> bool:
         """Say whether the caller is a coroutine, in the event loop that others run in, too."""
@@ -286,13 +303,18 @@ class Running(Taken):
 
         To be called until the message is over. Says whether this was the first call that found the time over.
         """
-        if self.waiting is None or self.cleanup_timeout is None or self._raised_at is None:
+        waiting, cleanup_timeout = self.waiting, self.processing.cleanup_timeout
+        if waiting is None or cleanup_timeout is None or self._raised_at is None:
             return False
-        if time.monotonic() < self._raised_at + self.cleanup_timeout / 1000:
+        if time.monotonic() < self._raised_at + cleanup_timeout / 1000:
             return False
-        self.waiting.interrupt(Abort)  # once in all; but each time there can be something in the way
+        waiting.interrupt(Abort)  # once in all; but each time there can be something in the way
         is_first, self.is_left = not self.is_left, True
         return is_first
+
+
+def _exception_in(scope: AnyScope) -> type[Abort]:
+    return AsyncAbort if isinstance(scope, CoroutineScope) else Abort
 
 
 def since_1970(*moments: float | None) -> list[int | None]:

@@ -110,9 +110,9 @@ def protect(module: str) -> None:
     _users.add(module)
 
 
-def protect_function(module: str, name: str) -> None:
-    """Raise nothing in this function of this module from now on, nor in what it calls."""
-    _named.setdefault(module, {})[name] = frozenset()
+def protect_function(module: str, name: str, cut_in: frozenset[str] = frozenset()) -> None:
+    """Raise nothing in this function of this module from now on, nor in what it calls, but for these."""
+    _named.setdefault(module, {})[name] = cut_in
 
 
 def is_protected(module: str) -> bool:

@@ -14,7 +14,7 @@ from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
 from ._cooperation import checkpoint, refuse_in_a_loop
-from ._current import current
+from ._current import here
 from .errors import Abort
 from .request import milliseconds
 
@@ -90,7 +90,7 @@ def run(
         options["stdout"] = options["stderr"] = subprocess.PIPE
     options["start_new_session"] = True
     deadline = None if timeout is None else time.monotonic() + timeout
-    running = current.get()
+    running = here()
     with _Child(args, options, input, abort_grace) as child:
         with nullcontext() if running is None else running.bell(child.wake):
             while not child.is_done:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ._current import current
+from ._current import here
 from .errors import Abort
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class UnraisableAborts:
 
     def unraisablehook(self, unraisable: Any) -> None:
         """Get an abort back; the rest is for the hook that was there before. By its name, it is not cut itself."""
-        running = current.get() if self._is_installed else None
+        running = here() if self._is_installed else None
         if running is not None and issubclass(unraisable.exc_type, Abort) and running.scope.rearm():
             self._interrupt_again(running)
         else:

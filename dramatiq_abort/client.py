@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from dramatiq import get_broker
 
 from ._abortable import Abortable
-from ._current import current
+from ._current import here
 from ._requests import asking, request_of, requests_of
 from .backend import Event
 from .errors import ConfigurationError, InvalidRequest, UnsupportedByBackend
@@ -210,7 +210,7 @@ def abort_requested(message_id: str | None = None, middleware: Abortable | None 
       UnsupportedByBackend: When the message is not running here, and asking the event backend may consume a signal.
     """
     if message_id is None:
-        running = current.get()
+        running = here()
         return None if running is None else running.grace_left()
     asked_of = found(middleware)
     key_of(message_id)

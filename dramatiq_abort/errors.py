@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from dramatiq.errors import DramatiqError
 from dramatiq.middleware import Interrupt, MiddlewareError, SkipMessage
 
-from ._current import current
+from ._current import here
 from ._dropped import was_dropped
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Abort(Interrupt):
 
     def __del__(self) -> None:
         # Not for a coroutine: asyncio catches what cancels one, and that is as it should be.
-        running = None if isinstance(self, asyncio.CancelledError) else current.get()
+        running = None if isinstance(self, asyncio.CancelledError) else here()
         if running is not None and was_dropped(self.__traceback__):
             running.scope.rearm()  # whoever has interrupted it asks again
 
@@ -75,7 +75,7 @@ class Abort(Interrupt):
         """The message that was aborted, or None where no message is being processed."""
         if self._message_id is not None:
             return self._message_id
-        running = current.get()
+        running = here()
         return None if running is None else running.message_id
 
     @property
@@ -91,8 +91,9 @@ class Abort(Interrupt):
         return None if request is None else request.by
 
     def write_down(self, message_id: str, request: AbortRequest | None) -> None:
-        """Keep what is so far looked up: called on the exception's way out of its scope."""
-        self._message_id, self._request = message_id, request
+        """Keep what is so far looked up: called on the exception's way out of its scope, and out of those around it."""
+        if self._message_id is None:
+            self._message_id, self._request = message_id, request
 
     def __str__(self) -> str:
         if self.args or self.message_id is None:
@@ -103,7 +104,7 @@ class Abort(Interrupt):
     def _asked(self) -> AbortRequest | None:
         if self._message_id is not None:
             return self._request
-        running = current.get()
+        running = here()
         return None if running is None else running.request
 
 

@@ -71,7 +71,7 @@ def set_comprehension() -> None:
 
 
 def dict_comprehension() -> None:
-    {each: 1 for each in steps()}
+    {each: 1 for each in steps()}  # noqa: C420
 
 
 def generator_expression() -> None:
@@ -159,7 +159,8 @@ def in_a_with() -> None:
 
 
 def with_around() -> None:
-    with threading.Lock():
+    lock = threading.Lock()
+    with lock:
         while True:
             slow @ STEP
 

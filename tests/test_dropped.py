@@ -31,6 +31,8 @@ class Unclosed(io.RawIOBase):
 
 
 class UnclosedWithFinally(Unclosed):
+    """The same, and the exception has been caught in between, so that there is an instance of it."""
+
     def close(self) -> None:
         try:
             super().close()

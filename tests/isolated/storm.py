@@ -176,7 +176,7 @@ class Round:
         self.messages = [self._message(*actors, index) for index in range(MESSAGES)]
         self.worker = dramatiq.Worker(self.broker, worker_timeout=20, worker_threads=THREADS)
 
-    def _declare_actors(self):
+    def _declare_actors(self):  # noqa: C901 - one after the other
         @dramatiq.actor
         def succeeded(message, result):
             self.callbacks.setdefault(message["message_id"], []).append("succeeded")
@@ -372,9 +372,8 @@ def stored_result_of(message):
 def came_up_inside(exception):
     """Say whether an exception, or the one that it was made of, came up in an actor's function."""
     tracebacks = [error.__traceback__ for error in (exception, exception.__cause__) if error is not None]
-    return any(
-        frame.name in {"task", "awaiting", "race", "lasting", "sending"} for each in tracebacks for frame in traceback.extract_tb(each)
-    )
+    actors = {"task", "awaiting", "race", "lasting", "sending"}
+    return any(frame.name in actors for each in tracebacks for frame in traceback.extract_tb(each))
 
 
 def is_at_work(thread):

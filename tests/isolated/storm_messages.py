@@ -247,7 +247,7 @@ def loop_over_an_iterator():
 
 
 def comprehend():
-    [each for each in map(time.sleep, itertools.repeat(STEP, STEPS))]
+    [each for each in map(time.sleep, itertools.repeat(STEP, STEPS))]  # noqa: C416
 
 
 def operate():
