@@ -176,6 +176,11 @@ class Abortable(Middleware):
         return self.abortable if wanted is None else bool(wanted)
 
     @property
+    def must_be_asked(self) -> bool:
+        """Whether ``is_abortable`` decides even where neither a message nor its actor says anything."""
+        return not self.abortable or type(self).is_abortable is not Abortable.is_abortable
+
+    @property
     def actor_options(self) -> set[str]:
         return {"abort_tags", "abortable", "on_abort"}
 

@@ -66,10 +66,14 @@ class BrokerSide:
         if self.processing is not None:
             self._enclose([actor])
 
+    def actor(self, name: str) -> Actor[Any, Any] | None:
+        """Return the broker's actor of that name, or None."""
+        broker = self._broker()
+        return None if broker is None else broker.actors.get(name)
+
     def option(self, actor_name: str, name: str) -> Any:
         """Return the current value of an actor's option, which other middleware may have set."""
-        broker = self._broker()
-        actor = None if broker is None else broker.actors.get(actor_name)
+        actor = self.actor(actor_name)
         return None if actor is None else actor.options.get(name)
 
     def tags_of(self, message: Message[Any]) -> Collection[str]:

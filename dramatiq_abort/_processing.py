@@ -52,7 +52,7 @@ class Processing:
             Running,
             self.new_scope,
             special=side.special_actors,
-            are_all_special=not abortable.abortable,
+            are_all_special=abortable.must_be_asked,
         )
         # The last message of each thread that failed before it was taken.
         self._not_taken = threading.local()
@@ -86,10 +86,9 @@ class Processing:
 
     def take_special(self, plain: Message[Any]) -> Running | None:
         """Take a message whose options or id, or whose actor's, are not as usual."""
-        abortable = self._abortable
-        wanted = plain.options.get("abortable")
-        if wanted is None:
-            wanted = self.option(plain.actor_name, "abortable")
+        abortable, actor = self._abortable, self._side.actor(plain.actor_name)
+        # An actor that is not declared here has nothing to say, and the message will fail.
+        wanted = plain.options.get("abortable") if actor is None else abortable.is_abortable(actor, plain)
         if not (abortable.abortable if wanted is None else wanted):
             return None
         try:

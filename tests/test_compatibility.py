@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
@@ -112,6 +112,32 @@ def test_a_messages_option_goes_before_its_actors_and_that_before_the_middleware
     if of_message is None:
         del message.options["abortable"]
         assert abortable.is_abortable(actor, message) is said[0]
+
+
+class Choosy(Abortable):
+    """Decides by the name of the actor and an argument of the message."""
+
+    def is_abortable(self, actor: Any, message: Any) -> bool:
+        return bool(actor.actor_name == "task" and message.args[0])
+
+
+def test_a_subclass_decides_which_messages_can_be_aborted(
+    core: ModuleType, results: Results, serve: Callable[[StubBroker], None]
+) -> None:
+    """In the worker, for each message, whatever the options say."""
+    abortable = Choosy(backend=StubBackend())
+    broker = stub_broker(results, abortable)
+
+    @dramatiq.actor(actor_name="task", broker=broker, store_results=True)
+    def task(is_abortable: bool) -> str:
+        return "ran"
+
+    messages = [task.send(False), task.send(True)]
+    for message in messages:
+        abortable.abort(message.message_id)
+    serve(broker)
+
+    assert [result_of(message) for message in messages] == ["ran", None]
 
 
 def test_the_middleware_aborts_by_itself(
