@@ -60,7 +60,7 @@ from ._bytecode import delivers, leads_to_delivery
 from ._frames import frames_from
 from ._gil import GIL_IS_ON
 from ._greenlet_stacks import frames_of_parents, is_hub
-from ._safe_points import WAITS, is_handed_over, may_be_cut
+from ._safe_points import WAITS, is_handed_over, may_be_cut, must_stay
 from ._shield import AnyShield
 
 if TYPE_CHECKING:
@@ -422,13 +422,13 @@ class Scope:
         In the innermost function, from this frame up, in which it may come up.
         """
         code: CodeType | None = None
-        frames: list[FrameType] = []
+        called: str | None = None
         while frame is not None and frame.f_code is not Scope.run.__code__:
-            frames.append(frame)
-            if not may_be_cut(frames[-2:]):
+            if must_stay(frame, called):
                 code = None
-            elif code is None and may_be_cut([frame]):
+            elif code is None and not must_stay(frame, None):
                 code = frame.f_code
+            called = frame.f_code.co_name
             frame = frame.f_back
         before, self._followed = self._followed, code
         if before is not None and before is not code:

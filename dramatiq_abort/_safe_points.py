@@ -32,6 +32,7 @@ __all__ = [
     "is_protected",
     "landing",
     "may_be_cut",
+    "must_stay",
     "protect",
     "protect_function",
 ]
@@ -122,13 +123,17 @@ def is_protected(module: str) -> bool:
 
 def may_be_cut(frames: Iterable[FrameType]) -> bool:
     """Say whether functions that are at work, from the innermost on, may be left as they are."""
-    return not any(
+    return not any(must_stay(frame, called) for frame, called in _with_called(frames))
+
+
+def must_stay(frame: FrameType, called: str | None) -> bool:
+    """Say whether a function that is at work, and has called that one or none, must not be left half done."""
+    return (
         frame.f_code is START_OF_THREAD
         or frame.f_code.co_name in PROTECTED_FUNCTIONS
         or _is_collectors_callback(frame.f_code)
         or is_protected(str(frame.f_globals.get("__name__")))
         or _is_named(frame, called)
-        for frame, called in _with_called(frames)
     )
 
 
