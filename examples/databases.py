@@ -13,7 +13,7 @@ from dramatiq_abort.backends import StubBackend
 
 broker = StubBroker()
 # Else an abort in the middle of the pool's own code could cost it a connection.
-broker.add_middleware(Abortable(backend=StubBackend()))
+broker.add_middleware(Abortable(backend=StubBackend(), protect=["sqlalchemy.pool"]))
 dramatiq.set_broker(broker)
 
 directory = tempfile.TemporaryDirectory()

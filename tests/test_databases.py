@@ -60,7 +60,7 @@ psycopg_pool = pytest.importorskip("psycopg_pool")
 pytestmark = [needs_interrupts, pytest.mark.usefixtures("core")]
 
 #: What docs/guides/databases.md tells to protect.
-PROTECT = ["psycopg_pool"]
+PROTECT = ["psycopg_pool", "sqlalchemy.pool"]
 
 #: What can be protected as a whole besides, for statements that are never cut.
 DRIVERS = ["psycopg", "sqlalchemy"]

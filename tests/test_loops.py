@@ -593,12 +593,13 @@ def test_a_second_loop_of_a_message_is_aborted_as_well(seen: Seen) -> None:
 def test_a_loop_in_a_thread_of_the_function_is_left_alone(seen: Seen) -> None:
     """It belongs to that thread; the function, which waits for it, is aborted."""
     stop: list[Callable[[], object]] = []
+    runs = threading.Event()
 
     async def main() -> None:
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
-        seen.started.set()
+        runs.set()
         await stopping.wait()
         seen.exceptions.append(StopAsyncIteration())
 
@@ -607,7 +608,8 @@ def test_a_loop_in_a_thread_of_the_function_is_left_alone(seen: Seen) -> None:
         thread = threading.Thread(target=lambda: asyncio.run(main()))
         thread.start()
         try:
-            run_forever()
+            runs.wait(PATIENCE)
+            run_forever(seen.started)
         finally:
             stop[0]()
             thread.join()
