@@ -6,10 +6,10 @@ handler. But each loop jumps backwards. There an exception may come up: CPython 
 always (``JUMP_BACKWARD`` in ``Python/bytecodes.c``).
 
 From 3.12 on ``sys.monitoring`` calls back at each jump of one code, and then at the instruction that it leads to. The
-exception is raised there, not at the jump, which some ``try`` and ``with`` statements around a loop do not cover. Before,
-a trace function is called before each instruction of one frame, and raises at the first that stands before the last one:
-not at the jump either, which may depend on whether ``acquire`` has taken a lock. It is the thread's own, so it is not
-used where that has one.
+exception is raised there, not at the jump, which some ``try`` and ``with`` statements around a loop do not cover.
+Before, a trace function is called before each instruction of one frame, and raises at the first that stands before the
+last one: not at the jump either, which may depend on whether ``acquire`` has taken a lock. It is the thread's own, so
+it is not used where that has one.
 """
 
 

@@ -50,7 +50,7 @@ class LoopScope(Scope):
         super().__init__()
         self._thread = cast("ThreadScope", running.scope)
         #: Whether it has, at any time.
-        self.has_claimed = False
+        self.has_claimed: bool = False
 
     def interrupt(self, exception: type[BaseException]) -> Answer:
         """Raise what the thread's scope has answered that it cannot raise: that one may have been rearmed."""

@@ -59,21 +59,21 @@ class Taken:
     thread_id: int
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
-        self.message = message
-        self.actor_name = message.actor_name
+        self.message: Message[Any] = message
+        self.actor_name: str = message.actor_name
         #: Where it can be interrupted now.
-        self.scope = scope
+        self.scope: AnyScope = scope
         #: When its worker thread took it, in seconds on the monotonic clock; and when that was done with it.
-        self.started = monotonic()
+        self.started: float = monotonic()
         self.ended: float | None = None
         #: The request to abort it, from the moment when this process hears of it.
         self.request: AbortRequest | None = None
         #: A request that came too late to cancel it: who has made it is told when it has completed.
         self.declined: AbortRequest | None = None
         #: Whether a call of its function is at work.
-        self.is_inside = False
+        self.is_inside: bool = False
         #: Whether its function has been called.
-        self.has_begun = False
+        self.has_begun: bool = False
 
 
 class Rest(Protocol):

@@ -44,9 +44,9 @@ class Processing:
             safe_points.protect(module)
         _event_loop.install()
         #: Makes the scope of each message.
-        self.new_scope = _scopes()
+        self.new_scope: Callable[[], ThreadScope] = _scopes()
         #: What each of them goes through.
-        self.passage = _passage.Passage(
+        self.passage: _passage.Passage = _passage.Passage(
             self,
             current,
             Running,
@@ -57,7 +57,7 @@ class Processing:
         # The last message of each thread that failed before it was taken.
         self._not_taken = threading.local()
         #: Those that are being processed.
-        self.running = RunningMessages(self.passage)
+        self.running: RunningMessages = RunningMessages(self.passage)
         #: What hears of requests, as long as a worker runs.
         self.worker_side: WorkerSide | None = None
 

@@ -50,6 +50,9 @@ class Running(Taken):
 
     __slots__ = ()
 
+    # As in the base class: they are set here, too.
+    declined: AbortRequest | None
+    scope: AnyScope
     #: After how many milliseconds its function is interrupted again, if it goes on; None: never.
     repeat: int | None = None
     #: Where its worker thread waits for a coroutine, which has the scope meanwhile.
@@ -57,21 +60,21 @@ class Running(Taken):
     #: What its thread runs an event loop for, while it does.
     loop: LoopScope | None = None
     #: Whether its exception has been raised in another one of its scopes.
-    has_raised_elsewhere = False
+    has_raised_elsewhere: bool = False
     #: When this process has heard of the request to abort it, in seconds on the monotonic clock; and the key of the
     #: event, if that is a rule.
     requested: float | None = None
     rule: bytes | None = None
     #: When the grace period of that request ends, in seconds on the monotonic clock.
-    deadline = 0.0
+    deadline: float = 0.0
     #: Whether somebody sees to it that it is interrupted, from the end of its grace period on.
-    is_pursued = False
+    is_pursued: bool = False
     #: Whether the log has it that it does not stop.
-    is_reported = False
+    is_reported: bool = False
     #: Whether its worker thread has been told to go on without it.
-    is_left = False
+    is_left: bool = False
     #: What came of it.
-    state = OutcomeState.COMPLETED
+    state: OutcomeState = OutcomeState.COMPLETED
     failure: str | None = None
     _raised_at: float | None = None
 

@@ -20,6 +20,8 @@ from ._watcher import Watcher
 from .outcome import OutcomeState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dramatiq import Broker
 
     from ._abortable import Abortable
@@ -56,7 +58,7 @@ class WorkerSide:
             repeat_every=lambda: abortable.repeat_every,
         )
         #: Says whether a message that is to start shall not: see the watcher.
-        self.skips = self._watcher.skips
+        self.skips: Callable[[Running], bool] = self._watcher.skips
 
     def join(self, processing: Processing) -> None:
         """Watch for the messages of a broker, too. Return when what was asked before is known."""
