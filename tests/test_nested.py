@@ -273,7 +273,8 @@ def test_a_message_that_is_not_taken_leaves_the_outer_one(backend: EventBackend)
     @dramatiq.actor(broker=broker)
     def task() -> None: ...
 
-    broker.emit_before("worker_boot", dramatiq.Worker(broker, worker_threads=1))
+    worker = dramatiq.Worker(broker, worker_threads=1)
+    broker.emit_before("worker_boot", worker)
     outer, other = MessageProxy(task.message()), MessageProxy(task.message())
     try:
         broker.emit_before("process_message", outer)
@@ -285,4 +286,4 @@ def test_a_message_that_is_not_taken_leaves_the_outer_one(backend: EventBackend)
         assert is_empty(abortable)
         assert here() is None
     finally:
-        broker.emit_after("worker_shutdown", dramatiq.Worker(broker, worker_threads=1))
+        broker.emit_after("worker_shutdown", worker)

@@ -154,9 +154,10 @@ class Records(Middleware):
         self.options: list[Any] = []
 
     def after_process_message(self, broker: Broker, message: Any, **_: object) -> None:
-        self.options.append(json.loads(message.encode())["options"])
-        self.options.append(dict(message.options))
-        self.options.append(broker.actors[message.actor_name].options.get("throws"))
+        if message.actor_name == "task":  # the callback may be over before it
+            self.options.append(json.loads(message.encode())["options"])
+            self.options.append(dict(message.options))
+            self.options.append(broker.actors[message.actor_name].options.get("throws"))
 
 
 @pytest.mark.parametrize("where", ["first", "last"])
