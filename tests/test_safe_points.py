@@ -105,6 +105,9 @@ def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) 
                 wait_until(lambda: time.monotonic() > begin + _interrupt_py._SURE)
             return is_safe
 
+        def _follow(self, frame: object) -> None:
+            """Leave it to the looks."""
+
     def function() -> None:
         while not looked.is_set():
             pass
