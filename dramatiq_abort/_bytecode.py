@@ -212,7 +212,7 @@ def _ways_to_delivery(code: CodeType, offset: int) -> _Ways:
 
 
 def _following(instructions: list[dis.Instruction], at: dict[int, int], number: int) -> list[int]:
-    """Return the numbers of the instructions that may come next, but for those before which the thread looks."""
+    """Return the numbers of the instructions that may come next without a look at the slot in between."""
     each = instructions[number]
     if each.opname in {"JUMP_ABSOLUTE", "JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"}:
         return [at[each.argval]]

@@ -334,7 +334,7 @@ class Scope:
         gate, exception = self._gate.last(), self._exception
         if exception is None or gate.answer() is not None or not self._is_in_its_thread():
             return
-        stack = self._stack(sys._getframe(2))  # whoever has jumped
+        stack = self._stack(sys._getframe(2))  # the function that has jumped
         if stack is not None and may_be_cut(stack) and gate.becomes(_Gate(is_spent=True)):
             self._follow(None)
             raise exception
