@@ -349,6 +349,7 @@ cdef class Scope:
                 self._give_up_slot()  # it has been overwritten
             if self._is_shielded():
                 self._exception = exception
+                self._token = token  # what is armed comes up as that one, too
                 return WAITING
             answer = self._interrupt(thread, exception, token, can_watch, can_follow)
             if answer is RAISED:

@@ -429,7 +429,7 @@ class Machine(RuleBasedStateMachine):
     def leave_shield(self, which: int) -> None:
         """Leave any of these."""
         scope, shield = self._shields.pop(which % len(self._shields))
-        self._tell(partial(shield.__exit__, None, None, None), partial(self._model.unshield, scope))
+        self._tell(partial(shield.__exit__, None, None, None), lambda: self._model.unshield(scope) + self._model.land())
 
     @precondition(_has_entered)
     @rule(

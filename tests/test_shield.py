@@ -390,3 +390,30 @@ def test_a_shield_that_ends_in_a_context_manager_raises_behind_it(core: ModuleTy
 
     assert steps == ["entered", "left"]
     assert isinstance(target.error, Stop)
+
+
+@needs_interrupts
+def test_the_exception_of_the_last_interrupt_comes_up(core: ModuleType) -> None:
+    """Also when an earlier interrupt, with another exception, has been armed before the shield."""
+
+    class Other(BaseException): ...
+
+    def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
+        class Guard:
+            def __enter__(self) -> None:
+                scope.interrupt(Stop)
+                with scope.shield():
+                    reached.set()
+                    assert go_on.wait(PATIENCE)
+
+            def __exit__(self, *_: object) -> None: ...
+
+        with Guard():
+            run_forever()
+
+    with inside_of(core, body) as (target, go_on):
+        assert target.scope.interrupt(Other) is Answer.WAITING
+        go_on.set()
+        wait_until(lambda: target.scope.interrupt(Other) in {Answer.RAISED, Answer.CLOSED}, "the interrupt")
+
+    assert type(target.error) is Other
