@@ -138,7 +138,7 @@ wheels: $(wheelers)
 lint: $(linters)
 	$(bin)/ruff check --quiet --output-format=concise
 	$(bin)/ruff format --quiet --check
-	PATH="$(abspath $(bin)):$$PATH" cython-lint dramatiq_abort dramatiq_abort/*.pxi
+	PATH="$(abspath $(bin)):$$PATH" cython-lint dramatiq_abort dramatiq_abort/_*/*.pxi
 	$(bin)/python .ci/wheel_names.py
 	$(bin)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*
 	$(bin)/check-jsonschema --quiet --builtin-schema vendor.readthedocs .readthedocs.yaml

@@ -26,7 +26,7 @@ wanted = switch == "1" or (switch == "auto" and is_usable)
 extension = Extension(
     "dramatiq_abort._interrupt",
     ["dramatiq_abort/_interrupt.pyx"],
-    depends=[str(path) for kind in ("*.h", "*.px[di]") for path in Path("dramatiq_abort").glob(kind)],
+    depends=[str(path) for kind in ("*.h", "*.px[di]") for path in Path("dramatiq_abort").rglob(kind)],
     optional=switch == "auto",
 )
 

@@ -49,7 +49,7 @@ class HeardOnce(RedisBackend):
 
     def receive(self, keys: Collection[bytes], timeout: int) -> tuple[bytes, Event | None] | None:
         if timeout:
-            self.quiet_until = math.inf
+            self.no_events_before = math.inf
             threading.Event().wait()
         return super().receive(keys, timeout)
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dramatiq_abort._deadlines import _ASK_AGAIN
+from dramatiq_abort._worker.scheduler import _ASK_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware.threading import raise_thread_exception
 
 from dramatiq_abort import Abortable, interrupt
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     #: Does something so many times.
     Repeated: TypeAlias = Callable[[int], object]
 
-CORES = {"cython": "dramatiq_abort._interrupt", "python": "dramatiq_abort._interrupt_py"}
+CORES = {"cython": "dramatiq_abort._interrupt", "python": "dramatiq_abort._core.interrupt_py"}
 
 
 class Stop(BaseException):
@@ -189,7 +189,7 @@ def dramatiq_setting() -> Repeated:
 def scope_setting() -> Repeated:
     """To interrupt the thread's scope first, until it says that it has raised the exception. Not for the pure core."""
     scope, _, take_out = waiting_thread()
-    raised = Answer.RAISED
+    raised = InterruptResult.RAISED
 
     def repeated(times: int) -> None:
         for _ in repeat(None, times):
@@ -227,9 +227,9 @@ def prepared(operation: Callable[[], Repeated], core: str = "cython") -> Repeate
     with ExitStack() as stack:
         stack.enter_context(patch("dramatiq_abort.interrupt.Scope", module.Scope))
         if core == "python":  # not at the top: a version that the gate compares with may have none
-            passage = importlib.import_module("dramatiq_abort._passage_py")
-            for name in ("InScope", "Passage"):
-                stack.enter_context(patch(f"dramatiq_abort._passage.{name}", getattr(passage, name)))
+            passage = importlib.import_module("dramatiq_abort._worker.hooks_py")
+            for name in ("ScopedCall", "MessageHooks"):
+                stack.enter_context(patch(f"dramatiq_abort._worker.hooks.{name}", getattr(passage, name)))
         repeated = operation()
     repeated(200)  # CPython adapts its code to what it meets
     return repeated

@@ -31,7 +31,7 @@ class Plant(NamedTuple):
 
 
 CORE = "dramatiq_abort/_interrupt.pyx"
-PASSAGE = "dramatiq_abort/_passage.pxi"
+PASSAGE = "dramatiq_abort/_worker/hooks.pxi"
 
 PLANTS = [
     Plant(
@@ -58,16 +58,16 @@ PLANTS = [
     Plant(
         "a message is logged where nobody reads it",
         PASSAGE,
-        "            self.again[running] = None\n        PyContextVar_Set(self._current, running)\n",
-        "            self.again[running] = None\n        PyContextVar_Set(self._current, running)\n"
-        '        self._rest._abortable.logger.debug("Message %s", message_id)\n',
+        "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n",
+        "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n"
+        '        self._slow_path._abortable.logger.debug("Message %s", message_id)\n',
         "instructions: message",
     ),
     Plant(
         "a message asks the system how long its thread has run",
         PASSAGE,
-        "            self.again[running] = None\n        PyContextVar_Set(self._current, running)\n",
-        "            self.again[running] = None\n        PyContextVar_Set(self._current, running)\n"
+        "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n",
+        "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n"
         "        time.thread_time()\n",
         "nanoseconds: message",
     ),

@@ -16,9 +16,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dramatiq_abort import _interrupt_py
-from dramatiq_abort._protected_code import PROTECTED_FUNCTIONS
-from dramatiq_abort._safe_points import WAITS, is_protected
+from dramatiq_abort._core import interrupt_py
+from dramatiq_abort._core.protected_code import PROTECTED_FUNCTIONS
+from dramatiq_abort._core.safe_points import WAITS, is_protected
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -30,7 +30,7 @@ class Stop(BaseException):
     """What the threads are interrupted with."""
 
 
-class Stopwatch(_interrupt_py.Scope):
+class Stopwatch(interrupt_py.Scope):
     """A scope that takes down when it has looked at its thread."""
 
     __slots__ = ()

@@ -52,7 +52,7 @@ def main(workers: int) -> None:
             begin = time.monotonic()
             roll = running(middleware, timeout=10_000)
             times.append((time.monotonic() - begin) * 1000)
-            assert (len(roll.workers), len(roll), roll.silent) == (workers, 4 * workers, []), roll
+            assert (len(roll.workers), len(roll), roll.unresponsive) == (workers, 4 * workers, []), roll
         print(f"{workers} workers with {4 * workers} messages have all answered {TIMES} times: in ms, {'':<4}", end="")
         print(f"median {statistics.median(times):.0f}, worst {max(times):.0f}")
         for process in processes:

@@ -53,7 +53,7 @@ nitpick_ignore = [
     # The same where the site is built with the pure-Python core, whose functions have annotations.
     ("py:class", "FrameType"),
     ("py:class", "_R"),
-    ("py:class", "dramatiq_abort._shield.AnyShield"),
+    ("py:class", "dramatiq_abort._core.shield.AnyShield"),
 ]
 
 

@@ -40,7 +40,7 @@ RUNNING = {
     "7b1e2f9a-52c4-4f0e-8a57-c2d9b6e0a702": ("Bob", 2025),
     "e4a90c37-9d18-4b6d-b0a6-15f8c7d2e903": ("Eve", 2026),
 }
-WAITING = "c8f2d1b5-6a7e-4c39-8e10-7d4b3a9f5e04"
+DEFERRED = "c8f2d1b5-6a7e-4c39-8e10-7d4b3a9f5e04"
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def send(tasks: Any) -> None:
     """Send the messages."""
     for message_id, (customer, year) in RUNNING.items():
         tasks.broker.enqueue(tasks.report.message(customer, year=year).copy(message_id=message_id))
-    tasks.broker.enqueue(tasks.mail.message("ann@example.com").copy(message_id=WAITING), delay=3_600_000)
+    tasks.broker.enqueue(tasks.mail.message("ann@example.com").copy(message_id=DEFERRED), delay=3_600_000)
 
 
 def wait_for(messages: int) -> None:

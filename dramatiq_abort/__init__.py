@@ -2,14 +2,19 @@
 
 import os
 
-from ._abortable import Abortable
-from ._cooperation import checkpoint, shield, sleep
-from ._subprocess import run
+from ._client.outcomes import running, wait_for_outcome, wait_for_outcome_async, wait_for_outcomes
+from ._client.requests import abort, abort_all, abort_requested, restore, rules
+from ._middleware.abortable import Abortable
+from ._protocol.event import Event
+from ._protocol.outcome import Outcome, OutcomeState
+from ._protocol.request import AbortMode, AbortRequest
+from ._protocol.rule import AbortRule
+from ._protocol.snapshot import RunningMessage, Snapshot, WorkerProcess
+from ._task.cooperation import checkpoint, shield, sleep
+from ._task.process import run
 from ._version import __version__
-from .answers import running, wait_for_outcome, wait_for_outcome_async, wait_for_outcomes
-from .backend import Event, EventBackend
-from .board import Board, Note
-from .client import abort, abort_all, abort_requested, restore, rules
+from .backends.base import EventBackend
+from .backends.replies import Reply, ReplyStore
 from .errors import (
     Abort,
     AbortedBeforeStart,
@@ -21,10 +26,6 @@ from .errors import (
     InvalidRequest,
     UnsupportedByBackend,
 )
-from .outcome import Outcome, OutcomeState
-from .request import AbortMode, AbortRequest
-from .roll import Roll, RunningMessage, WorkerProcess
-from .rule import Rule
 
 # Only a worker needs a core. But whoever insists on one hears at once that it is not there.
 if os.environ.get("DRAMATIQ_ABORT_EXTENSION", "auto") not in {"auto", "0"}:
@@ -35,22 +36,22 @@ __all__ = [
     "AbortError",
     "AbortMode",
     "AbortRequest",
+    "AbortRule",
     "Abortable",
     "AbortedBeforeStart",
     "AsyncAbort",
     "BackendError",
-    "Board",
     "ConfigurationError",
     "Event",
     "EventBackend",
     "InvalidOption",
     "InvalidRequest",
-    "Note",
     "Outcome",
     "OutcomeState",
-    "Roll",
-    "Rule",
+    "Reply",
+    "ReplyStore",
     "RunningMessage",
+    "Snapshot",
     "UnsupportedByBackend",
     "WorkerProcess",
     "__version__",

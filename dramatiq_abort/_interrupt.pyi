@@ -8,14 +8,14 @@ from dramatiq import Broker, Message
 from dramatiq.broker import MessageProxy
 from typing_extensions import disjoint_base
 
-from dramatiq_abort._answer import Answer
-from dramatiq_abort._passage_py import Calls, Rest
-from dramatiq_abort._running import AnyScope, Running, ThreadScope
-from dramatiq_abort._shield import AnyShield
-from dramatiq_abort.backend import EventBackend
-from dramatiq_abort.request import AbortRequest
+from dramatiq_abort._core.result import InterruptResult
+from dramatiq_abort._core.shield import AnyShield
+from dramatiq_abort._protocol.request import AbortRequest
+from dramatiq_abort._worker.execution import AnyScope, Execution, ThreadScope
+from dramatiq_abort._worker.hooks_py import Calls, SlowPath
+from dramatiq_abort.backends.base import EventBackend
 
-__all__ = ["SUPPORTED", "InScope", "Passage", "Scope", "Taken"]
+__all__ = ["SUPPORTED", "BaseExecution", "MessageHooks", "Scope", "ScopedCall"]
 
 _R = TypeVar("_R")
 
@@ -29,7 +29,7 @@ class Scope:
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> _R: ...
-    def interrupt(self, exception: type[BaseException]) -> Answer: ...
+    def interrupt(self, exception: type[BaseException]) -> InterruptResult: ...
     @property
     def is_shielded(self) -> bool: ...
     def is_here(self) -> bool: ...
@@ -40,13 +40,13 @@ class Scope:
     def shield(self) -> AnyShield: ...
 
 @disjoint_base
-class Taken:
+class BaseExecution:
     declined: AbortRequest | None
     ended: float | None
     has_begun: bool
     is_inside: bool
-    outer: Running | None
-    processing: Rest
+    outer: Execution | None
+    runtime: SlowPath
     proxy: MessageProxy
     request: AbortRequest | None
     scope: AnyScope
@@ -60,22 +60,22 @@ class Taken:
     def started(self) -> float: ...
 
 @final
-class Passage:
+class MessageHooks:
     backend: EventBackend | None
     def __init__(
         self,
-        rest: Rest,
-        current: ContextVar[Running | None],
-        kind: type[Running],
+        rest: SlowPath,
+        current: ContextVar[Execution | None],
+        kind: type[Execution],
         new_scope: Callable[[], ThreadScope],
         *,
         special: set[str],
-        are_all_special: bool,
+        all_need_slow_path: bool,
     ) -> None: ...
     @property
-    def again(self) -> dict[Running, None]: ...
+    def redelivered(self) -> dict[Execution, None]: ...
     @property
-    def by_id(self) -> dict[str, Running]: ...
+    def by_id(self) -> dict[str, Execution]: ...
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None: ...
     def after_process_message(
         self,
@@ -90,12 +90,12 @@ class Passage:
     def completed_ids(self) -> list[str]: ...
 
 @final
-class InScope:
+class ScopedCall:
     def __init__(
         self,
         function: Callable[..., Any],
         actor_name: str,
-        current: ContextVar[Running | None],
+        current: ContextVar[Execution | None],
         calls: Calls,
     ) -> None: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...

@@ -44,10 +44,10 @@
 # Safe points
 # -----------
 #
-# The window is not all: inside of the function, too, there are places where an exception does harm (``_safe_points.py``
+# The window is not all: inside of the function, too, there are places where an exception does harm (``_core/safe_points.py``
 # names them). Whoever holds the GIL can look: the target stands still. So ``Scope.interrupt`` walks the target's frames
 # from the innermost to the scope's own, and puts the exception into the slot only if none of them is protected, and if
-# the target stands at an instruction that looks at the slot before the next one, and may do so (``_bytecode.py``). The
+# the target stands at an instruction that looks at the slot before the next one, and may do so (``_core/bytecode.py``). The
 # look and the setting are one C function, so nothing moves in between.
 #
 # That holds up to 3.12. From 3.13 on, a thread that has given up the GIL where it looks at its slot does not look again
@@ -75,7 +75,7 @@
 # monitoring tool follows: what was in its slot when it calls them would come up in there.
 #
 # Loops that call nothing give the profile function no turn. A thread for which it has had none when it is asked for the
-# second time is followed to its next jump backwards: ``_jumps.pxi``.
+# second time is followed to its next jump backwards: ``_core/jumps.pxi``.
 #
 # A function may switch to another greenlet of its thread. The stack then does not lead to the scope, and what is raised
 # may go anywhere. Only the thread itself can see where: the profile function looks (``is_safe_here``).
@@ -125,28 +125,28 @@ from cpython.ref cimport Py_DECREF
 from cpython.set cimport PySet_Contains
 from libc.stdint cimport uint64_t
 
-from dramatiq_abort._thread_state cimport *
+from dramatiq_abort._core.thread_state cimport *
 
 import time
 
-from dramatiq_abort._answer import Answer
-from dramatiq_abort._blocking_calls import SUPPORTED as SUPPORTS_SIGNAL
-from dramatiq_abort._blocking_calls import signal_number
-from dramatiq_abort._frames import frames_from
-from dramatiq_abort._safe_points import landing
-from dramatiq_abort._shield import NOTHING
+from dramatiq_abort._core.result import InterruptResult
+from dramatiq_abort._core.blocking_calls import SUPPORTED as SUPPORTS_SIGNAL
+from dramatiq_abort._core.blocking_calls import signal_number
+from dramatiq_abort._core.frames import frames_from
+from dramatiq_abort._core.safe_points import landing
+from dramatiq_abort._core.shield import NOTHING
 
-__all__ = ["SUPPORTED", "InScope", "Passage", "Scope", "Taken"]
+__all__ = ["SUPPORTED", "ScopedCall", "MessageHooks", "Scope", "BaseExecution"]
 
 #: Whether this interpreter can raise an exception in another thread.
 SUPPORTED = True
 
-cdef object RAISED = Answer.RAISED
-cdef object WAITING = Answer.WAITING
-cdef object ARMED = Answer.ARMED
-cdef object PROTECTED = Answer.PROTECTED
-cdef object TAKEN = Answer.TAKEN
-cdef object CLOSED = Answer.CLOSED
+cdef object RAISED = InterruptResult.RAISED
+cdef object DEFERRED = InterruptResult.DEFERRED
+cdef object ARMED = InterruptResult.ARMED
+cdef object PROTECTED = InterruptResult.PROTECTED
+cdef object SLOT_BUSY = InterruptResult.SLOT_BUSY
+cdef object CLOSED = InterruptResult.CLOSED
 
 cdef bint HAS_SIGNAL = SUPPORTS_SIGNAL
 cdef dict tokens = {}
@@ -161,10 +161,10 @@ cdef enum State:
     DONE
 
 
-include "_bytecode.pxi"
-include "_safe_points.pxi"
-include "_monitoring.pxi"
-include "_jumps.pxi"
+include "_core/bytecode.pxi"
+include "_core/safe_points.pxi"
+include "_core/monitoring.pxi"
+include "_core/jumps.pxi"
 
 
 cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
@@ -332,7 +332,7 @@ cdef class Scope:
             return CLOSED
         if self._state == NEW:
             self._exception = exception
-            return WAITING
+            return DEFERRED
         cdef PyThreadState *thread = living(self._thread, self._thread_id)
         if thread == NULL:
             return CLOSED
@@ -350,7 +350,7 @@ cdef class Scope:
             if self._is_shielded():
                 self._exception = exception
                 self._token = token  # what is armed comes up as that one, too
-                return WAITING
+                return DEFERRED
             answer = self._interrupt(thread, exception, token, can_watch, can_follow)
             if answer is RAISED:
                 send_signal(thread, number)
@@ -466,7 +466,7 @@ cdef class Scope:
             is_waiting(frame, base) or delivers(frame) and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:
-                return TAKEN
+                return SLOT_BUSY
             self._disarm(thread)
             self._exception = exception
             self._token = token
@@ -711,4 +711,4 @@ cdef class Shield:
         return NOTHING
 
 
-include "_passage.pxi"
+include "_worker/hooks.pxi"

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 from dramatiq.errors import DramatiqError
 from dramatiq.middleware import Interrupt, MiddlewareError, SkipMessage
 
-from ._current import here
-from ._dropped import was_dropped
+from ._core.current import here
+from ._core.dropped import was_dropped
 
 if TYPE_CHECKING:
     import subprocess
 
-    from .request import AbortRequest
+    from ._protocol.request import AbortRequest
 
 __all__ = [
     "Abort",
@@ -66,17 +66,17 @@ class Abort(Interrupt):
 
     def __del__(self) -> None:
         # Not for a coroutine: asyncio catches what cancels one, and that is as it should be.
-        running = None if isinstance(self, asyncio.CancelledError) else here()
-        if running is not None and was_dropped(self.__traceback__):
-            running.scope.rearm()  # whoever has interrupted it asks again
+        execution = None if isinstance(self, asyncio.CancelledError) else here()
+        if execution is not None and was_dropped(self.__traceback__):
+            execution.rearm()  # whoever has interrupted it asks again
 
     @property
     def message_id(self) -> str | None:
         """The message that was aborted, or None where no message is being processed."""
         if self._message_id is not None:
             return self._message_id
-        running = here()
-        return None if running is None else running.message_id
+        execution = here()
+        return None if execution is None else execution.message_id
 
     @property
     def reason(self) -> str | None:
@@ -99,13 +99,13 @@ class Abort(Interrupt):
         if self.args or self.message_id is None:
             return super().__str__()
         request = self._asked()
-        return f"message {self.message_id} was aborted{'' if request is None else request.says}"
+        return f"message {self.message_id} was aborted{'' if request is None else request.attribution}"
 
     def _asked(self) -> AbortRequest | None:
         if self._message_id is not None:
             return self._request
-        running = here()
-        return None if running is None else running.request
+        execution = here()
+        return None if execution is None else execution.request
 
 
 class AsyncAbort(Abort, asyncio.CancelledError):

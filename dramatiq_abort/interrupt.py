@@ -8,7 +8,7 @@ The compiled core relies on the GIL. On a free-threaded build, importing it woul
 process; with ``PYTHON_GIL=0`` it would crash. So where the GIL is off it is not imported: ``auto`` takes the other one,
 and ``1`` raises ``ImportError``.
 
-This package's other modules import from here, but for ``_passage.py``; these import nothing of dramatiq.
+This package's other modules import from here, but for ``_worker/hooks.py``; these import nothing of dramatiq.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ._answer import Answer
-from ._gil import GIL_IS_ON
+from ._core.gil import GIL_IS_ON
+from ._core.result import InterruptResult
 
-__all__ = ["IMPLEMENTATION", "SUPPORTED", "Answer", "Scope"]
+__all__ = ["IMPLEMENTATION", "SUPPORTED", "InterruptResult", "Scope"]
 
 _switch = os.environ.get("DRAMATIQ_ABORT_EXTENSION", "auto")
 
 if TYPE_CHECKING:
-    from ._interrupt_py import SUPPORTED, Scope
+    from ._core.interrupt_py import SUPPORTED, Scope
 
     IMPLEMENTATION: str
 elif _switch == "0" or (_switch == "auto" and not GIL_IS_ON):
-    from ._interrupt_py import SUPPORTED, Scope
+    from ._core.interrupt_py import SUPPORTED, Scope
 
     IMPLEMENTATION = "python"
 elif _switch == "1" and not GIL_IS_ON:
@@ -46,7 +46,7 @@ elif _switch == "auto":
 
         IMPLEMENTATION = "cython"
     except ImportError:
-        from ._interrupt_py import SUPPORTED, Scope
+        from ._core.interrupt_py import SUPPORTED, Scope
 
         IMPLEMENTATION = "python"
 else:

@@ -1,8 +1,8 @@
 """Where dramatiq-abort 1.2 has its names."""
 
-from ._abortable import Abortable
-from .client import abort, abort_requested
+from ._client.requests import abort, abort_requested
+from ._middleware.abortable import Abortable
+from ._protocol.request import AbortMode
 from .errors import Abort
-from .request import AbortMode
 
 __all__ = ["Abort", "AbortMode", "Abortable", "abort", "abort_requested"]

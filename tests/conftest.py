@@ -25,8 +25,9 @@ from support import GREENLETS, PATIENCE, Hooks, Server, server_binaries, stub_br
 from ways import Installation
 
 import dramatiq_abort
-from dramatiq_abort import _passage, _passage_py
-from dramatiq_abort._gil import GIL_IS_ON
+from dramatiq_abort._core.gil import GIL_IS_ON
+from dramatiq_abort._worker import hooks as installed_hooks
+from dramatiq_abort._worker import hooks_py
 from dramatiq_abort.backends import RedisBackend, StubBackend
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
 CORES = {
     "cython": "dramatiq_abort._interrupt",
-    "python": "dramatiq_abort._interrupt_py",
-    "greenlets": "dramatiq_abort._greenlets",
+    "python": "dramatiq_abort._core.interrupt_py",
+    "greenlets": "dramatiq_abort._core.greenlets",
 }
 
 
@@ -74,16 +75,16 @@ def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
             raise
         pytest.skip("the compiled core is not installed")
     monkeypatch.setattr("dramatiq_abort.interrupt.Scope", module.Scope)
-    passage = _passage_py if request.param == "python" else _passage
-    monkeypatch.setattr("dramatiq_abort._passage.Passage", passage.Passage)
-    monkeypatch.setattr("dramatiq_abort._passage.InScope", passage.InScope)
+    chosen = hooks_py if request.param == "python" else installed_hooks
+    monkeypatch.setattr("dramatiq_abort._worker.hooks.MessageHooks", chosen.MessageHooks)
+    monkeypatch.setattr("dramatiq_abort._worker.hooks.ScopedCall", chosen.ScopedCall)
     return module
 
 
 @pytest.fixture(autouse=True)
 def patient_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy machine may hold up a server's answer for longer than a worker waits for it."""
-    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE", 1000 * PATIENCE)
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE", 1000 * PATIENCE)
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any
 
-from dramatiq_abort._bytecode import delivers
-from dramatiq_abort._safe_points import may_be_cut
+from dramatiq_abort._core.bytecode import delivers
+from dramatiq_abort._core.safe_points import may_be_cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

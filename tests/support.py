@@ -28,10 +28,11 @@ from dramatiq.middleware import Middleware
 from dramatiq.results import ResultFailure, ResultMissing
 from dramatiq.threading import is_gevent_active
 
-from dramatiq_abort import _safe_points, abort_requested, shield
-from dramatiq_abort._gil import GIL_IS_ON
+from dramatiq_abort import abort_requested, shield
+from dramatiq_abort._core import safe_points
+from dramatiq_abort._core.gil import GIL_IS_ON
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.interrupt import SUPPORTED
-from dramatiq_abort.request import key_of
 
 try:
     import gevent
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
     from dramatiq.message import Message
 
     from dramatiq_abort import Abortable
-    from dramatiq_abort._processing import Processing
-    from dramatiq_abort._running_messages import RunningMessages
+    from dramatiq_abort._worker.broker_runtime import BrokerRuntime
+    from dramatiq_abort._worker.execution_table import ExecutionTable
 
 #: How long anything may take that should be there at once, in seconds: only a failure waits for so long.
 PATIENCE = 60
@@ -117,24 +118,24 @@ def result_of(message: Message[Any]) -> Any:
     return found[0]
 
 
-def processing_of(abortable: Abortable) -> Processing:
+def runtime_of(abortable: Abortable) -> BrokerRuntime:
     """Return what a middleware does on the one broker that it has workers for."""
-    (processing,) = [side.processing for side in abortable._sides.values() if side.processing is not None]
-    return processing
+    (runtime,) = [binding.runtime for binding in abortable._bindings.values() if binding.runtime is not None]
+    return runtime
 
 
-def running_in(abortable: Abortable) -> RunningMessages:
+def running_in(abortable: Abortable) -> ExecutionTable:
     """Return the messages that the worker runs."""
-    return processing_of(abortable).running
+    return runtime_of(abortable).executions
 
 
 def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
     """Return when the worker has heard of the request to abort a message that it runs, and has done what it can."""
     key = key_of(message.message_id)
-    worker_side = processing_of(abortable).worker_side
-    assert worker_side is not None
+    worker_runtime = runtime_of(abortable).worker_runtime
+    assert worker_runtime is not None
     wait_until(lambda: any(running.request for running in running_in(abortable).with_key(key)), "the request")
-    wait_until(lambda: worker_side._watcher._received is None, "its passing on")
+    wait_until(lambda: worker_runtime._watcher._received is None, "its passing on")
 
 
 def told(app: Any, key: str) -> str:
@@ -205,7 +206,7 @@ def ask_twice(scope: Any, exception: type[BaseException]) -> Any:
 def protecting(*modules: str) -> Iterator[None]:
     """Protect these for a while, as a worker with ``Abortable(protect=modules)`` does for its whole process."""
     for module in modules:
-        _safe_points.protect(module)
+        safe_points.protect(module)
     try:
         yield
     finally:
@@ -214,8 +215,8 @@ def protecting(*modules: str) -> Iterator[None]:
 
 def unprotect(*modules: str) -> None:
     """Take back what ``Abortable(protect=modules)`` has said for the whole process."""
-    _safe_points._protected.difference_update(modules)
-    _safe_points._users.difference_update(modules)
+    safe_points._protected.difference_update(modules)
+    safe_points._users.difference_update(modules)
 
 
 def in_c(*functions: Callable[[], object]) -> Callable[[], list[object]]:

@@ -22,8 +22,8 @@ from dramatiq_abort import (
     abort,
     abort_requested,
 )
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import RedisBackend, StubBackend
-from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ def test_a_wrong_parameter_is_named(call: Callable[[Any], None], error: type[Exc
         ({"abort_ttl": 0}, ValueError, "abort_ttl is from 1"),
         ({"abort_ttl": 1e3}, TypeError, "abort_ttl is an integer"),
         ({"repeat_every": 0}, ValueError, "repeat_every is from 1"),
-        ({"report_after": "10"}, TypeError, "report_after is an integer"),
+        ({"warn_after": "10"}, TypeError, "report_after is an integer"),
         ({"protect": "psycopg_pool"}, TypeError, "list of modules' names"),
         ({"protect": [b"psycopg_pool"]}, TypeError, "list of modules' names"),
     ],

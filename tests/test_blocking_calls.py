@@ -19,7 +19,7 @@ import redis
 from support import GREENLETS, PATIENCE, needs_threads, result_of, run_forever, wait_until_it_waits
 
 from dramatiq_abort import Abort, Abortable, abort
-from dramatiq_abort import _blocking_calls as blocking_calls
+from dramatiq_abort._core import blocking_calls
 from dramatiq_abort.backends import StubBackend
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import PATIENCE, wait_until
 
-from dramatiq_abort import Board, Event, Note, _reporter
-from dramatiq_abort._reporter import Reporter
-from dramatiq_abort.backend import FOR_ALL
+from dramatiq_abort import Event, Reply, ReplyStore
+from dramatiq_abort._protocol.event import BROADCAST_PREFIX
+from dramatiq_abort._worker import reporter as _reporter
+from dramatiq_abort._worker.reporter import Reporter
 from dramatiq_abort.backends import RedisBackend
-from dramatiq_abort.board import MAX_NOTE
+from dramatiq_abort.backends.replies import MAX_REPLY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -26,36 +27,36 @@ LONG = PATIENCE * 1000
 @pytest.mark.parametrize("kind", ["string", "list", "last id"])
 def test_what_others_have_put_there_is_in_nobodys_way(redis_client: redis.Redis, namespace: str, kind: str) -> None:
     """Whatever it is."""
-    board = RedisBackend(client=redis_client, namespace=namespace).board
+    board = RedisBackend(client=redis_client, namespace=namespace).reply_store
     for name in ("bell", "workers", "note:a", "note:b"):
         key = f"{{{namespace}}}:{name}"
         if kind == "string":
-            redis_client.set(key, "x" * (MAX_NOTE + 1))
+            redis_client.set(key, "x" * (MAX_REPLY + 1))
         elif kind == "list":
             redis_client.rpush(key, "x")
         else:
             redis_client.xadd(key, {"n": "x"}, id=f"{2**64 - 1}-{2**64 - 1}")
 
     assert board.wait([b"a", b"b"], 0) == {}
-    board.post([Note(b"a", b"text", LONG)])
-    board.enroll(b"worker", LONG)
+    board.put([Reply(b"a", b"text", LONG)])
+    board.register(b"worker", LONG)
     assert board.wait([b"a", b"b"], 0) == {b"a": b"text"}
-    assert board.roll() == [b"worker"]
+    assert board.workers() == [b"worker"]
 
 
 def test_nothing_is_there_for_ever(redis_client: redis.Redis, namespace: str) -> None:
     """Every key has a time to live, those of the events for all workers, too."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
-    backend.signal([Event(b"abort:a", b"value", LONG), Event(FOR_ALL + b"b", b"value", LONG)])
-    backend.board.post([Note(b"a", b"text", LONG)])
-    backend.board.enroll(b"worker", LONG)
+    backend.signal([Event(b"abort:a", b"value", LONG), Event(BROADCAST_PREFIX + b"b", b"value", LONG)])
+    backend.reply_store.put([Reply(b"a", b"text", LONG)])
+    backend.reply_store.register(b"worker", LONG)
     keys = redis_client.keys(f"*{namespace}*")
 
     assert len(keys) == 8
     assert [key for key in keys if redis_client.pttl(key) <= 0] == []
 
 
-class Failing(Board):
+class Failing(ReplyStore):
     """One that does not answer until it is mended."""
 
     def __init__(self) -> None:
@@ -64,22 +65,22 @@ class Failing(Board):
         self.calls = 0
         self.is_mended = threading.Event()
 
-    def post(self, notes: Iterable[Note]) -> None:
+    def put(self, notes: Iterable[Reply]) -> None:
         self._fail()
         self.notes += [note.name for note in notes]
 
     def wait(self, names: Collection[bytes], timeout: int) -> dict[bytes, bytes]:
         raise NotImplementedError
 
-    def enroll(self, worker: bytes, ttl: int) -> None:
+    def register(self, worker: bytes, ttl: int) -> None:
         self._fail()
         self.workers.add(worker)
 
-    def leave(self, worker: bytes) -> None:
+    def unregister(self, worker: bytes) -> None:
         self._fail()
         self.workers.discard(worker)
 
-    def roll(self) -> list[bytes]:
+    def workers(self) -> list[bytes]:
         raise NotImplementedError
 
     def _fail(self) -> None:
@@ -101,7 +102,7 @@ def test_what_is_to_be_told_waits_for_the_board(caplog: pytest.LogCaptureFixture
     reporter = Reporter(board, b"worker", logging.getLogger("test"))
     reporter.renew()
     for number in range(250):
-        reporter.post(Note(b"%d" % number, b"", LONG))
+        reporter.put(Reply(b"%d" % number, b"", LONG))
     wait_until(lambda: board.calls >= 3)
     board.is_mended.set()
     wait_until(lambda: len(board.notes) == 250)
@@ -124,7 +125,7 @@ def test_not_any_number_of_notes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     board = Failing()
     reporter = Reporter(board, b"worker", logging.getLogger("test"))
     for number in range(100):
-        reporter.post(Note(b"%d" % number, b"", LONG))
+        reporter.put(Reply(b"%d" % number, b"", LONG))
     board.is_mended.set()
     reporter.stop()
 
@@ -138,9 +139,9 @@ def test_a_worker_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_reporter, "_LAST_WORDS", 0.01)
     board = Failing()
     reporter = Reporter(board, b"worker", logging.getLogger("test"))
-    reporter.post(Note(b"a", b"", LONG))
+    reporter.put(Reply(b"a", b"", LONG))
     reporter.stop()
-    reporter.post(Note(b"b", b"", LONG))
+    reporter.put(Reply(b"b", b"", LONG))
     reporter.renew()
 
     wait_until(lambda: not _threads())

@@ -19,7 +19,7 @@ import dramatiq
 import pytest
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AsyncIO, Middleware
-from support import GREENLETS, PATIENCE, processing_of, result_of, run_forever, stub_broker, wait_until
+from support import GREENLETS, PATIENCE, result_of, run_forever, runtime_of, stub_broker, wait_until
 
 from dramatiq_abort import (
     Abort,
@@ -34,9 +34,9 @@ from dramatiq_abort import (
     running,
     wait_for_outcome,
 )
-from dramatiq_abort import _blocking_calls as blocking_calls
-from dramatiq_abort._current import current
-from dramatiq_abort._unraisable import UnraisableAborts
+from dramatiq_abort._core import blocking_calls
+from dramatiq_abort._core.current import current
+from dramatiq_abort._worker.unraisable import UnraisableAborts
 from dramatiq_abort.backends import RedisBackend, StubBackend
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def test_each_broker_has_its_own_options(make_broker: Any, backend: EventBackend
     wait_without = dramatiq.actor(wait, actor_name="task", broker=brokers[0], abortable=False, abort_tags=["a"])
     tasks = [Task(brokers[1], abort_tags=["a"]), Task(brokers[2], abort_tags=["b"])]
     with working(*brokers):
-        wait_until(backend.board.roll, "the worker's entry")  # type: ignore[union-attr]
+        wait_until(backend.reply_store.workers, "the worker's entry")  # type: ignore[union-attr]
         untouched = wait_without.send()
         tagged, other = (task.start() for task in tasks)
         abort_all(abortable, tag="a")
@@ -201,7 +201,7 @@ def test_brokers_with_one_backend_lose_nothing_to_each_other(make_broker: Any, b
     brokers = [make_broker(abortable) for _ in range(3)]
     tasks = [Task(broker) for broker in brokers]
     with working(*brokers):
-        wait_until(backend.board.roll, "the worker's entry")  # type: ignore[union-attr]
+        wait_until(backend.reply_store.workers, "the worker's entry")  # type: ignore[union-attr]
         for _ in range(5):
             messages = [task.start() for task in tasks]
             ids = {message.message_id for message in messages}
@@ -288,7 +288,7 @@ def test_a_broker_is_not_kept_alive(make_broker: Any, request: pytest.FixtureReq
     dramatiq.worker.has_results_middleware.cache_clear()
     wait_until(lambda: gc.collect() >= 0 and all(broker() is None for broker in brokers))
 
-    assert list(abortable._sides) == []
+    assert list(abortable._bindings) == []
 
 
 def test_the_hooks_of_one_broker_are_called_where_they_lead_to(make_broker: Any, backend: EventBackend) -> None:
@@ -296,9 +296,9 @@ def test_the_hooks_of_one_broker_are_called_where_they_lead_to(make_broker: Any,
     abortable = Abortable(backend=backend)
     task = Task(make_broker(abortable))
     with working(task.actor.broker):
-        passage = processing_of(abortable).passage
-        assert abortable.before_process_message == passage.before_process_message
-        assert abortable.after_process_message == passage.after_process_message
+        hooks = runtime_of(abortable).hooks
+        assert abortable.before_process_message == hooks.before_process_message
+        assert abortable.after_process_message == hooks.after_process_message
         before = task.start()
         other = Task(make_broker(abortable))
         assert not {"before_process_message", "after_process_message"} & vars(abortable).keys()

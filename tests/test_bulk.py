@@ -12,9 +12,9 @@ from dramatiq.results import ResultTimeout
 from support import result_of, wait_until
 
 from dramatiq_abort import Abortable, BackendError, abort
-from dramatiq_abort.backend import MOST_EVENTS, Event
+from dramatiq_abort._protocol.event import MAX_EVENTS, Event
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -99,22 +99,22 @@ def test_many_are_asked_for_in_bounded_steps() -> None:
     """So that no single one holds a server up."""
     backend = Recording()
 
-    abort(map(str, range(2 * MOST_EVENTS + 1)), Abortable(backend=backend))
+    abort(map(str, range(2 * MAX_EVENTS + 1)), Abortable(backend=backend))
 
-    assert backend.steps == [MOST_EVENTS, MOST_EVENTS, 1]
+    assert backend.steps == [MAX_EVENTS, MAX_EVENTS, 1]
 
 
 def test_a_failure_says_how_far_it_came() -> None:
     """In words and as a number, so that the rest can be asked for again."""
-    backend = Recording(enough=2 * MOST_EVENTS)
-    ids = [str(number) for number in range(3 * MOST_EVENTS)]
+    backend = Recording(enough=2 * MAX_EVENTS)
+    ids = [str(number) for number in range(3 * MAX_EVENTS)]
 
     with pytest.raises(BackendError) as failed:
         abort(ids, Abortable(backend=backend))
 
-    assert failed.value.made == len(backend.events) == 2 * MOST_EVENTS
+    assert failed.value.made == len(backend.events) == 2 * MAX_EVENTS
     assert str(failed.value) == (
-        f"{2 * MOST_EVENTS} of {3 * MOST_EVENTS} messages were aborted; message {2 * MOST_EVENTS} was not aborted, "
+        f"{2 * MAX_EVENTS} of {3 * MAX_EVENTS} messages were aborted; message {2 * MAX_EVENTS} was not aborted, "
         "nor were those behind it: ConnectionError: gone"
     )
     assert isinstance(failed.value.__cause__, ConnectionError)

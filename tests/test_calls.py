@@ -25,7 +25,7 @@ from support import (
 )
 
 from dramatiq_abort import Abortable, abort, abort_requested, checkpoint, shield
-from dramatiq_abort._current import current, here
+from dramatiq_abort._core.current import current, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable

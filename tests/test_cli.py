@@ -18,9 +18,9 @@ import pytest
 from support import PATIENCE, free_port, result_type, told, wait_until
 
 import dramatiq_abort
-from dramatiq_abort import Note, abort, wait_for_outcome
+from dramatiq_abort import Reply, abort, wait_for_outcome
+from dramatiq_abort._protocol.snapshot import QUESTION, answer_name
 from dramatiq_abort.backends import RedisBackend
-from dramatiq_abort.roll import QUESTION, answer_name
 
 pytest.importorskip("click")
 pytest.importorskip("rich")
@@ -284,7 +284,7 @@ def test_ps(send_running: Any, cli: Cli) -> None:
     assert (found["message_id"], found["actor"], found["queue"]) == (message.message_id, "run", "default")
     assert found["arguments"] == [repr(message.args[0])]
     assert found["worker"] in {worker["worker"] for worker in said["workers"]}
-    assert said["silent"] == []
+    assert said["unresponsive"] == []
 
 
 def test_a_silent_worker(send_running: Any, cli: Cli) -> None:
@@ -295,7 +295,7 @@ def test_a_silent_worker(send_running: Any, cli: Cli) -> None:
         done = cli("ps", "--timeout", "200ms")
         assert done.returncode == 1
         assert f"{worker} has not answered within 200 ms: dead, " in done.stderr
-        assert worker in data_of(cli("ps", "--timeout", "200ms", "--json"))[0]["silent"]
+        assert worker in data_of(cli("ps", "--timeout", "200ms", "--json"))[0]["unresponsive"]
         done = cli("doctor", "--timeout", "200ms")
     assert done.returncode == 1
     assert f"wrong: {worker} has not answered within 200 ms" in done.stdout
@@ -313,7 +313,7 @@ def test_doctor(send_running: Any, cli: Cli) -> None:
     assert said["server"]["name"] in {"valkey", "redis"}
     assert said["round_trip"] > 0
     assert {worker["version"] for worker in said["workers"]} == {dramatiq_abort.__version__}
-    assert all(worker["took"] >= 0 and worker["clock"] == 0 for worker in said["workers"])
+    assert all(worker["reply_ms"] >= 0 and worker["clock"] == 0 for worker in said["workers"])
     done = cli(*DOCTOR)
     assert done.returncode == 0
     assert done.stdout.endswith("All is well.\n")
@@ -330,14 +330,14 @@ def test_doctor_sees_a_clock_that_is_wrong(cli: Cli, redis_client: redis.Redis, 
     """And another version, of a worker that says so."""
     backend = RedisBackend(client=redis_client, namespace=env["DRAMATIQ_ABORT_NAMESPACE"])
     entry = json.dumps({"worker": "far\x1b[2Jaway:1", "version": "9", "core": "python", "python": "CPython 9"}).encode()
-    backend.board.enroll(entry, 60_000)
+    backend.reply_store.register(entry, 60_000)
 
     def answer() -> None:
         while not (key := backend.wait_many([], PATIENCE * 1000) or b"").startswith(QUESTION):
             assert key, "nobody has asked"
-        said = {"now": int(time.time() * 1000) - 7_200_000, "messages": [], "left_out": 0}
-        backend.board.post(
-            [Note(answer_name(key.removeprefix(QUESTION).decode(), entry), json.dumps(said).encode(), 30_000)]
+        said = {"now": int(time.time() * 1000) - 7_200_000, "messages": [], "omitted": 0}
+        backend.reply_store.put(
+            [Reply(answer_name(key.removeprefix(QUESTION).decode(), entry), json.dumps(said).encode(), 30_000)]
         )
 
     worker = threading.Thread(target=answer)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dramatiq_abort import Outcome, Roll, Rule, RunningMessage, WorkerProcess
+from dramatiq_abort import AbortRule, Outcome, RunningMessage, Snapshot, WorkerProcess
 from dramatiq_abort.interrupt import IMPLEMENTATION
 
 pytest.importorskip("click")
@@ -58,7 +58,7 @@ def test_the_fields_of_the_json() -> None:
     named = names_in(part("JSON"))
     for kind in (Outcome, RunningMessage, WorkerProcess):
         assert set(kind._fields) <= named
-    assert Roll().asdict().keys() | Rule(0, actor="x").asdict().keys() <= named
+    assert Snapshot().asdict().keys() | AbortRule(0, actor="x").asdict().keys() <= named
 
 
 def alike(said: str) -> list[str]:

@@ -13,8 +13,8 @@ from dramatiq.middleware import Middleware, MiddlewareError, Retries
 from support import PATIENCE, run_forever, stub_broker, wait_for_request, wait_until
 
 from dramatiq_abort import Abortable, Outcome, OutcomeState, UnsupportedByBackend, abort, abort_requested, shield
-from dramatiq_abort._spent import SpentSignals
-from dramatiq_abort.request import key_of
+from dramatiq_abort._protocol.request import key_of
+from dramatiq_abort._worker.spent_signals import SpentSignals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ from dramatiq.middleware import AsyncIO
 from support import PATIENCE, result_of, wait_until_requested
 
 from dramatiq_abort import Abort, Abortable, abort, abort_requested, checkpoint, shield, sleep
-from dramatiq_abort._deadlines import Deadlines
+from dramatiq_abort._worker.scheduler import InterruptScheduler
 from dramatiq_abort.backends import StubBackend
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
 
     from dramatiq_abort import EventBackend
-    from dramatiq_abort._running import Running
+    from dramatiq_abort._worker.execution import Execution
 
 pytestmark = pytest.mark.usefixtures("core")
 
@@ -258,17 +258,17 @@ def test_in_a_coroutine(broker: StubBroker, start_worker: Any, steps: Steps) -> 
     assert steps.seen == [message.message_id, "checkpoint"]
 
 
-interrupt = Deadlines.interrupt
+interrupt = InterruptScheduler.interrupt
 
 
-def wake_first(deadlines: Deadlines, running: Running, thread_ended: threading.Event) -> None:
+def wake_first(deadlines: InterruptScheduler, running: Execution, thread_ended: threading.Event) -> None:
     """Abort a message when its thread has seen that coming, and has ended."""
     running.ring()
     assert thread_ended.wait(PATIENCE)
     interrupt(deadlines, running)
 
 
-def wake_last(deadlines: Deadlines, running: Running, thread_ended: threading.Event) -> None:
+def wake_last(deadlines: InterruptScheduler, running: Execution, thread_ended: threading.Event) -> None:
     """Abort a message, and go on when its thread has ended."""
     interrupt(deadlines, running)
     assert thread_ended.wait(PATIENCE)
@@ -295,7 +295,7 @@ def test_a_coroutine_stops_before_the_thread_that_it_waits_for(
         loop.call_soon(steps.started.set)  # when it waits: a thread that has ended by then is not waited for
         await thread
 
-    monkeypatch.setattr(Deadlines, "interrupt", lambda self, running: order(self, running, thread_ended))
+    monkeypatch.setattr(InterruptScheduler, "interrupt", lambda self, running: order(self, running, thread_ended))
     start_worker()
     message = task.send()
     assert steps.started.wait(PATIENCE)

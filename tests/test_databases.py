@@ -38,11 +38,10 @@ from support import (
 )
 
 from dramatiq_abort import Abortable, abort, abort_requested, shield
-from dramatiq_abort import _blocking_calls as blocking_calls
-from dramatiq_abort import _safe_points as safe_points
+from dramatiq_abort._core import blocking_calls, safe_points
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.interrupt import Answer
-from dramatiq_abort.request import key_of
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -331,7 +330,12 @@ def wait_until_it_is_on_its_way(abortable: Abortable, message: Message[Any], is_
     wait_until_requested(abortable, message)
     (running,) = running_in(abortable).with_key(key_of(message.message_id))
     # From 3.13 on, the compiled core knows by the second look that a thread waits.
-    wait_until(lambda: running.interrupt() in ({Answer.ARMED, Answer.PROTECTED} if is_protected else {Answer.RAISED}))
+    wait_until(
+        lambda: (
+            running.interrupt()
+            in ({InterruptResult.ARMED, InterruptResult.PROTECTED} if is_protected else {InterruptResult.RAISED})
+        )
+    )
 
 
 def assert_it_works(database: Database) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pages import DOCS, PAGES, ROOT, name_of, text_of
 
-from dramatiq_abort._protected_code import CUT_IN, PROTECTED_IN, PROTECTED_MODULES
+from dramatiq_abort._core.protected_code import CUT_IN, PROTECTED_IN, PROTECTED_MODULES
 
 if TYPE_CHECKING:
     from pathlib import Path

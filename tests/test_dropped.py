@@ -12,7 +12,7 @@ import pytest
 from support import PATIENCE, needs_interrupts, needs_threads, run_forever, stub_broker
 
 from dramatiq_abort import Abort, Abortable, OutcomeState, abort, wait_for_outcome
-from dramatiq_abort._dropped import was_dropped
+from dramatiq_abort._core.dropped import was_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from dramatiq_abort import (
     Abortable,
     BackendError,
     Event,
-    Note,
     OutcomeState,
+    Reply,
     abort,
     abort_all,
     restore,
@@ -27,8 +27,8 @@ from dramatiq_abort import (
     running,
     wait_for_outcome,
 )
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import RedisBackend
-from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,11 +157,11 @@ def test_a_user_needs_all_rights_that_are_documented(way: Way, namespace: str) -
             backend.signal([Event(b"a", b"", LONG)])
             assert RedisBackend(client=client, namespace=namespace).wait_many([b"a"], 1) == b"a"
             assert backend.revoke(b"a")
-            backend.board.enroll(b"worker", LONG)
-            assert backend.board.roll() == [b"worker"]
-            assert backend.board.wait([b"note"], 1) == {}
-            backend.board.post([Note(b"note", b"text", LONG)])
-            assert backend.board.wait([b"note"], 1) == {b"note": b"text"}
+            backend.reply_store.register(b"worker", LONG)
+            assert backend.reply_store.workers() == [b"worker"]
+            assert backend.reply_store.wait([b"note"], 1) == {}
+            backend.reply_store.put([Reply(b"note", b"text", LONG)])
+            assert backend.reply_store.wait([b"note"], 1) == {b"note": b"text"}
 
     assert allowed(documented)
     assert [rule for rule in documented if allowed([other for other in documented if other != rule])] == []

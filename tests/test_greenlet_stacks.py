@@ -15,7 +15,7 @@ from test_safe_points import compiled_only, interrupt_once_in_a_while, interrupt
 from test_scope import Stop, Target
 
 from dramatiq_abort import Abort, Abortable, OutcomeState, abort, wait_for_outcome
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 greenlet = pytest.importorskip("greenlet", reason="greenlet is not installed")
 
@@ -81,7 +81,7 @@ def test_a_greenlet_that_leads_elsewhere_is_not_cut(core: ModuleType) -> None:
     go_on.set()
     interrupt_until_it_lands(target)
 
-    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert steps == ["the greenlet's end", "behind it"]
     assert isinstance(target.error, Stop)
 
@@ -125,7 +125,7 @@ def test_greenlets_may_close_their_scopes_in_any_order(core: ModuleType) -> None
         scope.run(lambda: (scope.interrupt(Stop), wait_until(lambda: False)))
 
     assert results == ["out"] * 3
-    assert {each.interrupt(Stop) for each in scopes} == {Answer.CLOSED}
+    assert {each.interrupt(Stop) for each in scopes} == {InterruptResult.CLOSED}
 
 
 def test_many_greenlets_in_turn(core: ModuleType) -> None:

@@ -21,8 +21,8 @@ from support import PATIENCE, needs_greenlets, result_of, run_forever, wait_unti
 from test_scope import Stop, Target
 
 from dramatiq_abort import Abort, abort, run
-from dramatiq_abort._running import Running
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort._worker.execution import Execution
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     import subprocess
@@ -69,9 +69,9 @@ def test_what_has_ended_first_is_completed_and_the_next_is_not_hit(core: ModuleT
         wait_until_it_waits(target.thread)
         if number % 2:
             go.set()  # it has its turn before the hub throws
-            assert scope.interrupt(Stop) is Answer.RAISED
+            assert scope.interrupt(Stop) is InterruptResult.RAISED
         else:
-            assert scope.interrupt(Stop) is Answer.RAISED
+            assert scope.interrupt(Stop) is InterruptResult.RAISED
             go.set()
     target.join()
 
@@ -102,7 +102,7 @@ def test_what_has_raised_first_keeps_its_exception(core: ModuleType) -> None:
     target = Target(core, function)
     wait_until_it_waits(target.thread)
     go.set()
-    assert target.scope.interrupt(Stop) is Answer.RAISED
+    assert target.scope.interrupt(Stop) is InterruptResult.RAISED
     target.join()
 
     assert isinstance(target.error, ValueError)
@@ -132,13 +132,13 @@ def test_a_message_that_is_aborted_as_it_ends(
     begun: list[int] = []
     hits: list[tuple[int, str | None]] = []
     go: dict[str, threading.Event] = {}
-    interrupt = Running.interrupt
+    interrupt = Execution.interrupt
 
-    def let_go_and_interrupt(running: Running) -> Answer:
+    def let_go_and_interrupt(running: Execution) -> InterruptResult:
         go[running.message_id].set()
         return interrupt(running)
 
-    monkeypatch.setattr(Running, "interrupt", let_go_and_interrupt)
+    monkeypatch.setattr(Execution, "interrupt", let_go_and_interrupt)
     broker.add_middleware(Waiting())
 
     @dramatiq.actor(min_backoff=1, max_backoff=1)
@@ -233,7 +233,7 @@ def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], object]) -> 
     """Also in code that is not to be cut: it cleans up after itself."""
     target = Target(core, wait)
     wait_until_it_waits(target.thread)
-    assert target.scope.interrupt(Stop) is Answer.RAISED
+    assert target.scope.interrupt(Stop) is InterruptResult.RAISED
     target.join()
 
     assert isinstance(target.error, Stop)
@@ -255,7 +255,7 @@ def test_a_condition_that_takes_its_lock_again_is_not_cut(core: ModuleType) -> N
     with condition:
         condition.notify()
         wait_until_it_waits(target.thread)
-        assert target.scope.interrupt(Stop) is Answer.ARMED
+        assert target.scope.interrupt(Stop) is InterruptResult.ARMED
         wait_until_it_waits(target.thread)
         assert target.thread.is_alive()
     target.join()
@@ -289,8 +289,8 @@ def test_a_greenlet_is_followed_out_of_protected_code(core: ModuleType) -> None:
 
     target = Target(core, function)
     wait_until_it_waits(target.thread)
-    assert target.scope.interrupt(Stop) is Answer.ARMED
-    assert target.scope.interrupt(Stop) is Answer.ARMED
+    assert target.scope.interrupt(Stop) is InterruptResult.ARMED
+    assert target.scope.interrupt(Stop) is InterruptResult.ARMED
     wait_until_it_waits(target.thread)
     assert done == []
     go.set()
@@ -321,7 +321,7 @@ def test_a_shield_in_protected_code_is_not_skipped(core: ModuleType) -> None:
 
     target = Target(core, function)
     wait_until_it_waits(target.thread)
-    assert target.scope.interrupt(Stop) is Answer.ARMED
+    assert target.scope.interrupt(Stop) is InterruptResult.ARMED
     go.set()
     target.join()
 
@@ -346,7 +346,7 @@ def test_what_is_armed_can_be_taken_back(core: ModuleType) -> None:
 
     target = Target(core, function)
     wait_until_it_waits(target.thread)
-    assert target.scope.interrupt(Stop) is Answer.ARMED
+    assert target.scope.interrupt(Stop) is InterruptResult.ARMED
     assert target.scope.withdraw()
     go.set()
     wait_until_it_waits(target.thread)

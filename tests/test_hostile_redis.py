@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from support import PATIENCE, result_of, run_forever
 
 from dramatiq_abort import Abortable, AbortMode, Event, abort
-from dramatiq_abort._tombstones import Tombstone, Tombstones, now
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import RedisBackend
-from dramatiq_abort.backends import redis as redis_backend
-from dramatiq_abort.request import key_of
+from dramatiq_abort.backends.redis import backend as redis_backend
+from dramatiq_abort.backends.tombstones import Tombstone, Tombstones, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable

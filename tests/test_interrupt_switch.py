@@ -16,7 +16,7 @@ from support import needs_gil
 
 import dramatiq_abort
 from dramatiq_abort import interrupt
-from dramatiq_abort._gil import GIL_IS_ON
+from dramatiq_abort._core.gil import GIL_IS_ON
 
 SWITCH = "DRAMATIQ_ABORT_EXTENSION"
 
@@ -83,7 +83,7 @@ def test_the_core_under_test_is_the_one_that_was_asked_for() -> None:
     }[os.environ.get(SWITCH, "auto")]
 
     assert interrupt.IMPLEMENTATION in expected
-    module = {"cython": "dramatiq_abort._interrupt", "python": "dramatiq_abort._interrupt_py"}
+    module = {"cython": "dramatiq_abort._interrupt", "python": "dramatiq_abort._core.interrupt_py"}
     assert interrupt.Scope.__module__ == module[interrupt.IMPLEMENTATION]
 
 
@@ -94,7 +94,7 @@ def test_the_compiled_core_is_taken_where_it_is_there(switch: str | None) -> Non
     implementation, module, modules = imported(IMPORT, switch)
 
     assert (implementation, module) == ("cython", "dramatiq_abort._interrupt")
-    assert "dramatiq_abort._interrupt_py" not in modules
+    assert "dramatiq_abort._core.interrupt_py" not in modules
 
 
 @pytest.mark.parametrize("switch", [None, "auto"])
@@ -102,14 +102,14 @@ def test_the_pure_core_is_taken_where_there_is_no_other(switch: str | None) -> N
     """Nothing but the name of the implementation tells."""
     implementation, module, _ = imported(WITHOUT_EXTENSION + IMPORT, switch)
 
-    assert (implementation, module) == ("python", "dramatiq_abort._interrupt_py")
+    assert (implementation, module) == ("python", "dramatiq_abort._core.interrupt_py")
 
 
 def test_0_takes_the_pure_core() -> None:
     """It does not so much as import the compiled one."""
     implementation, module, modules = imported(IMPORT, "0")
 
-    assert (implementation, module) == ("python", "dramatiq_abort._interrupt_py")
+    assert (implementation, module) == ("python", "dramatiq_abort._core.interrupt_py")
     assert "dramatiq_abort._interrupt" not in modules
 
 
@@ -118,7 +118,7 @@ def test_the_pure_core_is_taken_without_the_gil(switch: str | None) -> None:
     """The compiled one is not so much as imported, which would switch the GIL on."""
     implementation, module, modules = imported(WITHOUT_GIL + IMPORT, switch)
 
-    assert (implementation, module) == ("python", "dramatiq_abort._interrupt_py")
+    assert (implementation, module) == ("python", "dramatiq_abort._core.interrupt_py")
     assert "dramatiq_abort._interrupt" not in modules
 
 
@@ -136,7 +136,8 @@ def test_1_is_an_error_without_the_gil(code: str) -> None:
 def test_the_gil_stays_off() -> None:
     """Importing the package warns of nothing, and switches nothing on."""
     code = (
-        "import json, sys, warnings; warnings.simplefilter('error'); import dramatiq_abort, dramatiq_abort._worker; "
+        "import json, sys, warnings; warnings.simplefilter('error'); "
+        "import dramatiq_abort, dramatiq_abort._worker.runtime; "
         "from dramatiq_abort.interrupt import IMPLEMENTATION; "
         "print(json.dumps([IMPLEMENTATION, str(sys._is_gil_enabled()), []]))"
     )

@@ -18,7 +18,7 @@ import pytest
 from cuts import cuts_of
 from support import PATIENCE, needs_threads
 
-from dramatiq_abort._protected_code import PROTECTED_IN
+from dramatiq_abort._core.protected_code import PROTECTED_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

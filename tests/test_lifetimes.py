@@ -15,7 +15,7 @@ import pytest
 from support import PATIENCE, ask_twice, needs_interrupts, needs_threads, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,10 +70,10 @@ def test_scopes_outlive_their_threads(core: ModuleType) -> None:
     others = [Target(core, run_forever, event) for event in started]
     assert all(event.wait(PATIENCE) for event in started)
 
-    assert {scope.interrupt(Stop) for scope in scopes} == {Answer.CLOSED}
+    assert {scope.interrupt(Stop) for scope in scopes} == {InterruptResult.CLOSED}
     assert all(other.thread.is_alive() for other in others)
     for other in others:
-        wait_until(lambda other=other: other.scope.interrupt(Stop) is Answer.CLOSED)
+        wait_until(lambda other=other: other.scope.interrupt(Stop) is InterruptResult.CLOSED)
         assert isinstance(other.join().error, Stop)
 
 
@@ -93,7 +93,7 @@ def test_a_shield_outlives_its_thread(core: ModuleType) -> None:
     next(generators[1])
     generators[1].close()
 
-    assert scope.interrupt(Stop) is Answer.CLOSED
+    assert scope.interrupt(Stop) is InterruptResult.CLOSED
 
 
 def test_a_scope_goes_when_its_call_has_ended(core: ModuleType) -> None:
@@ -125,7 +125,7 @@ def test_a_scope_goes_on_in_the_child(core: ModuleType) -> None:
     pids: list[int] = []
 
     def interrupt() -> None:
-        wait_until(lambda: scope.interrupt(Stop) is Answer.CLOSED)
+        wait_until(lambda: scope.interrupt(Stop) is InterruptResult.CLOSED)
 
     def function() -> None:
         pids.append(os.fork())
@@ -145,7 +145,7 @@ def test_an_exception_on_its_way_goes_on_in_the_child(core: ModuleType) -> None:
     pids: list[int] = []
 
     def fork() -> None:
-        assert ask_twice(scope, Stop) in {Answer.WAITING, Answer.ARMED, Answer.PROTECTED}
+        assert ask_twice(scope, Stop) in {InterruptResult.DEFERRED, InterruptResult.ARMED, InterruptResult.PROTECTED}
         pids.append(os.fork())
         if pids[0] == 0:
             signal.alarm(PATIENCE)
@@ -172,7 +172,9 @@ def check_in_both(scope: Any, function: Callable[[], None], pids: list[int]) -> 
         try:
             scope.run(function)
         except Stop:
-            is_exact = nothing_comes_up() and scope.interrupt(Stop) is Answer.CLOSED and sys.getprofile() is None
+            is_exact = (
+                nothing_comes_up() and scope.interrupt(Stop) is InterruptResult.CLOSED and sys.getprofile() is None
+            )
     finally:
         if pids[0] == 0:
             os._exit(not is_exact)
@@ -214,10 +216,10 @@ def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way
         del target.scope
         gc.collect()
         assert other.thread.is_alive()
-        wait_until(lambda: other.scope.interrupt(Stop) is Answer.CLOSED)
+        wait_until(lambda: other.scope.interrupt(Stop) is InterruptResult.CLOSED)
         assert isinstance(other.join().error, Stop)
         # The pure core does not look for the thread before the shield has been left.
-        expected = {Answer.CLOSED, Answer.WAITING} if way == "shielded" else {Answer.CLOSED}
+        expected = {InterruptResult.CLOSED, InterruptResult.DEFERRED} if way == "shielded" else {InterruptResult.CLOSED}
         return nothing_comes_up() and answer in expected
 
     target = Target(core, function)
@@ -225,11 +227,15 @@ def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way
     assert reached.wait(PATIENCE)
     wait_until_it_waits(target.thread)
     if way != "plain":
-        assert target.scope.interrupt(Stop) in {Answer.WAITING, Answer.ARMED, Answer.PROTECTED}
+        assert target.scope.interrupt(Stop) in {
+            InterruptResult.DEFERRED,
+            InterruptResult.ARMED,
+            InterruptResult.PROTECTED,
+        }
 
     assert in_child(check) == 0
     go_on.release()
-    wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+    wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.CLOSED)
     assert isinstance(target.join().error, Stop)
     assert target.late is None
 

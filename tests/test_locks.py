@@ -15,7 +15,7 @@ from support import GREENLETS, PATIENCE, needs_interrupts, needs_threads, run_fo
 from test_safe_points import Storm, compiled_only, interrupt_until_it_lands
 from test_scope import Stop, Target
 
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -180,7 +180,7 @@ def test_who_waits_for_a_lock_gives_it_back(
         assert lock.acquire(blocking=False)
         lock.release()
         if not GREENLETS:  # who waits for one of those does not get it
-            assert answers <= {Answer.ARMED, Answer.PROTECTED}
+            assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
 
 
 @needs_threads

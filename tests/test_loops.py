@@ -15,7 +15,7 @@ from support import PATIENCE, needs_threads, result_of, run_forever, running_in,
 
 from dramatiq_abort import Abort, Abortable, AsyncAbort, abort, abort_requested, checkpoint, restore, shield, sleep
 from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 try:
     import uvloop
@@ -353,7 +353,7 @@ def test_a_shield_in_a_coroutine_holds_the_abort_up(is_child: bool, seen: Seen, 
     abort(message.message_id)
     wait_until_requested(abortable, message)
     [running] = running_in(abortable).all()
-    assert running.interrupt() is Answer.WAITING
+    assert running.interrupt() is InterruptResult.DEFERRED
     seen.requested.set()
 
     assert is_aborted(message)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import PATIENCE, ask_twice, in_c, needs_interrupts, needs_threads, wait_until
 
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +63,7 @@ def interrupt_itself_again(scope: Any, *, argument: Argument) -> None:
 
 def interrupt_behind_shield(scope: Any, *, argument: Argument) -> None:
     with scope.shield():
-        assert scope.interrupt(Stop) is Answer.WAITING
+        assert scope.interrupt(Stop) is InterruptResult.DEFERRED
 
 
 def interrupt_where_protected(scope: Any, *, argument: Argument) -> None:
@@ -101,13 +101,13 @@ def abort_without_safe_place(scope: Any) -> None:
 
 
 def abort_before(scope: Any) -> None:
-    assert scope.interrupt(Stop) is Answer.WAITING
+    assert scope.interrupt(Stop) is InterruptResult.DEFERRED
     run(scope, nothing)
 
 
 def abort_afterwards(scope: Any) -> None:
     run(scope, nothing)
-    assert scope.interrupt(Stop) is Answer.CLOSED
+    assert scope.interrupt(Stop) is InterruptResult.CLOSED
 
 
 def measure() -> list[int]:
@@ -184,7 +184,7 @@ def test_aborts_from_another_thread_leave_nothing(core: ModuleType, lands: bool)
         thread.start()
         for _ in range(number):
             assert done.acquire(timeout=PATIENCE)
-            wait_until(lambda: scopes[0].interrupt(Stop) is Answer.RAISED)
+            wait_until(lambda: scopes[0].interrupt(Stop) is InterruptResult.RAISED)
             go.release()
         thread.join(PATIENCE)
         return raised.pop()

@@ -11,7 +11,7 @@ import pytest
 from support import PATIENCE, result_of, run_forever, wait_for_request
 
 from dramatiq_abort import Abort, AbortMode, AbortRequest, abort, abort_requested, interrupt, shield
-from dramatiq_abort._running import Running
+from dramatiq_abort._worker.execution import Execution
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -59,7 +59,7 @@ def test_a_grace_period_is_never_seen_without_its_end() -> None:
     """Whoever asks between two steps of the one who takes the request."""
     seen = []
 
-    class Watched(Running):
+    class Watched(Execution):
         def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, value)
             if hasattr(self, "has_begun"):  # the last that is set at the making

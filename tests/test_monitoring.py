@@ -13,7 +13,7 @@ from test_lifetimes import in_child, needs_fork
 from test_safe_points import compiled_only, interrupt_until_it_lands, is_watched
 from test_scope import Stop, Target
 
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from types import CodeType, ModuleType
@@ -52,7 +52,11 @@ def test_a_thread_that_waits_is_interrupted_there(
     gate.release()
     target.join()
 
-    assert answers == [Answer.ARMED if tool else Answer.RAISED, Answer.RAISED, Answer.RAISED]
+    assert answers == [
+        InterruptResult.ARMED if tool else InterruptResult.RAISED,
+        InterruptResult.RAISED,
+        InterruptResult.RAISED,
+    ]
     assert isinstance(target.error, Stop)
     assert gate.locked()  # it has come up right behind that call
 
@@ -63,7 +67,7 @@ def test_code_is_watched_for_as_long_as_it_must_be(core: ModuleType) -> None:
     targets, gates = zip(*(held_up(core) for _ in range(3)), strict=True)
     watched = [is_watched(wait_there)]
     for target in targets:
-        assert target.scope.interrupt(Stop) is Answer.RAISED
+        assert target.scope.interrupt(Stop) is InterruptResult.RAISED
     for gate, target in zip(gates[:2], targets, strict=False):
         watched.append(is_watched(wait_there))
         gate.release()
@@ -83,7 +87,7 @@ def test_nobody_is_watched_in_the_child_of_a_fork(core: ModuleType) -> None:
     """The thread that was to be interrupted is not there."""
     compiled_only(core)
     target, gate = held_up(core)
-    assert target.scope.interrupt(Stop) is Answer.RAISED
+    assert target.scope.interrupt(Stop) is InterruptResult.RAISED
     exit_code = in_child(lambda: not is_watched(wait_there))
     is_watched_here = is_watched(wait_there)
     gate.release()

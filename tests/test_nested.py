@@ -10,10 +10,10 @@ import pytest
 from dramatiq.broker import MessageProxy
 from dramatiq.brokers.stub import StubBroker
 from dramatiq.middleware import Middleware, MiddlewareError, SkipMessage
-from support import PATIENCE, needs_interrupts, processing_of, result_of, run_forever
+from support import PATIENCE, needs_interrupts, result_of, run_forever, runtime_of
 
 from dramatiq_abort import Abort, Abortable, abort, abort_requested
-from dramatiq_abort._current import current, here
+from dramatiq_abort._core.current import current, here
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dramatiq.results import Results
 
     from dramatiq_abort import EventBackend
-    from dramatiq_abort._running import Running
+    from dramatiq_abort._worker.execution import Execution
 
 pytestmark = pytest.mark.usefixtures("core")
 
@@ -68,15 +68,15 @@ def broker(abortable: Abortable, results: Results) -> Iterator[EagerBroker]:
     broker.close()
 
 
-def names(running: Running | None) -> list[str]:
+def names(running: Execution | None) -> list[str]:
     """The actors of a message and of those around it."""
     return [] if running is None else [running.actor_name, *names(running.outer)]
 
 
 def is_empty(abortable: Abortable) -> bool:
     """Say whether no message is in the table any more."""
-    processing = processing_of(abortable)
-    return not processing.running.all()
+    runtime = runtime_of(abortable)
+    return not runtime.executions.all()
 
 
 @needs_interrupts

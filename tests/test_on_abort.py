@@ -11,7 +11,7 @@ import pytest
 from support import PATIENCE, result_of, run_forever
 
 from dramatiq_abort import Abort, abort
-from dramatiq_abort._roll_call import worker_name
+from dramatiq_abort._worker.inspection import worker_name
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker

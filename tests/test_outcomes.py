@@ -18,9 +18,9 @@ from dramatiq_abort import (
     Abort,
     Abortable,
     AbortMode,
-    Note,
     Outcome,
     OutcomeState,
+    Reply,
     UnsupportedByBackend,
     abort,
     restore,
@@ -29,8 +29,8 @@ from dramatiq_abort import (
     wait_for_outcome_async,
     wait_for_outcomes,
 )
-from dramatiq_abort._roll_call import worker_name
-from dramatiq_abort.outcome import outcome_name
+from dramatiq_abort._protocol.outcome import outcome_key
+from dramatiq_abort._worker.inspection import worker_name
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -421,8 +421,8 @@ def test_a_worker_that_stops_tells_first(broker: StubBroker, start_worker: Any, 
     worker.stop(timeout=LONG)
 
     assert wait_for_outcome(message.message_id, timeout=0).state is OutcomeState.SKIPPED
-    assert backend.board is not None
-    assert backend.board.roll() == []
+    assert backend.reply_store is not None
+    assert backend.reply_store.workers() == []
 
 
 @pytest.mark.parametrize(
@@ -442,15 +442,15 @@ def test_what_cannot_be_is_left_out(text: bytes, known: dict[str, Any]) -> None:
 )
 def test_what_is_no_outcome_is_none(broker: StubBroker, backend: EventBackend, text: bytes) -> None:
     """The message's stays unknown."""
-    assert backend.board is not None
-    backend.board.post([Note(outcome_name("x"), text, LONG)])
+    assert backend.reply_store is not None
+    backend.reply_store.put([Reply(outcome_key("x"), text, LONG)])
 
     assert wait_for_outcome("x", timeout=LONG) == Outcome("x")
 
 
 def test_a_backend_without_a_board_says_so(broker: StubBroker, backend: EventBackend, monkeypatch: Any) -> None:
     """And goes on without one."""
-    monkeypatch.setattr(backend, "board", None)
+    monkeypatch.setattr(backend, "reply_store", None)
 
     with pytest.raises(UnsupportedByBackend, match="has no board"):
         wait_for_outcome("x")

@@ -80,7 +80,7 @@ class TestConsuming(BackendContract):
 class ConsumingAndHearingAll(Consuming):
     """The worker's live collection is what it waits for."""
 
-    hears_all = True
+    receives_all = True
 
 
 class TestConsumingAndHearingAll(BackendContract):

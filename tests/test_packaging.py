@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from dramatiq_abort._gil import GIL_IS_ON
+from dramatiq_abort._core.gil import GIL_IS_ON
 
 if TYPE_CHECKING:
     from email.message import Message

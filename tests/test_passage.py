@@ -16,12 +16,12 @@ from dramatiq.middleware.asyncio import AsyncIO
 from support import PATIENCE, stub_broker, wait_until
 
 from dramatiq_abort import Abort, Abortable
-from dramatiq_abort._current import current
-from dramatiq_abort._passage_py import Passage as PurePassage
-from dramatiq_abort._processing import Processing
+from dramatiq_abort._core.current import current
+from dramatiq_abort._protocol.request import AbortRequest, key_of
+from dramatiq_abort._worker.broker_runtime import BrokerRuntime
+from dramatiq_abort._worker.hooks_py import MessageHooks as PurePassage
 from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.interrupt import IMPLEMENTATION
-from dramatiq_abort.request import AbortRequest, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
 
     from dramatiq_abort import EventBackend
-    from dramatiq_abort._running import Running
+    from dramatiq_abort._worker.execution import Execution
 
 pytestmark = pytest.mark.usefixtures("core")
 
@@ -38,8 +38,9 @@ LONG = PATIENCE * 1000
 
 
 @pytest.fixture
-def processing() -> Processing:
-    return Processing(Abortable(backend=StubBackend()).settle(stub_broker()))
+def runtime(broker: StubBroker) -> BrokerRuntime:
+    abortable = Abortable(backend=StubBackend())
+    return BrokerRuntime(broker, abortable.backend, abortable.settings())
 
 
 def message(message_id: Any = "x", *, made: Any = 5, queue: str = "default", **options: Any) -> Any:
@@ -48,43 +49,43 @@ def message(message_id: Any = "x", *, made: Any = 5, queue: str = "default", **o
     return MessageProxy(dramatiq.Message(queue, "task", (), {}, options, **words))
 
 
-def process(processing: Processing, proxy: Any, exception: BaseException | None = None) -> Running | None:
+def process(runtime: BrokerRuntime, proxy: Any, exception: BaseException | None = None) -> Execution | None:
     """Have a message go through, and return what was running meanwhile."""
     broker = stub_broker()
-    processing.passage.before_process_message(broker, proxy)
+    runtime.hooks.before_process_message(broker, proxy)
     running = current.get()
-    processing.passage.after_process_message(broker, proxy, exception=exception)
+    runtime.hooks.after_process_message(broker, proxy, exception=exception)
     assert current.get() is None
     return running
 
 
-def test_each_core_has_its_own(core: ModuleType, processing: Processing) -> None:
+def test_each_core_has_its_own(core: ModuleType, runtime: BrokerRuntime) -> None:
     """Or one of them would not be tested."""
-    is_pure = type(processing.passage) is PurePassage
+    is_pure = type(runtime.hooks) is PurePassage
 
-    assert is_pure == (IMPLEMENTATION == "python" or core.__name__ == "dramatiq_abort._interrupt_py")
+    assert is_pure == (IMPLEMENTATION == "python" or core.__name__ == "dramatiq_abort._core.interrupt_py")
 
 
-def test_a_message_is_in_the_table_while_it_is_processed(processing: Processing) -> None:
+def test_a_message_is_in_the_table_while_it_is_processed(runtime: BrokerRuntime) -> None:
     """And known by its key, and in mind when it has completed."""
     proxy = message("é/1", queue="pictures")
     before = time.monotonic()
-    running = process(processing, proxy)
+    running = process(runtime, proxy)
     assert running is not None
 
     assert (running.message_id, running.key, running.actor_name) == ("é/1", key_of("é/1"), "task")
     assert running.message is proxy._message
-    assert not processing.passage.by_id
-    assert processing.running.all() == []
+    assert not runtime.hooks.by_id
+    assert runtime.executions.all() == []
     assert running.ended is not None
     assert before <= running.started <= running.ended <= time.monotonic()
-    assert processing.passage.completed("é/1") == ("é/1", "task", "pictures", 5, running.started, running.ended)
-    assert list(processing.running) == [key_of("é/1")]
-    assert key_of("é/1") in processing.running
-    assert processing.passage.completed("é") is None
+    assert runtime.hooks.completed("é/1") == ("é/1", "task", "pictures", 5, running.started, running.ended)
+    assert list(runtime.executions) == [key_of("é/1")]
+    assert key_of("é/1") in runtime.executions
+    assert runtime.hooks.completed("é") is None
 
 
-def test_two_that_complete_at_the_same_time_are_both_kept_in_mind(processing: Processing) -> None:
+def test_two_that_complete_at_the_same_time_are_both_kept_in_mind(runtime: BrokerRuntime) -> None:
     """Even if one's class works out in Python what is kept of it, and the other completes meanwhile."""
 
     class Slow:
@@ -93,119 +94,119 @@ def test_two_that_complete_at_the_same_time_are_both_kept_in_mind(processing: Pr
 
         @property
         def queue_name(self) -> str:
-            process(processing, message("other", queue="others"))
+            process(runtime, message("other", queue="others"))
             return "slow ones"
 
-    process(processing, MessageProxy(Slow()))  # type: ignore[arg-type]
+    process(runtime, MessageProxy(Slow()))  # type: ignore[arg-type]
 
-    found = [processing.passage.completed(message_id) for message_id in ("slow", "other")]
+    found = [runtime.hooks.completed(message_id) for message_id in ("slow", "other")]
     assert [about and about[:3] for about in found] == [("slow", "task", "slow ones"), ("other", "task", "others")]
 
 
-def test_the_last_thousand_are_kept_in_mind(processing: Processing) -> None:
+def test_the_last_thousand_are_kept_in_mind(runtime: BrokerRuntime) -> None:
     """The newest of those with the same id."""
-    first = process(processing, message("twice"))
+    first = process(runtime, message("twice"))
     for number in range(998):
-        process(processing, message(str(number)))
-    second = process(processing, message("twice"))
+        process(runtime, message(str(number)))
+    second = process(runtime, message("twice"))
     assert first is not None
     assert second is not None
-    about = processing.passage.completed("twice")
+    about = runtime.hooks.completed("twice")
     assert about is not None
 
     assert about[-1] == second.ended != first.ended
-    assert len(processing.running) == 1000
-    process(processing, message("998"))
-    process(processing, message("999"))
-    assert len(processing.running) == 1000
-    assert processing.passage.completed("0") is None
-    assert [processing.passage.completed(each) is not None for each in ("1", "twice", "999")] == [True] * 3
+    assert len(runtime.executions) == 1000
+    process(runtime, message("998"))
+    process(runtime, message("999"))
+    assert len(runtime.executions) == 1000
+    assert runtime.hooks.completed("0") is None
+    assert [runtime.hooks.completed(each) is not None for each in ("1", "twice", "999")] == [True] * 3
 
 
 @pytest.mark.parametrize("made", [None, "5", True, math.nan, math.inf, 10**400, -(10**400), [5], {}], ids=lambda _: "")
-def test_a_time_that_somebody_has_made_up_is_none(processing: Processing, made: Any) -> None:
+def test_a_time_that_somebody_has_made_up_is_none(runtime: BrokerRuntime, made: Any) -> None:
     """And keeps no message from its way."""
-    process(processing, message(made=made))
-    completed = processing.running.completed(key_of("x"))
+    process(runtime, message(made=made))
+    completed = runtime.executions.completed(key_of("x"))
 
     assert completed is not None
     assert completed.outcome("worker", AbortRequest()).enqueued is None
 
 
-def test_what_has_failed_is_not_kept_in_mind(processing: Processing) -> None:
+def test_what_has_failed_is_not_kept_in_mind(runtime: BrokerRuntime) -> None:
     """It may be tried again; and an Abort is the end."""
     proxies = [message(), message()]
-    running = [process(processing, proxies[0], ValueError()), process(processing, proxies[1], Abort())]
+    running = [process(runtime, proxies[0], ValueError()), process(runtime, proxies[1], Abort())]
 
     assert [(each and each.state.value, proxy.failed) for each, proxy in zip(running, proxies, strict=True)] == [
         ("failed", False),
         ("aborted", True),
     ]
-    assert processing.passage.completed("x") is None
+    assert runtime.hooks.completed("x") is None
 
 
-def test_what_is_skipped_is_not_kept_in_mind(processing: Processing) -> None:
+def test_what_is_skipped_is_not_kept_in_mind(runtime: BrokerRuntime) -> None:
     """Whoever wanted that."""
     broker, proxy = stub_broker(), message()
-    processing.passage.before_process_message(broker, proxy)
+    runtime.hooks.before_process_message(broker, proxy)
     running = current.get()
-    processing.passage.after_skip_message(broker, proxy)
-    processing.passage.after_skip_message(broker, proxy)  # of a message that could not be aborted
+    runtime.hooks.after_skip_message(broker, proxy)
+    runtime.hooks.after_skip_message(broker, proxy)  # of a message that could not be aborted
 
     assert running is not None
     assert running.state.value == "skipped"
     assert current.get() is None
-    assert len(processing.running) == 0
+    assert len(runtime.executions) == 0
 
 
-def test_a_message_that_is_delivered_again_has_a_place_of_its_own(processing: Processing) -> None:
+def test_a_message_that_is_delivered_again_has_a_place_of_its_own(runtime: BrokerRuntime) -> None:
     """Each is let go of by itself, in whatever order."""
     broker, proxy = stub_broker(), message()
     taken = []
     for _ in range(3):
-        processing.passage.before_process_message(broker, proxy)
+        runtime.hooks.before_process_message(broker, proxy)
         taken.append(current.get())
-    assert processing.running.with_key(key_of("x")) == tuple(taken)
+    assert runtime.executions.with_key(key_of("x")) == tuple(taken)
     for number, running in enumerate((taken[1], taken[0], taken[2])):
         current.set(running)
-        processing.passage.after_process_message(broker, proxy)
-        assert running not in processing.running.all()
-        assert len(processing.running.all()) == 2 - number
+        runtime.hooks.after_process_message(broker, proxy)
+        assert running not in runtime.executions.all()
+        assert len(runtime.executions.all()) == 2 - number
 
 
 @pytest.mark.parametrize("message_id", [None, 5, b"x", [], {}, "", "x" * 600, "\ud800"])
-def test_what_cannot_be_aborted_goes_through(processing: Processing, message_id: Any) -> None:
+def test_what_cannot_be_aborted_goes_through(runtime: BrokerRuntime, message_id: Any) -> None:
     """No abort() takes such an id."""
-    assert process(processing, message(message_id)) is None
-    assert len(processing.running) == 0
+    assert process(runtime, message(message_id)) is None
+    assert len(runtime.executions) == 0
 
 
-def test_an_option_of_the_message_goes_before_all_others(processing: Processing) -> None:
+def test_an_option_of_the_message_goes_before_all_others(runtime: BrokerRuntime) -> None:
     """With whatever is true or false for Python."""
-    wanted = [process(processing, message(abortable=each)) is not None for each in (True, 1, None, False, 0, "")]
+    wanted = [process(runtime, message(abortable=each)) is not None for each in (True, 1, None, False, 0, "")]
     assert wanted == [True, True, True, False, False, False]
 
 
-def test_a_message_asks_unless_it_is_quiet(processing: Processing) -> None:
+def test_a_message_asks_unless_it_is_quiet(runtime: BrokerRuntime) -> None:
     """That is the whole point of it."""
     asked = []
 
     class Backend(StubBackend):
-        quiet_until: Any = math.inf
+        no_events_before: Any = math.inf
 
     class Skips:
-        def skips(self, running: Running) -> bool:
+        def skips(self, running: Execution) -> bool:
             asked.append(running.message_id)
             return False
 
-    backend, side = Backend(), Skips()
+    backend, binding = Backend(), Skips()
     for number, (watches, quiet) in enumerate(
         [(False, -math.inf), (True, math.inf), (True, -math.inf), (True, 0), (True, time.monotonic() + 1000)]
     ):
-        processing.worker_side = side if watches else None  # type: ignore[assignment]
-        processing.passage.backend = backend if watches else None
-        backend.quiet_until = quiet
-        process(processing, message(str(number)))
+        runtime.worker_runtime = binding if watches else None  # type: ignore[assignment]
+        runtime.hooks.backend = backend if watches else None
+        backend.no_events_before = quiet
+        process(runtime, message(str(number)))
 
     assert asked == ["2", "3"]
 
@@ -293,9 +294,9 @@ def test_what_an_async_actor_is_wrapped_in_is_called(broker: StubBroker, start_w
     assert called == ["wrapper", "task"]
 
 
-def test_one_middleware_on_two_brokers(processing: Processing) -> None:
+def test_one_middleware_on_two_brokers() -> None:
     """As a module may have it, with a new broker in each test."""
-    middleware = processing._abortable
+    middleware = Abortable(backend=StubBackend())
     begun = []
     for _ in range(2):
         broker = stub_broker()
@@ -315,12 +316,12 @@ def test_one_middleware_on_two_brokers(processing: Processing) -> None:
     assert begun == [True, True]
 
 
-def test_options_of_another_kind_will_do(processing: Processing) -> None:
+def test_options_of_another_kind_will_do(runtime: BrokerRuntime) -> None:
     """As an encoder that is not JSON's may bring them."""
     proxy = message()
     proxy._message = dramatiq.Message("default", "task", (), {}, OrderedDict(x=1), message_id="x", message_timestamp=5)
 
-    assert process(processing, proxy) is not None
+    assert process(runtime, proxy) is not None
 
 
 class Nasty(str):
@@ -333,12 +334,12 @@ class Nasty(str):
         raise RuntimeError("no")
 
 
-def test_a_name_that_cannot_be_compared_does_no_harm(processing: Processing) -> None:
+def test_a_name_that_cannot_be_compared_does_no_harm(runtime: BrokerRuntime) -> None:
     """The message is let go of all the same."""
     for _ in range(2):
-        process(processing, message(queue=Nasty("default")))
+        process(runtime, message(queue=Nasty("default")))
 
-    assert not processing.passage.by_id
+    assert not runtime.hooks.by_id
 
 
 def test_it_is_quiet_again(backend: EventBackend, make_backend: Callable[[], EventBackend]) -> None:
@@ -349,6 +350,6 @@ def test_it_is_quiet_again(backend: EventBackend, make_backend: Callable[[], Eve
 
     def is_quiet() -> bool:
         backend.wait_many([b"x"], 1)
-        return backend.quiet_until > time.monotonic()
+        return backend.no_events_before > time.monotonic()
 
     wait_until(is_quiet, "the quiet")

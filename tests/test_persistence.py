@@ -68,7 +68,7 @@ def test_a_message_that_does_not_stop_is_reported(
         texts = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
         return [text for text in texts if message.message_id in text]
 
-    abortable.report_after = 1
+    abortable.warn_after = 1
     start_worker()
     message = holds_out.send()
     assert started.wait(PATIENCE)

@@ -28,11 +28,11 @@ from test_safe_points import compiled_only, interrupt_until_it_lands
 from test_scope import Stop, Target
 
 from dramatiq_abort import Abortable, abort, wait_for_outcome
-from dramatiq_abort import _safe_points as safe_points
-from dramatiq_abort._protected_code import CUT_IN, PROTECTED_IN
+from dramatiq_abort._core import safe_points
+from dramatiq_abort._core.protected_code import CUT_IN, PROTECTED_IN
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.interrupt import Answer
-from dramatiq_abort.request import key_of
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,7 +109,7 @@ def test_a_function_is_protected_by_name(
         assert not go_on.is_set()
     else:
         answers = {target.scope.interrupt(Stop) for _ in range(3)}
-        assert answers <= {Answer.ARMED, Answer.PROTECTED}
+        assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
         go_on.set()
         interrupt_until_it_lands(target)
 
@@ -134,7 +134,7 @@ def test_a_wait_in_a_protected_function_is_not_cut(core: ModuleType, library: di
     pool.put("connection")
     interrupt_until_it_lands(target)
 
-    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert got == ["connection"]
 
 
@@ -257,7 +257,7 @@ def test_a_message_is_sent_as_a_whole(
     pairs.go_on.set()
     outcome = wait_for_outcome(message.message_id, timeout=PATIENCE * 1000)
 
-    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert outcome.state.value == "aborted"
     children = 2 if way == "group" else 1
     assert own_broker.sent == ["task"] + ["child"] * children
@@ -319,7 +319,7 @@ def test_the_last_party_at_a_barrier_tells_the_others(core: ModuleType) -> None:
     backend.go_on.set()
     interrupt_until_it_lands(target)
 
-    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert backend.told == ["barrier@events"]
     assert isinstance(target.error, Stop)
 

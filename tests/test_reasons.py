@@ -11,7 +11,7 @@ from dramatiq.middleware import AsyncIO
 from support import PATIENCE, needs_interrupts, result_of, run_forever, wait_until
 
 from dramatiq_abort import Abort, Abortable, AbortRequest, abort
-from dramatiq_abort.request import MAX_TEXT, MAX_VALUE
+from dramatiq_abort._protocol.request import MAX_TEXT, MAX_VALUE
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker

@@ -13,10 +13,10 @@ import redis
 from support import PATIENCE, wait_until
 
 from dramatiq_abort import Event
-from dramatiq_abort.backend import FOR_ALL
+from dramatiq_abort._protocol.event import BROADCAST_PREFIX
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import RedisBackend
-from dramatiq_abort.backends._connection import OwnConnection
-from dramatiq_abort.request import key_of
+from dramatiq_abort.backends.redis.connection import OwnConnection
 
 if TYPE_CHECKING:
     from support import Server
@@ -75,15 +75,17 @@ def test_a_fresh_mirror_is_not_asked_for(server: Server, namespace: str, command
     """While the watcher is connected, no question costs a command (3.7)."""
     with server.client() as client, Following(RedisBackend(client=client, namespace=namespace)) as following:
         following.backend.notify(b"a", LONG)
-        following.backend.notify(FOR_ALL + b"b", LONG)
-        wait_until(lambda: following.backend._mirror.get(b"a") and following.backend._for_all.get(FOR_ALL + b"b"))
+        following.backend.notify(BROADCAST_PREFIX + b"b", LONG)
+        wait_until(
+            lambda: following.backend._mirror.get(b"a") and following.backend._for_all.get(BROADCAST_PREFIX + b"b")
+        )
         following.backend._fresh_until = math.inf  # on a busy machine, too
         commands.clear()
         answers = {(following.backend.poll(b"a"), following.backend.poll(b"b")) for _ in range(1_000)}
         events = [[event.key for event in following.backend.events_for(key)] for key in (b"a", b"b")]
 
     assert answers == {(True, False)}
-    assert events == [[b"a", FOR_ALL + b"b"], [FOR_ALL + b"b"]]
+    assert events == [[b"a", BROADCAST_PREFIX + b"b"], [BROADCAST_PREFIX + b"b"]]
     assert commands == []
 
 
@@ -91,16 +93,16 @@ def test_what_is_for_all_is_known_however_full_the_mirror_is(
     server: Server, namespace: str, commands: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each message asks for its own then, and for no more."""
-    monkeypatch.setattr("dramatiq_abort.backends.redis._MOST", 1)
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._MOST", 1)
     with server.client() as client, Following(RedisBackend(client=client, namespace=namespace)) as following:
-        for key in (b"a", b"b", FOR_ALL):
+        for key in (b"a", b"b", BROADCAST_PREFIX):
             following.backend.notify(key, LONG)
-        wait_until(lambda: following.backend._for_all.get(FOR_ALL) and not following.backend._mirror.is_whole)
+        wait_until(lambda: following.backend._for_all.get(BROADCAST_PREFIX) and not following.backend._mirror.is_whole)
         following.backend._fresh_until = math.inf  # on a busy machine, too
         commands.clear()
-        announced = list(following.backend.announced())
+        broadcasts = list(following.backend.broadcasts())
 
-    assert announced == [FOR_ALL]
+    assert broadcasts == [BROADCAST_PREFIX]
     assert commands == []
 
 
@@ -109,7 +111,7 @@ def test_a_stale_mirror_is_not_trusted(
 ) -> None:
     """When nobody follows the log any more, Redis is asked."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
-    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
     backend.wait_many([], 1)  # and then the watcher stalls
     backend._fresh_until = math.inf
     RedisBackend(client=redis_client, namespace=namespace).signal([Event(b"a", b"value", LONG)])
@@ -129,15 +131,15 @@ def test_it_is_not_quiet_before_all_has_been_read(redis_client: redis.Redis, nam
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.wait_many([], 1)
     backend.wait_many([], 1)
-    assert backend.quiet_until > time.monotonic()
+    assert backend.no_events_before > time.monotonic()
     other = RedisBackend(client=redis_client, namespace=namespace)
     for number in range(150):
         other.notify(b"%d" % number, LONG)
 
     assert backend.wait_many([b"0"], LONG) == b"0"
-    assert backend.quiet_until == -math.inf
+    assert backend.no_events_before == -math.inf
     backend.wake()
-    assert backend.quiet_until == -math.inf
+    assert backend.no_events_before == -math.inf
 
 
 def test_a_mirror_that_nobody_follows_is_not_trusted(redis_client: redis.Redis, namespace: str) -> None:
@@ -234,7 +236,7 @@ def test_a_log_that_begins_anew_is_heard(
     redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the server's clock has been set back, after the old log was gone."""
-    monkeypatch.setattr("dramatiq_abort.backends.redis._RETENTION", 2_000)
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._RETENTION", 2_000)
     log = f"{{{namespace}}}:log"
     with Following(RedisBackend(client=redis_client, namespace=namespace), b"a") as following:
         redis_client.xadd(log, {"v": "", "n": "1", "b": "1"}, id="99999999999999-0")
@@ -309,7 +311,7 @@ def test_a_server_that_stands_still_is_not_asked(
     own_server: Server, commands: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once it is known not to answer, messages are started by what the mirror knows; and nothing is lost (3.5, 3.6)."""
-    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE", 750)
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE", 750)
     with own_server.client() as client, Following(RedisBackend(client=client), b"a", b"b") as following:
         following.backend.notify(b"a", LONG)
         wait_until(lambda: following.heard == [b"a"])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dramatiq_abort import AbortMode, AbortRequest, InvalidRequest
-from dramatiq_abort.request import MAX_KEY, MAX_TEXT, MAX_TIME, MAX_VALUE, key_of
+from dramatiq_abort._protocol.request import MAX_KEY, MAX_TEXT, MAX_TIME, MAX_VALUE, key_of
 
 times = st.integers(0, MAX_TIME)
 positive = st.integers(1, MAX_TIME)

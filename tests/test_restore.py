@@ -10,10 +10,10 @@ import pytest
 from support import PATIENCE, result_of, run_forever, stub_broker, wait_until
 
 from dramatiq_abort import AbortMode, BackendError, abort, abort_requested, restore, shield
-from dramatiq_abort._running import Running
+from dramatiq_abort._protocol.request import AbortRequest
+from dramatiq_abort._worker.execution import Execution
 from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.interrupt import Answer
-from dramatiq_abort.request import AbortRequest
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -118,11 +118,11 @@ def test_a_message_is_not_interrupted_while_it_is_restored() -> None:
 
         due: object = None
 
-        def interrupt(self, exception: object) -> Answer:
+        def interrupt(self, exception: object) -> InterruptResult:
             restoring.start()
             restoring.join(0.2)
             self.due = exception
-            return Answer.WAITING
+            return InterruptResult.DEFERRED
 
         def withdraw(self) -> bool:
             self.due = None
@@ -132,14 +132,14 @@ def test_a_message_is_not_interrupted_while_it_is_restored() -> None:
     def task() -> None: ...
 
     scope: Any = Slow()
-    message = Running(task.message(), scope)
+    message = Execution(task.message(), scope)
     message.accept(AbortRequest(), None)
     restoring = threading.Thread(target=message.retract)
-    assert message.interrupt() is Answer.WAITING
+    assert message.interrupt() is InterruptResult.DEFERRED
     restoring.join(PATIENCE)
 
     assert scope.due is None
-    assert message.interrupt() is Answer.CLOSED
+    assert message.interrupt() is InterruptResult.CLOSED
 
 
 def test_a_message_that_is_aborted_once_more_is_aborted(worker: dramatiq.Worker) -> None:

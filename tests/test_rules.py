@@ -13,11 +13,11 @@ from support import PATIENCE, result_of, run_forever, running_in, wait_until
 
 from dramatiq_abort import (
     AbortMode,
+    AbortRule,
     BackendError,
     Event,
     InvalidOption,
     OutcomeState,
-    Rule,
     UnsupportedByBackend,
     abort,
     abort_all,
@@ -26,8 +26,8 @@ from dramatiq_abort import (
     shield,
     wait_for_outcome,
 )
-from dramatiq_abort.client import _MOST_RULES
-from dramatiq_abort.rule import RULE, rule_key
+from dramatiq_abort._client.requests import _MOST_RULES
+from dramatiq_abort._protocol.rule import RULE, rule_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +193,7 @@ def test_a_worker_process_that_starts_later_knows_the_rules(
 ) -> None:
     """From another backend object, as another process has it."""
     message = actors["one"].send()
-    rule = Rule(int(time.time() * 1000), actor="one")
+    rule = AbortRule(int(time.time() * 1000), actor="one")
     make_backend().signal([Event(rule_key(rule.id), rule.encode(), LONG)])
     start_worker()
 
@@ -212,7 +212,7 @@ def test_a_stale_mirror_is_not_trusted_for_rules_either(
         pytest.skip("there is no mirror")
     start_worker()
     assert result_of(actors["one"].send()) == RAN
-    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
     stalled = threading.Event()
 
     def hear_no_more(*_: object) -> None:
@@ -222,9 +222,9 @@ def test_a_stale_mirror_is_not_trusted_for_rules_either(
     monkeypatch.setattr(backend, "receive", hear_no_more)
     assert stalled.wait(PATIENCE)
     monkeypatch.setattr(backend, "_fresh_until", 0.0)
-    monkeypatch.setattr(backend, "quiet_until", 0.0)
+    monkeypatch.setattr(backend, "no_events_before", 0.0)
     message = actors["one"].message()
-    rule = Rule(int(time.time() * 1000), actor="one")
+    rule = AbortRule(int(time.time() * 1000), actor="one")
     make_backend().signal([Event(rule_key(rule.id), rule.encode(), LONG)])
     actors["one"].broker.enqueue(message)
 
@@ -264,7 +264,7 @@ def test_tags_that_are_none_are_refused(actors: dict[str, dramatiq.Actor[Any, An
 @pytest.mark.usefixtures("broker")
 def test_there_are_not_any_number_of_rules(backend: EventBackend) -> None:
     """Each message is compared with all of them."""
-    texts = [Rule(1, tag=str(number)) for number in range(_MOST_RULES)]
+    texts = [AbortRule(1, tag=str(number)) for number in range(_MOST_RULES)]
     for rule in texts:
         backend.signal([Event(rule_key(rule.id), rule.encode(), LONG)])
 
@@ -338,7 +338,7 @@ def test_a_message_of_no_known_time_is_let_be(
 @pytest.mark.usefixtures("broker")
 def test_a_backend_that_cannot_tell_all_says_so(backend: EventBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before it is asked."""
-    monkeypatch.setattr(type(backend), "tells_all", False)
+    monkeypatch.setattr(type(backend), "supports_broadcast", False)
 
     with pytest.raises(UnsupportedByBackend, match="has no rules"):
         abort_all(actor="one")

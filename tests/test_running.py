@@ -14,10 +14,10 @@ from dramatiq.brokers.stub import StubBroker
 from support import PATIENCE, told, wait_until, wait_until_requested
 
 from dramatiq_abort import Abortable, BackendError, RunningMessage, UnsupportedByBackend, abort, interrupt, running
-from dramatiq_abort._processing import Processing
-from dramatiq_abort._roll_call import RollCall, worker_name
+from dramatiq_abort._protocol.snapshot import WorkerProcess, answer_of, worker_of
+from dramatiq_abort._worker.broker_runtime import BrokerRuntime
+from dramatiq_abort._worker.inspection import Inspection, worker_name
 from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.roll import WorkerProcess, answer_of, worker_of
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -70,9 +70,9 @@ def test_what_runs_is_listed(broker: StubBroker, start_worker: Any, abortable: A
         interrupt.IMPLEMENTATION,
         dramatiq.__version__,
     )
-    assert worker.took is not None
+    assert worker.reply_ms is not None
     assert worker.now is not None
-    assert not roll.silent
+    assert not roll.unresponsive
     assert json.loads(json.dumps(one.asdict()))["state"] == "running"
     assert json.loads(json.dumps(worker.asdict()))["worker"] == worker_name()
 
@@ -86,13 +86,14 @@ class Nasty:
 
 def test_arguments_are_shown_whatever_they_are() -> None:
     """And in no more room than there is for them, which is known before they have been written down."""
-    processing = Processing(Abortable(backend=StubBackend()).settle(StubBroker()))
+    broker, abortable = StubBroker(), Abortable(backend=StubBackend())
+    runtime = BrokerRuntime(broker, abortable.backend, abortable.settings())
     arguments = (Nasty(), ["x" * 100] * 10**6, "y" * 10**6)
     message = dramatiq.Message("default", "task", arguments, {"z": {}}, {})
-    passage, broker, proxy = processing.passage, StubBroker(), MessageProxy(message)
-    passage.before_process_message(broker, proxy)
-    (said,) = json.loads(RollCall(processing.running).answer("x", arguments=True).text)["messages"]
-    passage.after_process_message(broker, proxy)
+    hooks, proxy = runtime.hooks, MessageProxy(message)
+    hooks.before_process_message(broker, proxy)
+    (said,) = json.loads(Inspection(runtime.executions).answer("x", arguments=True).text)["messages"]
+    hooks.after_process_message(broker, proxy)
 
     assert said["arguments"][0].startswith("<Nasty instance at")
     assert [len(shown) for shown in said["arguments"][1:3]] == [200, 200]
@@ -103,15 +104,15 @@ def test_who_does_not_answer_is_named(broker: StubBroker, start_worker: Any, bac
     """For as long as it is on the roll."""
     start_worker()
     wait_until(lambda: running(timeout=LONG).workers, "the worker's entry")
-    assert running(timeout=LONG).silent == []
-    assert backend.board is not None
-    backend.board.enroll(b'{"worker":"elsewhere:1","core":1}', LONG)
+    assert running(timeout=LONG).unresponsive == []
+    assert backend.reply_store is not None
+    backend.reply_store.register(b'{"worker":"elsewhere:1","core":1}', LONG)
     roll = running(timeout=2_000)
 
-    assert roll.silent == [WorkerProcess("elsewhere:1")]
-    assert [worker.worker for worker in roll.workers if worker.took is not None] == [worker_name()]
-    backend.board.leave(b'{"worker":"elsewhere:1","core":1}')
-    assert running(timeout=LONG).silent == []
+    assert roll.unresponsive == [WorkerProcess("elsewhere:1")]
+    assert [worker.worker for worker in roll.workers if worker.reply_ms is not None] == [worker_name()]
+    backend.reply_store.unregister(b'{"worker":"elsewhere:1","core":1}')
+    assert running(timeout=LONG).unresponsive == []
 
 
 def test_a_worker_that_stops_leaves_the_roll(broker: StubBroker, start_worker: Any) -> None:
@@ -149,10 +150,10 @@ def test_what_cannot_be_asked_is_refused(timeout: Any, error: type[Exception]) -
 def test_a_backend_that_cannot_is_an_error(backend: EventBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ours, with the cause where there is one."""
     with monkeypatch.context() as patch:
-        patch.setattr(backend, "board", None)
+        patch.setattr(backend, "reply_store", None)
         with pytest.raises(UnsupportedByBackend, match="has no board"):
             running()
-    monkeypatch.setattr(backend.board, "roll", lambda: (_ for _ in ()).throw(ConnectionError("gone")))
+    monkeypatch.setattr(backend.reply_store, "workers", lambda: (_ for _ in ()).throw(ConnectionError("gone")))
     with pytest.raises(BackendError, match="nobody could be asked what is running: ConnectionError: gone"):
         running()
 
@@ -172,11 +173,11 @@ GOOD = {"message_id": "x", "actor": "a", "queue": "q", "enqueued": 1, "started":
         (b"", []),
         (b"[]", []),
         (b"{}", []),
-        (json.dumps({"now": "x", "left_out": 0, "messages": []}).encode(), []),
-        (json.dumps({"now": 5, "left_out": 0, "messages": {}}).encode(), []),
+        (json.dumps({"now": "x", "omitted": 0, "messages": []}).encode(), []),
+        (json.dumps({"now": 5, "omitted": 0, "messages": {}}).encode(), []),
         (
             json.dumps(
-                {"now": 5, "left_out": 0, "messages": [1, {}, GOOD | {"actor": 1}, GOOD | {"started": "2"}, GOOD]}
+                {"now": 5, "omitted": 0, "messages": [1, {}, GOOD | {"actor": 1}, GOOD | {"started": "2"}, GOOD]}
             ).encode(),
             [RunningMessage("x", "a", "q", "w", 1, 2, 3)],
         ),
@@ -184,7 +185,7 @@ GOOD = {"message_id": "x", "actor": "a", "queue": "q", "enqueued": 1, "started":
             json.dumps(
                 {
                     "now": 1,
-                    "left_out": 0,
+                    "omitted": 0,
                     "messages": [GOOD | {"grace_left": 0, "by": "me", "reason": 1, "arguments": [1]}],
                 }
             ).encode(),

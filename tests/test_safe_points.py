@@ -31,10 +31,11 @@ from support import (
 )
 from test_scope import Stop, Target
 
-from dramatiq_abort import Abortable, _interrupt_py
-from dramatiq_abort._safe_points import is_protected
+from dramatiq_abort import Abortable
+from dramatiq_abort._core import interrupt_py
+from dramatiq_abort._core.safe_points import is_protected
 from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
 pytestmark = needs_interrupts
 
 
-def interrupt_until_it_lands(target: Target) -> set[Answer]:
+def interrupt_until_it_lands(target: Target) -> set[InterruptResult]:
     """Ask again as long as the answer wants it."""
-    answers: set[Answer] = set()
+    answers: set[InterruptResult] = set()
 
     def landed() -> bool:
         answers.add(target.scope.interrupt(Stop))
@@ -82,7 +83,7 @@ def test_nothing_is_raised_in_protected_code(core: ModuleType) -> None:
     go_on.release()
     interrupt_until_it_lands(target)
 
-    assert answer in {Answer.ARMED, Answer.PROTECTED}
+    assert answer in {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert done == ["one"]
     assert isinstance(target.error, Stop)
     assert handler.lock is not None
@@ -93,7 +94,7 @@ def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) 
     """The pure core's: a machine that takes the processor away behind it lets the thread go on to somewhere else."""
     looked, moved = threading.Event(), threading.Event()
 
-    class Slow(_interrupt_py.Scope):
+    class Slow(interrupt_py.Scope):
         __slots__ = ()
 
         def _is_at_safe_point(self) -> bool:
@@ -102,7 +103,7 @@ def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) 
                 looked.set()
                 assert moved.wait(PATIENCE)
                 begin = time.monotonic()
-                wait_until(lambda: time.monotonic() > begin + _interrupt_py._SURE)
+                wait_until(lambda: time.monotonic() > begin + interrupt_py._SURE)
             return is_safe
 
         def _follow(self, frame: object) -> None:
@@ -114,23 +115,23 @@ def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) 
         moved.set()
         run_forever()
 
-    monkeypatch.setattr(_interrupt_py, "Scope", Slow)
-    target = Target(_interrupt_py, function)
+    monkeypatch.setattr(interrupt_py, "Scope", Slow)
+    target = Target(interrupt_py, function)
     wait_until(target.scope.frames)
     answers = []
     while not moved.is_set():
         answers.append(target.scope.interrupt(Stop))
     interrupt_until_it_lands(target)
 
-    assert answers[-1] is Answer.PROTECTED
+    assert answers[-1] is InterruptResult.PROTECTED
     assert isinstance(target.error, Stop)
 
 
 @needs_threads
 def test_a_look_at_oneself_is_never_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who interrupts the scope that he is in stands still, however long that takes."""
-    monkeypatch.setattr(_interrupt_py, "_SURE", -1)
-    scope = _interrupt_py.Scope()
+    monkeypatch.setattr(interrupt_py, "_SURE", -1)
+    scope = interrupt_py.Scope()
 
     with pytest.raises(Stop):
         scope.run(lambda: (scope.interrupt(Stop), abs(-1)))
@@ -169,7 +170,7 @@ def test_the_clean_up_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
     target = Target(core, function)
     assert entered.wait(PATIENCE)
     wait_until_it_waits(target.thread)
-    assert target.scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
+    assert target.scope.interrupt(Stop) in {InterruptResult.ARMED, InterruptResult.PROTECTED}
     go_on.release()
     interrupt_until_it_lands(target)
 
@@ -246,7 +247,7 @@ def test_users_can_protect_their_own(core: ModuleType) -> None:
         go_on.release()
         interrupt_until_it_lands(target)
 
-    assert answer in {Answer.ARMED, Answer.PROTECTED}
+    assert answer in {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert done == ["1"]
 
 
@@ -281,7 +282,7 @@ def test_a_wait_of_theirs_is_not_cut(core: ModuleType) -> None:
         pool.put("connection")
         interrupt_until_it_lands(target)
 
-    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert got == ["connection"]
 
 
@@ -307,7 +308,7 @@ def test_a_wait_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
     pool.put("connection")
     interrupt_until_it_lands(target)
 
-    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert steps == ["connection", "given back"]
 
 
@@ -333,7 +334,7 @@ def test_the_start_of_a_thread_is_not_cut(core: ModuleType, monkeypatch: pytest.
     go_on.set()
     interrupt_until_it_lands(target)
 
-    assert answers <= {Answer.ARMED, Answer.PROTECTED}
+    assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert target.error is not None
     assert "wait" not in [frame.name for frame in traceback.extract_tb(target.error.__traceback__)]
     wait_until(lambda: steps == ["ran"], "the thread's end")

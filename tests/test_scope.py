@@ -23,7 +23,7 @@ from support import (
     wait_until_it_waits,
 )
 
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,12 +69,12 @@ class Target:
 
 def interrupt_where_it_waits(target: Target) -> None:
     """From 3.13 on, the compiled core knows by the second look that a thread waits."""
-    wait_until(lambda: target.scope.interrupt(Stop) is Answer.RAISED)
+    wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.RAISED)
 
 
 def interrupt_until_raised(target: Target) -> None:
     """Ask again where it was found in between: it may have lost the processor anywhere."""
-    wait_until(lambda: target.scope.interrupt(Stop) in {Answer.RAISED, Answer.CLOSED})
+    wait_until(lambda: target.scope.interrupt(Stop) in {InterruptResult.RAISED, InterruptResult.CLOSED})
 
 
 def test_a_scope_is_a_plain_call(core: ModuleType) -> None:
@@ -125,7 +125,7 @@ def test_an_interrupt_is_raised_in_the_function(core: ModuleType) -> None:
     interrupt_until_raised(target)
     target.join()
 
-    assert answers <= {Answer.RAISED, Answer.ARMED, Answer.PROTECTED, Answer.CLOSED}
+    assert answers <= {InterruptResult.RAISED, InterruptResult.ARMED, InterruptResult.PROTECTED, InterruptResult.CLOSED}
     assert target.result == "went on"
     assert len(seen) == 1
     assert target.late is None
@@ -136,12 +136,12 @@ def test_an_interrupt_before_the_opening_is_raised_instead_of_the_call(core: Mod
     scope = core.Scope()
     calls: list[int] = []
 
-    assert scope.interrupt(Stop) is Answer.WAITING
+    assert scope.interrupt(Stop) is InterruptResult.DEFERRED
     with pytest.raises(Stop):
         scope.run(calls.append, (1,))
 
     assert calls == []
-    assert scope.interrupt(Stop) is Answer.CLOSED
+    assert scope.interrupt(Stop) is InterruptResult.CLOSED
 
 
 def test_an_interrupt_after_the_closing_does_nothing(core: ModuleType) -> None:
@@ -151,8 +151,8 @@ def test_an_interrupt_after_the_closing_does_nothing(core: ModuleType) -> None:
     with pytest.raises(ValueError, match="invalid literal"):
         raised.run(int, ("x",))
 
-    assert returned.interrupt(Stop) is Answer.CLOSED
-    assert raised.interrupt(Stop) is Answer.CLOSED
+    assert returned.interrupt(Stop) is InterruptResult.CLOSED
+    assert raised.interrupt(Stop) is InterruptResult.CLOSED
 
 
 @pytest.mark.parametrize("wrong", [None, "Stop", Stop(), int])
@@ -280,9 +280,9 @@ def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
     target = Target(core, function)
     wait_until_it_waits(target.thread)
     set_async_exception(target.thread, Foreign)
-    wait_until(lambda: target.scope.interrupt(Stop) is Answer.TAKEN)
+    wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.SLOT_BUSY)
     lock.release()
-    wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+    wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.CLOSED)
     target.join()
 
     assert seen == [Foreign]
@@ -312,10 +312,10 @@ def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: Mo
     interrupt_where_it_waits(target)
     set_async_exception(target.thread, Foreign)
     if asked == "before theirs comes up":
-        assert target.scope.interrupt(Stop) in {Answer.TAKEN, Answer.ARMED}
+        assert target.scope.interrupt(Stop) in {InterruptResult.SLOT_BUSY, InterruptResult.ARMED}
     lock.release()
     wait_until(lambda: seen)
-    wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+    wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.CLOSED)
     target.join()
 
     assert seen == [Foreign]
@@ -339,7 +339,7 @@ def test_what_comes_up_is_of_the_very_class(core: ModuleType) -> None:
 
     target = Target(core, function)
     assert entered.wait(PATIENCE)
-    wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+    wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.CLOSED)
     target.join()
 
     assert type(target.error) is Stop
@@ -373,14 +373,14 @@ def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
     assert not target.scope.rearm()
     interrupt_until(1)
     for _ in range(100):
-        assert target.scope.interrupt(Stop) is Answer.RAISED
+        assert target.scope.interrupt(Stop) is InterruptResult.RAISED
     assert len(caught) == 1
     for number in (2, 3):
         assert inside.acquire(timeout=PATIENCE)
         assert target.scope.rearm()
         interrupt_until(number)
     assert target.scope.rearm()
-    wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+    wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.CLOSED)
     target.join()
 
     assert isinstance(target.error, Stop)
@@ -413,7 +413,7 @@ def test_a_claimed_exception_is_not_raised_by_the_scope(core: ModuleType) -> Non
     assert target.scope.claim()
     assert not target.scope.claim()
     for _ in range(100):
-        assert target.scope.interrupt(Stop) is Answer.RAISED
+        assert target.scope.interrupt(Stop) is InterruptResult.RAISED
     assert not target.scope.withdraw()
     go_on.set()
     target.join()
@@ -447,7 +447,7 @@ def test_a_claim_takes_off_what_has_been_armed(core: ModuleType) -> None:
 
     target = Target(core, function)
     assert entered.wait(PATIENCE)
-    assert target.scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
+    assert target.scope.interrupt(Stop) in {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert target.scope.claim()
     go_on.set()
     assert outside.wait(PATIENCE)
@@ -480,7 +480,7 @@ def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
     target = Target(core, function)
     wait_until(is_inside)
     assert target.scope.rearm()
-    assert target.scope.interrupt(Stop) is Answer.WAITING
+    assert target.scope.interrupt(Stop) is InterruptResult.DEFERRED
     go_on.release()
     target.join()
 
@@ -523,7 +523,7 @@ def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
     assert started.wait(PATIENCE)
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if target.scope.interrupt(Stop) is Answer.CLOSED else 1)
+        os._exit(0 if target.scope.interrupt(Stop) is InterruptResult.CLOSED else 1)
     status = os.waitpid(pid, 0)[1]
     interrupt_until_raised(target)
     target.join()
@@ -571,7 +571,7 @@ def test_a_thread_that_starts_another_is_interrupted_itself(core: ModuleType) ->
     try:
         for _ in range(100):
             target = Target(core, function)
-            wait_until(lambda target=target: target.scope.interrupt(Stop) is Answer.CLOSED)
+            wait_until(lambda target=target: target.scope.interrupt(Stop) is InterruptResult.CLOSED)
             target.join()
             assert isinstance(target.error, Stop)
     finally:

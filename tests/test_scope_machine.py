@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from support import PATIENCE, ask_twice, in_c, needs_interrupts, needs_threads, set_async_exception
 
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -192,17 +192,17 @@ class Model:
         #: The scope whose exception comes up at the next safe place.
         self.armed: ScopeModel | None = None
 
-    def interrupt(self, scope: ScopeModel, exception: type[BaseException]) -> Answer:
+    def interrupt(self, scope: ScopeModel, exception: type[BaseException]) -> InterruptResult:
         if scope.is_raised and not scope.is_overwritten:
-            return Answer.RAISED
+            return InterruptResult.RAISED
         scope.is_raised = scope.is_overwritten = False
         if self._is_shielded(scope):
             scope.exception = exception
-            return Answer.WAITING
+            return InterruptResult.DEFERRED
         if self._is_protected(scope):
             return self._follow(scope, exception)
         if self.is_compiled and self.slot is not None:
-            return Answer.TAKEN
+            return InterruptResult.SLOT_BUSY
         if self.armed is scope:
             self.armed = None
         for level in self.levels:
@@ -211,7 +211,7 @@ class Model:
         self.slot = exception, scope
         scope.exception = exception
         scope.is_raised = True
-        return Answer.RAISED
+        return InterruptResult.RAISED
 
     def interrupt_as_somebody_else(self) -> None:
         if self.slot is not None and self.slot[1] is not None:
@@ -282,14 +282,14 @@ class Model:
             self.armed = None
         return True
 
-    def _follow(self, scope: ScopeModel, exception: type[BaseException]) -> Answer:
+    def _follow(self, scope: ScopeModel, exception: type[BaseException]) -> InterruptResult:
         if not self.is_compiled:
             scope.exception = exception  # a shield's end raises it all the same
-            return Answer.PROTECTED
+            return InterruptResult.PROTECTED
         if self.armed is None:
             self.armed = scope
             scope.exception = exception
-        return Answer.ARMED if self.armed is scope else Answer.PROTECTED
+        return InterruptResult.ARMED if self.armed is scope else InterruptResult.PROTECTED
 
     def _close(self, scope: ScopeModel) -> None:
         if self.armed is scope:
@@ -392,9 +392,9 @@ class Machine(RuleBasedStateMachine):
     def open_late(self, exception: type[BaseException]) -> None:
         """Call a function in a scope that has been interrupted before."""
         scope = self._core.Scope()
-        assert ask_twice(scope, exception) is Answer.WAITING
+        assert ask_twice(scope, exception) is InterruptResult.DEFERRED
         self._tell(partial(scope.run, nothing), lambda: [exception])
-        assert ask_twice(scope, exception) is Answer.CLOSED
+        assert ask_twice(scope, exception) is InterruptResult.CLOSED
 
     @precondition(_may_enter)
     @precondition(_scopes)
@@ -448,7 +448,7 @@ class Machine(RuleBasedStateMachine):
                     self.interrupt(which, exception, is_overwritten=False)
             self._tell(None, partial(self._model.leave, level.ending if level.ending is not COMPLETED else None))
         if level.scope is not None:
-            assert ask_twice(level.scope.real, Stop) is Answer.CLOSED
+            assert ask_twice(level.scope.real, Stop) is InterruptResult.CLOSED
 
     @precondition(_scopes)
     @rule(which=indices, exception=exceptions, is_overwritten=st.booleans())

@@ -10,7 +10,7 @@ import pytest
 from support import PATIENCE, needs_gil, needs_interrupts, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target, interrupt_until_raised
 
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +53,8 @@ def test_an_interrupt_waits_for_the_shields_end(core: ModuleType) -> None:
             raise
 
     with inside_of(core, body) as (target, _):
-        assert target.scope.interrupt(Stop) is Answer.WAITING
-        assert target.scope.interrupt(Stop) is Answer.WAITING
+        assert target.scope.interrupt(Stop) is InterruptResult.DEFERRED
+        assert target.scope.interrupt(Stop) is InterruptResult.DEFERRED
 
     assert order == ["inside", "raised"]
     assert isinstance(target.error, Stop)
@@ -159,9 +159,13 @@ def test_an_exception_on_its_way_comes_up_before_the_shield_or_behind_it(core: M
 
     with inside_of(core, body) as (target, _):
         wait_until_it_waits(target.thread)
-        assert target.scope.interrupt(Stop) in {Answer.RAISED, Answer.ARMED, Answer.PROTECTED}
+        assert target.scope.interrupt(Stop) in {
+            InterruptResult.RAISED,
+            InterruptResult.ARMED,
+            InterruptResult.PROTECTED,
+        }
         lock.release()
-        wait_until(lambda: target.scope.interrupt(Stop) is Answer.CLOSED)
+        wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.CLOSED)
 
     assert inside in ([], ["begun", "done"])
     assert isinstance(target.error, Stop)
@@ -178,7 +182,7 @@ def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
         def other() -> None:
             assert go_on.wait(PATIENCE)
             with scope.shield():
-                wait_until(lambda: scope.interrupt(Stop) is not Answer.PROTECTED)
+                wait_until(lambda: scope.interrupt(Stop) is not InterruptResult.PROTECTED)
                 inside_other.append(scope.interrupt(Stop))
 
         threading.Thread(target=other, daemon=True).start()
@@ -189,7 +193,7 @@ def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
         pass
 
     wait_until(lambda: inside_other)
-    assert inside_other[0] in {Answer.RAISED, Answer.ARMED, Answer.CLOSED}
+    assert inside_other[0] in {InterruptResult.RAISED, InterruptResult.ARMED, InterruptResult.CLOSED}
     assert isinstance(target.error, Stop)
     with core.Scope().shield():
         pass
@@ -231,7 +235,7 @@ def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) ->
         run_forever()
 
     with inside_of(core, body) as (target, _):
-        assert target.scope.interrupt(Stop) is Answer.WAITING
+        assert target.scope.interrupt(Stop) is InterruptResult.DEFERRED
 
     assert isinstance(target.error, Stop)
     wait_until(lambda: closed == [True])
@@ -248,7 +252,7 @@ def test_a_shield_that_nobody_can_leave_is_over(core: ModuleType) -> None:
         run_forever()
 
     with inside_of(core, body) as (target, _):
-        wait_until(lambda: target.scope.interrupt(Stop) is Answer.RAISED or not target.thread.is_alive())
+        wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.RAISED or not target.thread.is_alive())
         wait_until(lambda: not target.thread.is_alive())
 
     assert isinstance(target.error, Stop)
@@ -270,7 +274,7 @@ def test_a_shield_that_is_never_left_ends_with_the_scope(core: ModuleType) -> No
         return "done"
 
     with inside_of(core, body) as (target, _):
-        assert target.scope.interrupt(Stop) is Answer.WAITING
+        assert target.scope.interrupt(Stop) is InterruptResult.DEFERRED
 
     kept.clear()
     assert target.result == "done"
@@ -296,7 +300,7 @@ def test_an_outer_scopes_interrupt_waits_for_an_inner_scopes_shield(core: Module
         inner.run(function)
 
     with inside_of(core, body) as (target, _):
-        assert target.scope.interrupt(Stop) is Answer.WAITING
+        assert target.scope.interrupt(Stop) is InterruptResult.DEFERRED
 
     assert order == ["inside"]
     assert isinstance(target.error, Stop)
@@ -322,7 +326,7 @@ def test_a_shield_in_a_generator_holds_while_it_is_suspended(core: ModuleType) -
     with pytest.raises(Stop):
         scope.run(function)
 
-    assert order == [Answer.WAITING, "suspended", "resumed"]
+    assert order == [InterruptResult.DEFERRED, "suspended", "resumed"]
 
 
 def test_a_shield_that_is_entered_while_an_interrupt_waits_raises_nothing(core: ModuleType) -> None:
@@ -340,7 +344,7 @@ def test_a_shield_that_is_entered_while_an_interrupt_waits_raises_nothing(core: 
     with pytest.raises(Stop):
         scope.run(function)
 
-    assert order == [Answer.WAITING, "inside", "between"]
+    assert order == [InterruptResult.DEFERRED, "inside", "between"]
 
 
 @needs_interrupts
@@ -361,7 +365,7 @@ def test_a_shield_in_the_clean_up_raises_nothing(core: ModuleType) -> None:
     with pytest.raises(Stop):
         scope.run(function)
 
-    assert order == [Answer.RAISED, "behind the shield"]
+    assert order == [InterruptResult.RAISED, "behind the shield"]
 
 
 @needs_interrupts
@@ -384,9 +388,11 @@ def test_a_shield_that_ends_in_a_context_manager_raises_behind_it(core: ModuleTy
             run_forever()
 
     with inside_of(core, body) as (target, go_on):
-        assert target.scope.interrupt(Stop) is Answer.WAITING
+        assert target.scope.interrupt(Stop) is InterruptResult.DEFERRED
         go_on.set()
-        wait_until(lambda: target.scope.interrupt(Stop) in {Answer.RAISED, Answer.CLOSED}, "the interrupt")
+        wait_until(
+            lambda: target.scope.interrupt(Stop) in {InterruptResult.RAISED, InterruptResult.CLOSED}, "the interrupt"
+        )
 
     assert steps == ["entered", "left"]
     assert isinstance(target.error, Stop)
@@ -412,8 +418,10 @@ def test_the_exception_of_the_last_interrupt_comes_up(core: ModuleType) -> None:
             run_forever()
 
     with inside_of(core, body) as (target, go_on):
-        assert target.scope.interrupt(Other) is Answer.WAITING
+        assert target.scope.interrupt(Other) is InterruptResult.DEFERRED
         go_on.set()
-        wait_until(lambda: target.scope.interrupt(Other) in {Answer.RAISED, Answer.CLOSED}, "the interrupt")
+        wait_until(
+            lambda: target.scope.interrupt(Other) in {InterruptResult.RAISED, InterruptResult.CLOSED}, "the interrupt"
+        )
 
     assert type(target.error) is Other

@@ -17,7 +17,7 @@ import pytest
 from support import PATIENCE, free_port, run_forever, told, wait_until
 
 from dramatiq_abort import Abort, Abortable, Outcome, OutcomeState, abort, wait_for_outcome
-from dramatiq_abort._running import Running
+from dramatiq_abort._worker.execution import Execution
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,14 +117,14 @@ def test_an_error_of_ours_is_in_nobodys_way(
     broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The watcher says so, and passes on what comes then."""
-    accept, errors = Running.accept, [KeyError("nobody has thought of this")]
+    accept, errors = Execution.accept, [KeyError("nobody has thought of this")]
 
-    def fails_once(running: Running, *arguments: Any) -> bool:
+    def fails_once(running: Execution, *arguments: Any) -> bool:
         if errors:
             raise errors.pop()
         return accept(running, *arguments)
 
-    monkeypatch.setattr(Running, "accept", fails_once)
+    monkeypatch.setattr(Execution, "accept", fails_once)
     started = threading.Semaphore(0)
 
     @dramatiq.actor

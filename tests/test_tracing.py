@@ -13,7 +13,7 @@ from support import PATIENCE, needs_interrupts, needs_threads, run_forever, wait
 from test_safe_points import interrupt_until_it_lands
 from test_scope import Stop, Target
 
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +117,7 @@ def test_a_profiler_in_c_is_left_alone(core: ModuleType) -> None:
     target = Target(core, function)
     assert entered.wait(PATIENCE)
     wait_until_it_waits(target.thread)
-    assert target.scope.interrupt(Stop) in {Answer.ARMED, Answer.PROTECTED}
+    assert target.scope.interrupt(Stop) in {InterruptResult.ARMED, InterruptResult.PROTECTED}
     go_on.release()
     interrupt_until_it_lands(target)
 
@@ -159,7 +159,7 @@ def test_nobody_sees_the_profile_function(core: ModuleType, profiler: Observer |
         thread.join(0.001)
         scope.interrupt(Stop)
 
-    assert seen[0] in {Answer.ARMED, Answer.PROTECTED}
+    assert seen[0] in {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert seen[1:] == [profiler, profiler, None]
 
 
@@ -189,7 +189,7 @@ def test_a_profiler_that_is_set_meanwhile_stays(core: ModuleType) -> None:
         time.sleep(0)
     interrupt_until_it_lands(target)
 
-    assert seen[0] in {Answer.ARMED, Answer.PROTECTED}
+    assert seen[0] in {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert seen[1:] == [observer]
 
 
@@ -203,7 +203,7 @@ def test_no_profile_function_is_left(core: ModuleType) -> None:
 
     scope.run(Protected(look_around).__enter__)
 
-    assert seen[0] in {Answer.ARMED, Answer.PROTECTED}
+    assert seen[0] in {InterruptResult.ARMED, InterruptResult.PROTECTED}
     assert sys.getprofile() is None
 
 

@@ -112,13 +112,13 @@ def test_the_tutorial(own_server: Server, tmp_path: Path, shell: Shell) -> None:
             elif language == "console":
                 command, _, said = text.removeprefix("$ ").partition("\n")
                 worker = Worker(tmp_path, command)
-                worker.says(said)
+                worker.attribution(said)
             elif language == "pycon":
                 for line, said in re.findall(r"^>>> (.*)\n((?:(?!>>> ).*\n)*)", text, re.MULTILINE):
                     assert alike(shell.type(line)) == alike(said), shell.log.read_text()
             elif comment == "worker":
                 assert worker is not None
-                worker.says(text)
+                worker.attribution(text)
             else:
                 assert language == "sh"
                 assert re.search("install|valkey", text)

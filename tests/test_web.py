@@ -24,12 +24,12 @@ from support import PATIENCE, run_forever, wait_until, wait_until_requested
 from dramatiq_abort import (
     Abortable,
     AbortRequest,
+    AbortRule,
     ConfigurationError,
     Outcome,
     OutcomeState,
-    Roll,
-    Rule,
     RunningMessage,
+    Snapshot,
     WorkerProcess,
     abort,
     abort_all,
@@ -38,7 +38,7 @@ from dramatiq_abort import (
     running,
     wait_for_outcome,
 )
-from dramatiq_abort._roll_call import worker_name
+from dramatiq_abort._worker.inspection import worker_name
 from dramatiq_abort.backends import RedisBackend, StubBackend
 from dramatiq_abort.web import Server as PageServer
 from dramatiq_abort.web import _application, application, make_server, serve
@@ -109,7 +109,7 @@ class Page(HTMLParser):
         return found
 
 
-class Answer:
+class InterruptResult:
     """What the application has answered."""
 
     def __init__(self, status: str, headers: list[tuple[str, str]], body: bytes) -> None:
@@ -131,7 +131,7 @@ class Site:
         self._mounted = mounted
         self.cookie: str | None = None
 
-    def ask(self, path: str = "/", method: str = "GET", body: bytes = b"", **more: str) -> Answer:
+    def ask(self, path: str = "/", method: str = "GET", body: bytes = b"", **more: str) -> InterruptResult:
         path, _, query = path.partition("?")
         environ: dict[str, Any] = {
             "REQUEST_METHOD": method,
@@ -154,18 +154,18 @@ class Site:
 
         with closing(self._app(environ, start_response)) as parts:  # type: ignore[type-var]
             text = b"".join(parts)
-        answer = Answer(*said, text)
+        answer = InterruptResult(*said, text)
         if "Set-Cookie" in answer.headers:
             self.cookie = answer.headers["Set-Cookie"].partition(";")[0]
         return answer
 
-    def send(self, form: dict[str, str], **more: str) -> Answer:
+    def send(self, form: dict[str, str], **more: str) -> InterruptResult:
         """Send a form of the page, as a browser does."""
         fields = {name: value for name, value in form.items() if name not in {"action", "method"}}
         assert form["method"] == "post"
         return self.ask(f"/{form['action']}", "POST", urlencode(fields).encode(), **more)
 
-    def follow(self, answer: Answer) -> Answer:
+    def follow(self, answer: InterruptResult) -> InterruptResult:
         """Go where a redirect leads."""
         assert answer.status == 303
         url = urlsplit(urljoin("http://site.example/abort", answer.headers["Location"]))
@@ -304,10 +304,10 @@ def test_workers_are_listed(
     """And those that have not answered are named."""
     monkeypatch.setattr("dramatiq_abort.web._application._ROLL_CALL", 3_000)
     running_task()
-    assert backend.board is not None
-    backend.board.enroll(b'{"worker":"elsewhere:1"}', LONG)
+    assert backend.reply_store is not None
+    backend.reply_store.register(b'{"worker":"elsewhere:1"}', LONG)
     page = site.ask().page
-    backend.board.leave(b'{"worker":"elsewhere:1"}')
+    backend.reply_store.unregister(b'{"worker":"elsewhere:1"}')
 
     assert {"elsewhere:1", worker_name(), "no answer"} <= set(page.texts)
     assert "1 of them did not answer" in page.text
@@ -566,7 +566,7 @@ def test_a_backend_that_is_down_is_said(
     def down(*_: object) -> None:
         raise ConnectionError("the password")
 
-    monkeypatch.setattr(backend.board, "roll", down)
+    monkeypatch.setattr(backend.reply_store, "workers", down)
     monkeypatch.setattr(backend, "signal", down)
     shown, sent = site.ask("/?asked=y"), site.send(form)
 
@@ -591,7 +591,7 @@ def test_a_server_that_is_down_and_comes_back(own_server: Server) -> None:
 @stub_only
 def test_a_page_that_is_not_set_up_says_so(site: Site, backend: EventBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the words of the error."""
-    monkeypatch.setattr(backend, "board", None)
+    monkeypatch.setattr(backend, "reply_store", None)
     answer = site.ask()
     assert answer.status == 500
     assert "StubBackend has no board" in answer.page.text
@@ -650,7 +650,7 @@ anything = (
 )
 
 
-def shown(roll: Roll, live: list[Rule], outcomes: list[Outcome], token: str = "") -> Page:
+def shown(roll: Snapshot, live: list[AbortRule], outcomes: list[Outcome], token: str = "") -> Page:
     return Page(page(Shown("title", View(), token, 5, roll, live, outcomes, now=1)))
 
 
@@ -667,9 +667,9 @@ def test_whatever_a_message_says_is_text(words: list[str], started: int, age: in
         message = RunningMessage(*texts[:4], 0, started, age, 1, texts[4] or "x", texts[5] or "x", (texts[6], texts[7]))
         request = AbortRequest(reason=texts[4] or "x", by=texts[5] or "x")
         matched = {"actor": texts[1] or "x", "queue": texts[2], "tag": texts[3]}
-        rule = Rule(started, **matched, request=request, id=f"rule:{texts[0]}", ttl=1)
+        rule = AbortRule(started, **matched, request=request, id=f"rule:{texts[0]}", ttl=1)
         outcome = Outcome(texts[0], OutcomeState.FAILED, texts[1] or "x", texts[3], exception=texts[6])
-        return shown(Roll([message], [WorkerProcess(*texts[:5])]), [rule], [outcome])
+        return shown(Snapshot([message], [WorkerProcess(*texts[:5])]), [rule], [outcome])
 
     harmless, page = everything(["x"] * 8), everything(words)
 
@@ -690,7 +690,7 @@ def test_what_is_aborted_is_exactly_what_is_shown(message_id: str) -> None:
     middleware = Abortable(backend=StubBackend())
     site = Site(application(middleware))
     token = site.other()["token"]
-    row = shown(Roll([RunningMessage(message_id, "a", "q", "w", 0, 0, 0)]), [], [], token)
+    row = shown(Snapshot([RunningMessage(message_id, "a", "q", "w", 0, 0, 0)]), [], [], token)
     forms = [form for form in row.forms if "quoted" in form]
     try:
         assert abort_requested(message_id, middleware) is None
@@ -746,7 +746,7 @@ def test_an_address_does_not_grow_too_long(message_ids: list[str]) -> None:
 def test_a_page_has_an_end(site: Site) -> None:
     """What there is no room for is counted."""
     messages = [RunningMessage(f"m{number}", "a", "q", "w", 0, 0, 0) for number in range(505)]
-    page = shown(Roll(messages, [WorkerProcess("w", left_out=2, took=1)]), [], [])
+    page = shown(Snapshot(messages, [WorkerProcess("w", omitted=2, reply_ms=1)]), [], [])
 
     assert page.codes[-1] == "m499"
     assert "And 7 more" in page.text

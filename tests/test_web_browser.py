@@ -13,7 +13,7 @@ import pytest
 from browser import Browser, find_browser
 from support import needs_threads, result_type, told
 
-from dramatiq_abort import Roll, RunningMessage, WorkerProcess, abort, abort_all, abort_requested, wait_for_outcome
+from dramatiq_abort import RunningMessage, Snapshot, WorkerProcess, abort, abort_all, abort_requested, wait_for_outcome
 from dramatiq_abort.web import _application
 from dramatiq_abort.web import make_server as make_page
 
@@ -137,7 +137,7 @@ def test_nothing_sticks_out(url: str, browser: Browser, width: int, monkeypatch:
     """However long the words are, on whatever screen."""
     long = "w" * 250
     message = RunningMessage(long, long, long, long, 0, 0, 10**9, 10**9, long, long, (long, f"{long}={long}"))
-    roll = Roll([message], [WorkerProcess(long, long, long, long, long), WorkerProcess("w", took=1.0)])
+    roll = Snapshot([message], [WorkerProcess(long, long, long, long, long), WorkerProcess("w", reply_ms=1.0)])
     monkeypatch.setattr(_application, "running", lambda *_, **__: roll)
     abort_all(actor=long, queue=long, tag=long, reason=long, by=long)
     browser.open(f"{url}?asked={long}")

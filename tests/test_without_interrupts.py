@@ -9,7 +9,9 @@ import dramatiq
 import pytest
 from support import PATIENCE, needs_threads, result_of, wait_for_request, wait_until_requested
 
-from dramatiq_abort import AbortMode, _interrupt_py, _passage, _passage_py, abort, interrupt, shield
+from dramatiq_abort import AbortMode, abort, interrupt, shield
+from dramatiq_abort._core import interrupt_py
+from dramatiq_abort._worker import hooks, hooks_py
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -21,11 +23,11 @@ pytestmark = needs_threads
 
 @pytest.fixture(autouse=True)
 def without_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_interrupt_py, "SUPPORTED", False)
+    monkeypatch.setattr(interrupt_py, "SUPPORTED", False)
     monkeypatch.setattr(interrupt, "SUPPORTED", False)
-    monkeypatch.setattr(interrupt, "Scope", _interrupt_py.Scope)
-    monkeypatch.setattr(_passage, "Passage", _passage_py.Passage)
-    monkeypatch.setattr(_passage, "InScope", _passage_py.InScope)
+    monkeypatch.setattr(interrupt, "Scope", interrupt_py.Scope)
+    monkeypatch.setattr(hooks, "MessageHooks", hooks_py.MessageHooks)
+    monkeypatch.setattr(hooks, "ScopedCall", hooks_py.ScopedCall)
 
 
 def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,8 +14,10 @@ import pytest
 from support import PATIENCE, needs_interrupts, needs_threads, result_of, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
-from dramatiq_abort import _deadlines, _interrupt_py, _passage, _passage_py, _worker, abort, interrupt, shield
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort import abort, interrupt, shield
+from dramatiq_abort._core import interrupt_py
+from dramatiq_abort._worker import hooks, hooks_py, runtime, scheduler
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
@@ -27,11 +29,11 @@ pytestmark = [needs_threads, needs_interrupts]
 
 @pytest.fixture(autouse=True)
 def without_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_deadlines, _interrupt_py, _worker):
+    for module in (scheduler, interrupt_py, runtime):
         monkeypatch.setattr(module, "GIL_IS_ON", False)
-    monkeypatch.setattr(interrupt, "Scope", _interrupt_py.Scope)
-    monkeypatch.setattr(_passage, "Passage", _passage_py.Passage)
-    monkeypatch.setattr(_passage, "InScope", _passage_py.InScope)
+    monkeypatch.setattr(interrupt, "Scope", interrupt_py.Scope)
+    monkeypatch.setattr(hooks, "MessageHooks", hooks_py.MessageHooks)
+    monkeypatch.setattr(hooks, "ScopedCall", hooks_py.ScopedCall)
 
 
 def test_no_other_thread_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,7 +47,7 @@ def test_no_other_thread_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
     logger = logging.Logger("protected")
     logger.addHandler(Stands())
-    target = Target(_interrupt_py, logger.warning, "a line")
+    target = Target(interrupt_py, logger.warning, "a line")
     wait_until_it_waits(target.thread)
     looks: list[object] = []
     monkeypatch.setattr(sys, "_current_frames", lambda: looks.append(1) or {})
@@ -54,40 +56,40 @@ def test_no_other_thread_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     lock.release()
     target.join()
 
-    assert (answer, frames, looks) == (Answer.RAISED, [], [])
+    assert (answer, frames, looks) == (InterruptResult.RAISED, [], [])
     assert isinstance(target.error, Stop)
 
 
 def test_a_thread_looks_at_itself() -> None:
     """Its own frames stand still: what it does to itself is not raised in protected code."""
-    scope = _interrupt_py.Scope()
-    answers: list[Answer] = []
+    scope = interrupt_py.Scope()
+    answers: list[InterruptResult] = []
 
     class Interrupts(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             answers.append(scope.interrupt(Stop))
-            answers.extend([Answer.CLOSED] * (not scope.frames()))
+            answers.extend([InterruptResult.CLOSED] * (not scope.frames()))
 
     logger = logging.Logger("protected")
     logger.addHandler(Interrupts())
 
     scope.run(logger.warning, ("a line",))
 
-    assert answers == [Answer.PROTECTED]
+    assert answers == [InterruptResult.PROTECTED]
 
 
 def test_what_has_come_up_already_can_be_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread in which it came up does not wait for its turn: it may be faster than the one that has raised it."""
-    scope = _interrupt_py.Scope()
+    scope = interrupt_py.Scope()
     rearmed: list[bool] = []
 
     def function() -> None:
         gate = scope._gate.last()
-        spent = _interrupt_py._Gate(is_spent=True)
+        spent = interrupt_py._Gate(is_spent=True)
         spent.is_on_its_way = True
         assert gate.becomes(spent)
         others = SimpleNamespace(sleep=lambda _: setattr(spent, "is_on_its_way", False))  # the other one goes on
-        monkeypatch.setattr(_interrupt_py, "time", others)
+        monkeypatch.setattr(interrupt_py, "time", others)
         rearmed.append(scope.rearm())
 
     scope.run(function)
@@ -105,7 +107,7 @@ def test_the_messages_that_have_completed_are_read_while_they_change() -> None:
         def copy(self) -> Any:
             raise RuntimeError("deque mutated during iteration")
 
-    passage: Any = _passage_py.Passage.__new__(_passage_py.Passage)
+    passage: Any = hooks_py.MessageHooks.__new__(hooks_py.MessageHooks)
     passage._completed = Changing([("1", "task"), ("2", "task")])
 
     assert passage.completed("1") == ("1", "task")
@@ -139,7 +141,7 @@ def test_a_report_has_no_stack(
     def reports() -> list[str]:
         return [record.getMessage() for record in caplog.records if "should have stopped" in record.getMessage()]
 
-    abortable.report_after = 1
+    abortable.warn_after = 1
     start_worker()
     message = holds_out.send()
     assert started.wait(PATIENCE)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..answers import running, wait_for_outcome
-from ..backend import keeps_signals
-from ..client import abort, abort_all, abort_requested, restore
-from ..outcome import OutcomeState
-from ..request import AbortMode, key_of
+from .._client.outcomes import running, wait_for_outcome
+from .._client.requests import abort, abort_all, abort_requested, restore
+from .._protocol.outcome import OutcomeState
+from .._protocol.request import AbortMode, key_of
+from ..backends.base import keeps_signals
 from ._fixtures import Fixtures
 from ._patience import HOUR, LONG, PATIENCE, wait_until
 from ._stage import Stage
@@ -155,7 +155,7 @@ class Aborts(Fixtures):
         assert stage.becomes_of(waits) is OutcomeState.SKIPPED
 
         assert restore(rule, stage.callers)
-        wait_until(lambda: not stage.backend.announced(), "the end of the rule in the worker")
+        wait_until(lambda: not stage.backend.broadcasts(), "the end of the rule in the worker")
         stage.broker.enqueue(restored)
         assert stage.hears() == "runs"
         abort(restored.message_id, stage.callers)  # or it would run for ever
@@ -168,8 +168,8 @@ class Aborts(Fixtures):
         message = task.send()
         assert stage.hears() == "runs"
         wait_until(lambda: running(stage.callers, timeout=0).workers, "the worker's entry")
-        roll = running(stage.callers, timeout=LONG)
-        assert ([each.message_id for each in roll], list(roll.silent)) == ([message.message_id], [])
+        snapshot = running(stage.callers, timeout=LONG)
+        assert ([each.message_id for each in snapshot], list(snapshot.unresponsive)) == ([message.message_id], [])
 
         abort(message.message_id, stage.callers)
         assert wait_for_outcome(message.message_id, stage.callers, timeout=LONG).state is OutcomeState.ABORTED

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from ..backend import FOR_ALL, Event
+from .._protocol.event import BROADCAST_PREFIX, Event
 from ._fixtures import Fixtures, overrides
 from ._patience import HOUR, LONG, PATIENCE, SHORT, hear, in_thread, wait_until
 
 if TYPE_CHECKING:
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
 __all__ = ["Announcements"]
 
 #: How the keys of what is for all begin, and keys that only look like it.
-ONE, OTHER, LONGEST = FOR_ALL + b"one", FOR_ALL + b"other", FOR_ALL + bytes(range(256))
-OTHERS: Final = [FOR_ALL[:-1], b"x" + FOR_ALL, FOR_ALL.upper(), b"one"]
+ONE, OTHER, LONGEST = BROADCAST_PREFIX + b"one", BROADCAST_PREFIX + b"other", BROADCAST_PREFIX + bytes(range(256))
+OTHERS: Final = [BROADCAST_PREFIX[:-1], b"x" + BROADCAST_PREFIX, BROADCAST_PREFIX.upper(), b"one"]
 
 
 class Announcements(Fixtures):
@@ -44,10 +44,10 @@ class Announcements(Fixtures):
         caller = make_backend()
         caller.signal([Event(key, b"value", HOUR) for key in (ONE, *OTHERS, LONGEST)])
 
-        announced = make_backend().announced()
+        broadcasts = make_backend().broadcasts()
 
-        assert set(announced) == {ONE, LONGEST}
-        for key, event in announced.items():
+        assert set(broadcasts) == {ONE, LONGEST}
+        for key, event in broadcasts.items():
             assert (event.key, event.value) == (key, b"value")
             assert event.ttl is not None
             assert HOUR / 2 < event.ttl <= HOUR
@@ -56,12 +56,12 @@ class Announcements(Fixtures):
     def test_who_hears_of_it_finds_it(self, make_backend: MakeBackend) -> None:
         """When it is handed out it is listed, and can be read."""
         backend = make_backend()
-        assert backend.announced() == {}
+        assert backend.broadcasts() == {}
         assert backend.wait_many([b"x"], 1) is None
         make_backend().signal([Event(ONE, b"one", HOUR), Event(OTHER, b"other", HOUR)])
 
         assert sorted(hear(backend, [b"x"], 2)) == [ONE, OTHER]
-        assert {key: event.value for key, event in backend.announced().items()} == {ONE: b"one", OTHER: b"other"}
+        assert {key: event.value for key, event in backend.broadcasts().items()} == {ONE: b"one", OTHER: b"other"}
         assert [event and event.value for event in map(backend.read, (ONE, OTHER))] == [b"one", b"other"]
 
     @pytest.mark.usefixtures("needs_tells_all")
@@ -83,10 +83,10 @@ class Announcements(Fixtures):
         make_backend().signal([Event(ONE, b"one", SHORT), Event(OTHER, b"other", HOUR)])
         backend.wait_many([b"x"], SHORT)
 
-        wait_until(lambda: ONE not in backend.announced(), "the end of the time to live")
+        wait_until(lambda: ONE not in backend.broadcasts(), "the end of the time to live")
 
         assert backend.read(ONE) is None
-        assert list(backend.announced()) == list(make_backend().announced()) == [OTHER]
+        assert list(backend.broadcasts()) == list(make_backend().broadcasts()) == [OTHER]
 
     @pytest.mark.usefixtures("needs_tells_all", "needs_revoke")
     def test_what_is_for_all_can_be_taken_back(self, make_backend: MakeBackend) -> None:
@@ -99,16 +99,16 @@ class Announcements(Fixtures):
 
         assert backend.wait_many([b"x"], LONG) == ONE
         assert backend.read(ONE) is None
-        assert list(backend.announced()) == list(make_backend().announced()) == [OTHER]
+        assert list(backend.broadcasts()) == list(make_backend().broadcasts()) == [OTHER]
 
     def test_what_is_for_one_message_is_not_for_all(self, backend: EventBackend) -> None:
         """It is not listed, and not handed out to those who wait for something else."""
         for key in OTHERS:
             backend.notify(key, HOUR)
 
-        assert backend.announced() == {}
+        assert backend.broadcasts() == {}
         assert backend.wait_many([b"x"], 20) is None
 
     def test_who_lists_what_is_for_all_says_so(self, backend: EventBackend) -> None:
         """Or ``abort_all()`` would be refused all the same."""
-        assert backend.tells_all == overrides(backend, "announced")
+        assert backend.supports_broadcast == overrides(backend, "broadcasts")

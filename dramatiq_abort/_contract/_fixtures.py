@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..backend import EventBackend, keeps_signals
+from ..backends.base import EventBackend, keeps_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from ..board import Board
+    from ..backends.replies import ReplyStore
 
     MakeBackend: TypeAlias = Callable[[], EventBackend]
 
@@ -37,10 +37,10 @@ class Fixtures:
         return make_backend()
 
     @pytest.fixture
-    def board(self, backend: EventBackend) -> Board:
-        if backend.board is None:
+    def board(self, backend: EventBackend) -> ReplyStore:
+        if backend.reply_store is None:
             pytest.skip("this backend has no board")
-        return backend.board
+        return backend.reply_store
 
     @pytest.fixture
     def needs_wake(self, backend: EventBackend) -> None:
@@ -48,11 +48,11 @@ class Fixtures:
 
     @pytest.fixture
     def needs_hears_all(self, backend: EventBackend) -> None:
-        _need(backend.hears_all, "does not hear all: hears_all is False")
+        _need(backend.receives_all, "does not hear all: hears_all is False")
 
     @pytest.fixture
     def needs_tells_all(self, backend: EventBackend) -> None:
-        _need(backend.tells_all, "does not tell all: tells_all is False")
+        _need(backend.supports_broadcast, "does not tell all: tells_all is False")
 
     @pytest.fixture
     def needs_read(self, backend: EventBackend) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
 
 __all__ = ["HOUR", "LONG", "PATIENCE", "SHORT", "hear", "in_thread", "wait_until"]
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..backend import Event
+from .._protocol.event import Event
 from ._fixtures import Fixtures
 from ._patience import HOUR, LONG, PATIENCE, in_thread
 from ._signals import KEYS
 
 if TYPE_CHECKING:
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
 __all__ = ["Receipts"]

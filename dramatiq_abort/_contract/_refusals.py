@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .._abortable import Abortable
-from ..answers import running, wait_for_outcome
-from ..backend import Event, keeps_signals
-from ..client import abort, abort_all, abort_requested, restore, rules
+from .._client.outcomes import running, wait_for_outcome
+from .._client.requests import abort, abort_all, abort_requested, restore, rules
+from .._middleware.abortable import Abortable
+from .._protocol.event import Event
+from .._protocol.request import AbortMode
+from ..backends.base import keeps_signals
 from ..errors import UnsupportedByBackend
-from ..request import AbortMode
 from ._fixtures import Fixtures, carries_values, overrides
 from ._patience import HOUR
 
 if TYPE_CHECKING:
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
 
 __all__ = ["Refusals"]
 
@@ -59,7 +60,7 @@ class Refusals(Fixtures):
 
     def test_what_it_cannot_tell_all_nobody_asks(self, backend: EventBackend) -> None:
         """There are no rules."""
-        if backend.tells_all:
+        if backend.supports_broadcast:
             pytest.skip("this backend tells all")
         with pytest.raises(UnsupportedByBackend):
             abort_all(Abortable(backend=backend), actor="task")
@@ -68,7 +69,7 @@ class Refusals(Fixtures):
 
     def test_what_nobody_can_tell_is_not_waited_for(self, backend: EventBackend) -> None:
         """Without a board, workers cannot answer."""
-        if backend.board is not None:
+        if backend.reply_store is not None:
             pytest.skip("this backend has a board")
         with pytest.raises(UnsupportedByBackend):
             wait_for_outcome("message", Abortable(backend=backend))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..backend import Event
+from .._protocol.event import Event
 from ._fixtures import Fixtures, carries_values
 from ._patience import HOUR, LONG, PATIENCE, SHORT, in_thread, wait_until
 
 if TYPE_CHECKING:
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
 __all__ = ["Revocations"]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from ..request import MAX_KEY, MAX_TIME
+from .._protocol.request import MAX_KEY, MAX_TIME
 from ._fixtures import Fixtures
 from ._patience import HOUR, LONG, SHORT, wait_until
 
 if TYPE_CHECKING:
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
 __all__ = ["KEYS", "Signals"]
@@ -82,10 +82,10 @@ class Signals(Fixtures):
             backend.wait_many([b"b"], 1)
 
         other.notify(b"a", HOUR)
-        assert other.quiet_until <= time.monotonic()
+        assert other.no_events_before <= time.monotonic()
         assert follower.wait_many([b"a"], LONG) == b"a"
-        assert follower.quiet_until <= time.monotonic()
-        assert make_backend().quiet_until <= time.monotonic()
+        assert follower.no_events_before <= time.monotonic()
+        assert make_backend().no_events_before <= time.monotonic()
 
     @pytest.mark.usefixtures("needs_read")
     def test_a_signal_that_was_handed_out_can_be_polled(self, make_backend: MakeBackend) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from dramatiq import Actor, Message, Worker, actor
 from dramatiq.brokers.stub import StubBroker
 
-from .._abortable import Abortable
-from .._cooperation import sleep
+from .._middleware.abortable import Abortable
+from .._task.cooperation import sleep
 from ._patience import HOUR, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..backend import EventBackend
-    from ..outcome import Outcome, OutcomeState
+    from .._protocol.outcome import Outcome, OutcomeState
+    from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
 __all__ = ["Stage"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..backend import keeps_signals
+from ..backends.base import keeps_signals
 from ._fixtures import Fixtures
 from ._patience import HOUR, PATIENCE, hear, in_thread
 
 if TYPE_CHECKING:
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
 __all__ = ["Threads"]

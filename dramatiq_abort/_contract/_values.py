@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..backend import Event, keeps_signals
-from ..request import MAX_VALUE
+from .._protocol.event import Event
+from .._protocol.request import MAX_VALUE
+from ..backends.base import keeps_signals
 from ._fixtures import Fixtures
 from ._patience import HOUR, LONG, PATIENCE, SHORT, in_thread, wait_until
 from ._signals import KEYS
 
 if TYPE_CHECKING:
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
 __all__ = ["Values"]

@@ -11,7 +11,7 @@ from ._fixtures import Fixtures
 from ._patience import HOUR, LONG, PATIENCE, hear, in_thread, wait_until
 
 if TYPE_CHECKING:
-    from ..backend import EventBackend
+    from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
 __all__ = ["Waits"]

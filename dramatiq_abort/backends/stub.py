@@ -7,14 +7,15 @@ import time
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from .._tombstones import Tombstone, Tombstones, event_of, now
-from ..backend import FOR_ALL, Event, EventBackend
-from ..board import Board
+from .._protocol.event import BROADCAST_PREFIX, Event
+from .base import EventBackend
+from .replies import ReplyStore
+from .tombstones import Tombstone, Tombstones, event_of, now
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from ..board import Note
+    from .replies import Reply
 
 __all__ = ["StubBackend"]
 
@@ -22,15 +23,15 @@ __all__ = ["StubBackend"]
 class StubBackend(EventBackend):
     """Carries events between the threads of this process, and no further: for tests."""
 
-    hears_all = True
-    tells_all = True
+    receives_all = True
+    supports_broadcast = True
 
     def __init__(self) -> None:
         self._changed = Condition()
         self._woken = False
         self._tombstones = Tombstones()
         self._for_all = Tombstones()
-        self.board: Board = _StubBoard()
+        self.reply_store: ReplyStore = _StubBoard()
 
     def notify(self, key: bytes, ttl: int) -> None:
         self.signal([Event(key, b"", ttl)])
@@ -54,11 +55,11 @@ class StubBackend(EventBackend):
         tombstone = self._of(key).get(key)
         return None if tombstone is None else event_of(key, tombstone)
 
-    def announced(self) -> Mapping[bytes, Event]:
+    def broadcasts(self) -> Mapping[bytes, Event]:
         return {key: event_of(key, tombstone) for key, tombstone in self._for_all.live().items()}
 
     @property
-    def quiet_until(self) -> float:  # type: ignore[override]  # what another one finds out is always true here
+    def no_events_before(self) -> float:  # type: ignore[override]  # what another one finds out is always true here
         return -math.inf if self._tombstones.is_used or self._for_all.is_used else math.inf
 
     def revoke(self, key: bytes) -> bool:
@@ -92,36 +93,36 @@ class StubBackend(EventBackend):
             self._changed.notify_all()
 
     def _of(self, key: bytes) -> Tombstones:
-        return self._for_all if key.startswith(FOR_ALL) else self._tombstones
+        return self._for_all if key.startswith(BROADCAST_PREFIX) else self._tombstones
 
 
-class _StubBoard(Board):
+class _StubBoard(ReplyStore):
     def __init__(self) -> None:
         self._changed = Condition()
-        self._notes = Tombstones()
+        self._replies = Tombstones()
         self._workers = Tombstones()
 
-    def post(self, notes: Iterable[Note]) -> None:
+    def put(self, replies: Iterable[Reply]) -> None:
         with self._changed:
-            for note in notes:
-                self._notes.add(note.name, Tombstone(note.text, now() + note.ttl, stamp=now()))
+            for reply in replies:
+                self._replies.add(reply.name, Tombstone(reply.text, now() + reply.ttl, stamp=now()))
             self._changed.notify_all()
 
     def wait(self, names: Collection[bytes], timeout: int) -> dict[bytes, bytes]:
         deadline = time.monotonic() + timeout / 1000
         with self._changed:
             while True:
-                found = {name: note.value for name in names if (note := self._notes.get(name)) is not None}
+                found = {name: reply.value for name in names if (reply := self._replies.get(name)) is not None}
                 left = deadline - time.monotonic()
                 if found or left <= 0:
                     return found
                 self._changed.wait(left)
 
-    def enroll(self, worker: bytes, ttl: int) -> None:
+    def register(self, worker: bytes, ttl: int) -> None:
         self._workers.add(worker, Tombstone(b"", now() + ttl, stamp=now()))
 
-    def leave(self, worker: bytes) -> None:
+    def unregister(self, worker: bytes) -> None:
         self._workers.discard(worker)
 
-    def roll(self) -> list[bytes]:
+    def workers(self) -> list[bytes]:
         return sorted(self._workers.live())

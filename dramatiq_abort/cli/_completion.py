@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
-from .. import answers, client
-from ..request import printable
+from .._client import outcomes, requests
+from .._protocol.request import printable
 from ._session import keep
 
 if TYPE_CHECKING:
@@ -42,13 +42,13 @@ def completion(context: click.Context, shell: str) -> None:
 def running_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return the ids of the messages that run."""
     return _items(
-        context, begun, lambda at: ((each.message_id, each.actor) for each in answers.running(at, timeout=_PATIENCE))
+        context, begun, lambda at: ((each.message_id, each.actor) for each in outcomes.running(at, timeout=_PATIENCE))
     )
 
 
 def rule_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return the ids of the rules."""
-    return _items(context, begun, lambda at: ((rule.id, str(rule)) for rule in client.rules(at)))
+    return _items(context, begun, lambda at: ((rule.id, str(rule)) for rule in requests.rules(at)))
 
 
 def _items(context: click.Context, begun: str, find: Any) -> list[CompletionItem]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .. import answers, interrupt
-from .._requests import asking
+from .. import interrupt
+from .._client import outcomes
+from .._protocol.request_batch import asking
 from .._version import __version__
 from ._command import Command, time_option
 from ._output import cell, duration, table_of
@@ -22,7 +23,7 @@ from ._session import where
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from ..roll import WorkerProcess
+    from .._protocol.snapshot import WorkerProcess
     from ._output import Output
     from ._session import Session
 
@@ -69,10 +70,10 @@ def doctor(session: Session, *, timeout: int) -> int:
         round_trip = _round_trip(backend)
     found = _Findings(session.place, _here(), round_trip, _server(getattr(backend, "client", None)))
     _look_at_server(found)
-    roll = answers.running(session.middleware, timeout=timeout)
-    for worker in roll.workers:
-        _look_at_worker(found, worker, roll.asked or 0, timeout)
-    if not roll.workers:
+    snapshot = outcomes.running(session.middleware, timeout=timeout)
+    for worker in snapshot.workers:
+        _look_at_worker(found, worker, snapshot.asked or 0, timeout)
+    if not snapshot.workers:
         found.wrong.append(
             "No worker is there. Start one, with an Abortable of this version; if one runs, it goes by another server "
             "or another namespace: see --url and --namespace, or use --broker."
@@ -137,15 +138,15 @@ def _look_at_worker(found: _Findings, worker: WorkerProcess, asked: int, timeout
         found.advice.append(f"{name} has dramatiq-abort {worker.version}, and here is {__version__}: have one of them.")
     if worker.core == "python" and worker.python.startswith("CPython"):
         found.advice.append(f"{name} has the pure-Python core, which is less exact: see Install in README.md.")
-    if worker.now is None or worker.took is None:
+    if worker.now is None or worker.reply_ms is None:
         found.wrong.append(
             f"{name} has not answered within {duration(timeout)}: it is dead, for less than a minute, or cut off, or "
             "too busy. Look into its log, or give it more time with --timeout."
         )
         return
     # It has answered at some time between the question and the answer's arrival: so exact is this, and no more.
-    unsure = worker.took / 2 + 1
-    difference = worker.now - (asked + worker.took / 2)
+    unsure = worker.reply_ms / 2 + 1
+    difference = worker.now - (asked + worker.reply_ms / 2)
     about["clock"] = 0 if abs(difference) <= unsure else round(difference)
     if abs(difference) - unsure > _MAX_DIFFERENCE:
         found.wrong.append(
@@ -161,7 +162,7 @@ def _say(output: Output, found: _Findings) -> None:
     rows: list[list[Text | str]] = [
         [
             cell(about["worker"], "bold"),
-            cell("silent", "red") if about["took"] is None else cell(duration(about["took"])),
+            cell("unresponsive", "red") if about["reply_ms"] is None else cell(duration(about["reply_ms"])),
             _clock(about["clock"]),
             *map(cell, (about["version"], about["core"], about["dramatiq"], about["python"])),
         ]

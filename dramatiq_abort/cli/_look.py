@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .. import answers, client
+from .._client import outcomes, requests
 from ._command import Command, time_option, wait_option
 from ._output import cell, duration, table_of
 from ._request import ids_argument, read_ids
-from ._roll import as_table, say_who_is_missing
 from ._session import where
+from ._snapshot import as_table, say_who_is_missing
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -24,7 +24,7 @@ __all__ = ["ps", "rules", "status"]
 @where
 def rules(session: Session) -> None:
     """List the rules of abort-all that take effect now."""
-    found = client.rules(session.middleware)
+    found = requests.rules(session.middleware)
     rows = [
         [
             cell(rule.id, "bold"),
@@ -55,8 +55,8 @@ def status(session: Session, ids: tuple[str, ...], *, wait: int | None) -> int:
     Each ID is a message's. With - they are read from standard input, one to a line.
     """
     pending = 0
-    for outcome in answers.wait_for_outcomes(read_ids(ids), session.middleware, timeout=wait or 0):
-        asked = outcome.is_known or client.abort_requested(outcome.message_id, session.middleware) is not None
+    for outcome in outcomes.wait_for_outcomes(read_ids(ids), session.middleware, timeout=wait or 0):
+        asked = outcome.is_known or requests.abort_requested(outcome.message_id, session.middleware) is not None
         session.output.outcome(outcome, asked=asked)
         pending = pending if outcome.is_known else 1
     return pending
@@ -74,9 +74,9 @@ def ps(session: Session, *, arguments: bool, timeout: int, watch: bool, every: i
         from ._watch import watch as go_on
 
         return go_on(session, arguments=arguments, timeout=timeout, every=max(every, 50))
-    roll = answers.running(session.middleware, arguments=arguments, timeout=timeout)
+    snapshot = outcomes.running(session.middleware, arguments=arguments, timeout=timeout)
     output = session.output
-    if roll.messages:
-        output.table(as_table(roll, arguments=arguments))
-    output.data(roll.asdict())
-    return 0 if say_who_is_missing(roll, output, timeout) else 1
+    if snapshot.messages:
+        output.table(as_table(snapshot, arguments=arguments))
+    output.data(snapshot.asdict())
+    return 0 if say_who_is_missing(snapshot, output, timeout) else 1

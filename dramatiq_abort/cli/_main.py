@@ -9,9 +9,9 @@ from typing import Final
 
 import click
 
+from .._protocol.request import printable
 from .._version import __version__
 from ..errors import AbortError, BackendError
-from ..request import printable
 from ._completion import completion
 from ._doctor import doctor
 from ._look import ps, rules, status

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..request import printable
+from .._protocol.request import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ..outcome import Outcome
+    from .._protocol.outcome import Outcome
 
 __all__ = ["STYLES", "Output", "PipeClosed", "cell", "duration", "outcome_line", "table_of"]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .. import answers, client
+from .._client import outcomes, requests
+from .._protocol.request import MAX_TEXT, AbortMode, key_of
 from ..errors import BackendError
-from ..request import MAX_TEXT, AbortMode, key_of
 from ._command import Command, time_option, wait_option
 from ._completion import rule_ids, running_ids
 from ._output import cell, duration
@@ -105,7 +105,7 @@ def _abort(session: Session, ids: tuple[str, ...], wait: int | None, *, ttl: int
         for made in range(0, len(wanted), _STEP):
             step = wanted[made : made + _STEP]
             try:
-                client.abort(step, target, ttl, **options)
+                requests.abort(step, target, ttl, **options)
             except BackendError as error:
                 cause = error.__cause__
                 said = f"{made + error.made} of {len(wanted)} messages were aborted: {type(cause).__name__}: {cause}"
@@ -117,7 +117,7 @@ def _abort(session: Session, ids: tuple[str, ...], wait: int | None, *, ttl: int
             output.data({"message_id": message_id, "state": "requested"})
         return 0
     status = 0
-    for outcome in answers.wait_for_outcomes(wanted, target, timeout=wait):
+    for outcome in outcomes.wait_for_outcomes(wanted, target, timeout=wait):
         output.outcome(outcome)
         status = status if outcome.is_known else 1
     return status
@@ -154,7 +154,7 @@ def abort_all(session: Session, *, timeout: int, ttl: int | None, cancel: bool, 
     if ttl is not None:
         options["abort_ttl"] = ttl
     mode = AbortMode.CANCEL if cancel else AbortMode.ABORT
-    rule = client.abort_all(session.middleware, mode=mode, abort_timeout=timeout, **options)
+    rule = requests.abort_all(session.middleware, mode=mode, abort_timeout=timeout, **options)
     session.output.say(cell(rule.id))
     session.output.data(rule.asdict())
     if not session.as_json:
@@ -172,7 +172,7 @@ def restore(session: Session, ids: tuple[str, ...]) -> int:
     """
     status = 0
     for each in read_ids(ids):
-        restored = client.restore(each, session.middleware)
+        restored = requests.restore(each, session.middleware)
         session.output.say(cell(each, "bold"), "  ", "restored" if restored else "nothing to take back")
         session.output.data({"id": each, "restored": restored})
         status = status if restored else 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .._abortable import Abortable
+from .._middleware.abortable import Abortable
 from ..backends.stub import StubBackend
 from ..errors import ConfigurationError
 from ._output import Output
@@ -92,7 +92,7 @@ def _middleware_of(name: str) -> Abortable:
         ) from error
     for middleware in broker.middleware:
         if isinstance(middleware, Abortable):
-            backend = middleware.settle(broker).backend
+            backend = middleware.bind(broker).backend
             if isinstance(backend, StubBackend):
                 raise ConfigurationError(f"the Abortable of {name} has a StubBackend, which stays in its process")
             return Abortable(backend=backend, abort_ttl=middleware.abort_ttl)  # which may be on other brokers, too

@@ -14,17 +14,17 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .. import answers, client
+from .._client import outcomes, requests
 from ..errors import AbortError
 from ._keys import SUPPORTED, Keys, keys
 from ._output import cell
 from ._request import me
-from ._roll import HEADS, as_table, row, say_who_is_missing, summary
+from ._snapshot import HEADS, as_table, row, say_who_is_missing, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..roll import Roll, RunningMessage
+    from .._protocol.snapshot import RunningMessage, Snapshot
     from ._session import Session
 
 __all__ = ["watch"]
@@ -38,22 +38,22 @@ _NAME: Final = 24
 
 def watch(session: Session, *, arguments: bool, timeout: int, every: int) -> int:
     """Show what runs until somebody presses q; without a terminal, until somebody ends it."""
-    roll = answers.running(
+    snapshot = outcomes.running(
         session.middleware, arguments=arguments, timeout=timeout
     )  # or there is nothing to be watched
     with _ending_well(), keys() as typed:
-        asker = _Asker(session, typed, roll, arguments=arguments, timeout=timeout, every=every)
+        asker = _Asker(session, typed, snapshot, arguments=arguments, timeout=timeout, every=every)
         asker.start()
         if SUPPORTED:
-            _Screen(session, roll, arguments=arguments).show(asker, typed)
+            _Screen(session, snapshot, arguments=arguments).show(asker, typed)
             return 0
         while True:
-            if roll.messages:
-                session.output.table(as_table(roll, arguments=arguments))
-            session.output.data(roll.asdict())
-            say_who_is_missing(roll, session.output, timeout)
+            if snapshot.messages:
+                session.output.table(as_table(snapshot, arguments=arguments))
+            session.output.data(snapshot.asdict())
+            say_who_is_missing(snapshot, session.output, timeout)
             typed.wait()
-            roll, error = asker.heard
+            snapshot, error = asker.heard
             if error:
                 session.output.note(cell(error))
 
@@ -61,7 +61,9 @@ def watch(session: Session, *, arguments: bool, timeout: int, every: int) -> int
 class _Asker(threading.Thread):
     """Asks the workers again and again, so that a silent one does not keep the keys waiting."""
 
-    def __init__(self, session: Session, typed: Keys, roll: Roll, *, arguments: bool, timeout: int, every: int) -> None:
+    def __init__(
+        self, session: Session, typed: Keys, snapshot: Snapshot, *, arguments: bool, timeout: int, every: int
+    ) -> None:
         super().__init__(daemon=True)
         self._middleware = session.middleware
         self._typed = typed
@@ -69,7 +71,7 @@ class _Asker(threading.Thread):
         self._timeout = timeout
         self._every = every / 1000
         self._wanted = threading.Event()
-        self.heard = roll, ""
+        self.heard = snapshot, ""
 
     def hurry(self) -> None:
         """Ask at once."""
@@ -80,7 +82,7 @@ class _Asker(threading.Thread):
             self._wanted.wait(self._every)
             self._wanted.clear()
             try:
-                found = answers.running(self._middleware, arguments=self._arguments, timeout=self._timeout)
+                found = outcomes.running(self._middleware, arguments=self._arguments, timeout=self._timeout)
                 self.heard = found, ""
             except AbortError as error:  # it may come back
                 self.heard = self.heard[0], str(error)
@@ -90,9 +92,9 @@ class _Asker(threading.Thread):
 class _Screen:
     """The whole terminal."""
 
-    def __init__(self, session: Session, roll: Roll, *, arguments: bool) -> None:
+    def __init__(self, session: Session, snapshot: Snapshot, *, arguments: bool) -> None:
         self._session = session
-        self._roll = roll
+        self._snapshot = snapshot
         self._arguments = arguments
         self._error = ""
         self._said = ""
@@ -107,7 +109,7 @@ class _Screen:
                 for key in typed.wait():
                     if not self._press(key, asker):
                         return
-                self._roll, self._error = asker.heard
+                self._snapshot, self._error = asker.heard
 
     def _press(self, key: str, asker: _Asker) -> bool:
         """Do what a key is for, and say whether to go on."""
@@ -121,7 +123,7 @@ class _Screen:
             return True
         if key in {"q", "Q"}:
             return False
-        ids = [message.message_id for message in self._roll]
+        ids = [message.message_id for message in self._snapshot]
         if not ids:
             return True
         place = ids.index(self._chosen) if self._chosen in ids else 0
@@ -137,20 +139,20 @@ class _Screen:
 
     def _abort(self, message_id: str) -> str:
         try:
-            client.abort(message_id, self._session.middleware, by=me())
+            requests.abort(message_id, self._session.middleware, by=me())
         except (AbortError, ValueError) as error:
             return f"error: {error}"
         return f"Asked to abort message {message_id}."
 
     def _restore(self, message_id: str) -> str:
         try:
-            restored = client.restore(message_id, self._session.middleware)
+            restored = requests.restore(message_id, self._session.middleware)
         except (AbortError, ValueError) as error:
             return f"error: {error}"
         return f"Message {message_id} is {'restored' if restored else 'not to be aborted'}."
 
     def _picture(self, height: int) -> Group:
-        messages = self._roll.messages
+        messages = self._snapshot.messages
         ids = [message.message_id for message in messages]
         if self._chosen not in ids:
             self._chosen = ids[0] if ids else None
@@ -166,9 +168,9 @@ class _Screen:
         return Group(*lines)
 
     def _head(self) -> str:
-        silent = [worker.worker for worker in self._roll.silent]
-        missing = f"; no answer of {', '.join(silent)}" if silent else ""
-        return f"{summary(self._roll)} at {self._session.place}, {time.strftime('%H:%M:%S')}{missing}"
+        unresponsive = [worker.worker for worker in self._snapshot.unresponsive]
+        missing = f"; no answer of {', '.join(unresponsive)}" if unresponsive else ""
+        return f"{summary(self._snapshot)} at {self._session.place}, {time.strftime('%H:%M:%S')}{missing}"
 
     def _table(self, messages: list[RunningMessage]) -> Table:
         rows = [row(message, arguments=self._arguments) for message in messages]

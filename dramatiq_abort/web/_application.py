@@ -9,10 +9,10 @@ from urllib.parse import quote, unquote
 
 from dramatiq.logging import get_logger
 
-from ..answers import running, wait_for_outcomes
-from ..client import abort, restore, rules
+from .._client.outcomes import running, wait_for_outcomes
+from .._client.requests import abort, restore, rules
+from .._protocol.request import MAX_TEXT
 from ..errors import AbortError, BackendError
-from ..request import MAX_TEXT
 from ._forms import Refusal, Seal, fields_of
 from ._hosts import Hosts
 from ._looks import POLICY
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from .._abortable import Abortable
+    from .._middleware.abortable import Abortable
 
     By = Callable[[WSGIEnvironment], str | None]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, quote, urlencode
 
-from ..outcome import OutcomeState
-from ..request import MAX_TEXT, AbortMode, key_of
+from .._protocol.outcome import OutcomeState
+from .._protocol.request import MAX_TEXT, AbortMode, key_of
 from ._html import Html, tag
 from ._looks import ICON, SCRIPT, STYLE
 from ._times import moment, span
@@ -16,9 +16,9 @@ from ._times import moment, span
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ..outcome import Outcome
-    from ..roll import Roll, RunningMessage, WorkerProcess
-    from ..rule import Rule
+    from .._protocol.outcome import Outcome
+    from .._protocol.rule import AbortRule
+    from .._protocol.snapshot import RunningMessage, Snapshot, WorkerProcess
 
 __all__ = ["Shown", "View", "error_page", "page"]
 
@@ -108,8 +108,8 @@ class Shown:
     view: View
     token: str
     refresh: int
-    roll: Roll
-    rules: list[Rule]
+    roll: Snapshot
+    rules: list[AbortRule]
     outcomes: list[Outcome]
     now: int = field(default_factory=lambda: int(time.time() * 1000))
 
@@ -211,7 +211,7 @@ def _outcomes(shown: Shown) -> Iterable[Html]:
 
 def _messages(shown: Shown) -> Iterable[Html]:
     messages = shown.roll.messages
-    left_out = sum(worker.left_out for worker in shown.roll.workers) + max(0, len(messages) - _MOST_ROWS)
+    left_out = sum(worker.omitted for worker in shown.roll.workers) + max(0, len(messages) - _MOST_ROWS)
     yield tag("h2", "Running messages ", tag("small", str(len(messages)) if messages else ""))
     if messages:
         rows = [_message(shown, message, number) for number, message in enumerate(messages[:_MOST_ROWS])]
@@ -285,7 +285,7 @@ def _workers(shown: Shown) -> Iterable[Html]:
     workers = shown.roll.workers
     if not workers:
         return
-    silent = len(shown.roll.silent)
+    silent = len(shown.roll.unresponsive)
     yield tag("h2", "Workers ", tag("small", str(len(workers))))
     if silent:
         yield tag(
@@ -298,7 +298,7 @@ def _workers(shown: Shown) -> Iterable[Html]:
 
 
 def _worker(worker: WorkerProcess) -> Html:
-    answer = _state("stop", "no answer") if worker.took is None else f"in {worker.took:.0f} ms"
+    answer = _state("stop", "no answer") if worker.reply_ms is None else f"in {worker.reply_ms:.0f} ms"
     core = {"cython": ", compiled core", "python": ", pure-Python core"}.get(worker.core, "")
     return _row(
         tag("th", worker.worker, scope="row", role="rowheader"),

@@ -18,7 +18,7 @@ from ._hosts import Hosts, is_loopback, named
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .._abortable import Abortable
+    from .._middleware.abortable import Abortable
 
 __all__ = ["Server", "make_server", "serve"]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def patient_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """They must notice that a server is silent, but not when it is only busy."""
-    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE", 2_500)
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE", 2_500)
 
 
 @pytest.fixture

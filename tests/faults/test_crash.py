@@ -10,7 +10,8 @@ import pytest
 from dramatiq.common import current_millis
 from support import result_of, result_type, told, wait_until
 
-from dramatiq_abort import AbortMode, _tombstones, abort
+from dramatiq_abort import AbortMode, abort
+from dramatiq_abort.backends import tombstones
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -56,8 +57,8 @@ def test_a_message_is_an_hour_away(bench: Bench, monkeypatch: pytest.MonkeyPatch
     bench.broker.enqueue(message, delay=HOUR)
     abort(message.message_id, bench.requester, abort_ttl)
     wait_until(lambda: bench.backend.poll(f"abort:{message.message_id}".encode()), "the worker to hear of it")
-    now = _tombstones.now
-    monkeypatch.setattr("dramatiq_abort._tombstones.now", lambda: now() + HOUR)
+    now = tombstones.now
+    monkeypatch.setattr("dramatiq_abort.backends.tombstones.now", lambda: now() + HOUR)
     monkeypatch.setattr("dramatiq.worker.current_millis", lambda: current_millis() + HOUR)
 
     assert result_of(message) == (None if abort_ttl else "ran")

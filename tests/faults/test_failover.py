@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from redis.sentinel import Sentinel
 from support import PATIENCE, Server, free_port, server_binaries, wait_until
 
-from dramatiq_abort.backends._connection import OwnConnection
+from dramatiq_abort.backends.redis.connection import OwnConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

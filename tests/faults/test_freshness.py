@@ -52,7 +52,7 @@ def stalled(bench: Bench) -> Iterator[None]:
 def test_a_stalled_watcher_is_not_trusted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """(5) After a second the messages ask Redis, all of them: however many start at once, none runs that should not."""
     # On a busy machine the answer may take longer than a message waits for it, which then runs.
-    monkeypatch.setattr("dramatiq_abort.backends.redis._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
     with stalled(bench):
         messages = [bench.quick.message() for _ in range(50)]
         for message in messages:

@@ -11,8 +11,8 @@ import redis
 from support import result_of, wait_until
 
 from dramatiq_abort import Event
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import RedisBackend
-from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,8 @@ from fault_support import NOISE
 from support import PATIENCE, result_of, wait_until
 
 from dramatiq_abort import Abortable, AbortMode, OutcomeState, abort, abort_requested, wait_for_outcome
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import RedisBackend
-from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +130,7 @@ def test_the_data_are_flushed(bench: Bench, own_server: Server) -> None:
 
 def test_a_worker_does_not_besiege_a_server(bench: Bench, proxy: Proxy) -> None:
     """(6) It tries again after a while that grows, is never the same, and never so long that it comes back late."""
-    wait_until(bench.backend.board.roll, "the worker's entry, which tries by itself if it is not there")
+    wait_until(bench.backend.reply_store.workers, "the worker's entry, which tries by itself if it is not there")
     with proxy.failing("drop"), bench.traffic():
         wait_until(lambda: len(proxy.attempts) > 20, "the attempts")
         gaps = [after - before for before, after in pairwise(proxy.attempts)]

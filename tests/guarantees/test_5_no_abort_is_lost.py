@@ -23,8 +23,8 @@ from support import (
 )
 
 from dramatiq_abort import Abort, abort
-from dramatiq_abort._deadlines import Deadlines
-from dramatiq_abort.interrupt import Answer
+from dramatiq_abort._worker.scheduler import InterruptScheduler
+from dramatiq_abort.interrupt import InterruptResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
 
     from dramatiq_abort import Abortable
-    from dramatiq_abort._running import Running
+    from dramatiq_abort._worker.execution import Execution
 
 pytestmark = pytest.mark.usefixtures("core")
 
@@ -102,14 +102,14 @@ def test_an_abort_is_not_lost_where_it_is_got_back(
 ) -> None:
     """(5) Nor when it is to come up once more while the hook that has got it back is still at work."""
     started = threading.Event()
-    answers: list[Answer] = []
-    interrupt_again = Deadlines.interrupt_again
+    answers: list[InterruptResult] = []
+    interrupt_again = InterruptScheduler.interrupt_again
 
     class Thing:
         def __del__(self) -> None:
             raise Abort
 
-    def ask_at_once(deadlines: Deadlines, running: Running) -> None:
+    def ask_at_once(deadlines: InterruptScheduler, running: Execution) -> None:
         with ThreadPoolExecutor(1) as other:
             answers.extend(other.submit(running.interrupt).result() for _ in range(3))
         interrupt_again(deadlines, running)
@@ -122,7 +122,7 @@ def test_an_abort_is_not_lost_where_it_is_got_back(
         Thing()
         run_forever()
 
-    monkeypatch.setattr(Deadlines, "interrupt_again", ask_at_once)
+    monkeypatch.setattr(InterruptScheduler, "interrupt_again", ask_at_once)
     start_worker()
     message = task.send()
     assert started.wait(PATIENCE)
@@ -130,7 +130,7 @@ def test_an_abort_is_not_lost_where_it_is_got_back(
 
     assert result_of(message)[0] == "Abort"
     assert answers
-    assert Answer.RAISED not in answers
+    assert InterruptResult.RAISED not in answers
 
 
 def test_a_delayed_message_is_skipped(broker: StubBroker, worker: dramatiq.Worker) -> None:

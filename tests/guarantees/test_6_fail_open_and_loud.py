@@ -12,8 +12,8 @@ from dramatiq.middleware import Retries
 from support import PATIENCE, result_of, run_forever, stub_broker, wait_until
 
 from dramatiq_abort import Abortable, BackendError, Event, EventBackend, abort
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import StubBackend
-from dramatiq_abort.request import key_of
 
 if TYPE_CHECKING:
     from dramatiq.results import Results

@@ -37,8 +37,8 @@ def test_messages_cost_no_command(
 
     abort(task.message(0).message_id)  # which the watcher hears of, so that it is connected
     assert result_of(task.send(0)) == 0
-    wait_until(abortable.backend.board.roll, "the worker's entry")
-    monkeypatch.setattr("dramatiq_abort.backends.redis._FRESH", 1000 * PATIENCE)  # on a busy machine, too
+    wait_until(abortable.backend.reply_store.workers, "the worker's entry")
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._FRESH", 1000 * PATIENCE)  # on a busy machine, too
     wait_until(lambda: abortable.backend._fresh_until > time.monotonic() + PATIENCE / 2, "the watcher's next look")
     before = commands()
     assert [result_of(message) for message in [task.send(number) for number in range(100)]] == list(range(100))
@@ -77,7 +77,7 @@ def test_waiting_costs_two_commands_a_second(
     start_worker(worker_threads=64)
     run(1)
     abort(task.message().message_id)  # which the watcher hears of, so that it is connected, and has something to keep
-    wait_until(abortable.backend.board.roll, "the worker's entry")
+    wait_until(abortable.backend.reply_store.workers, "the worker's entry")
     commands, size = traffic()
     run(63)
     commands_of_many, size_of_many = traffic()

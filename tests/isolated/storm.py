@@ -59,7 +59,8 @@ from storm_messages import (
     time_limit,
 )
 
-from dramatiq_abort import Abort, Abortable, OutcomeState, _blocking_calls, abort, interrupt
+from dramatiq_abort import Abort, Abortable, OutcomeState, abort, interrupt
+from dramatiq_abort._core import blocking_calls
 
 MESSAGES = 800  # of each round
 
@@ -429,7 +430,7 @@ def main():
     threading.excepthook = uncaught.append
     sys.unraisablehook = lambda error: dropped.append((threading.get_ident(), error.exc_type))
     time_limit.after_process_boot(None)
-    _blocking_calls.install()  # the workers are not started by the main thread here
+    blocking_calls.install()  # the workers are not started by the main thread here
     sys.setswitchinterval(1e-5)
     with tempfile.TemporaryDirectory() as directory:
         for number in range(THREADS):

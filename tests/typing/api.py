@@ -19,9 +19,9 @@ from dramatiq_abort import (
     restore,
     shield,
 )
-from dramatiq_abort._shield import AnyShield
+from dramatiq_abort._core.shield import AnyShield
 from dramatiq_abort.backends import RedisBackend, StubBackend
-from dramatiq_abort.interrupt import IMPLEMENTATION, SUPPORTED, Answer, Scope
+from dramatiq_abort.interrupt import IMPLEMENTATION, SUPPORTED, InterruptResult, Scope
 from dramatiq_abort.web import Server, application, make_server, serve
 
 assert_type(__version__, str)
@@ -92,7 +92,7 @@ def task(number: int, *, text: str) -> list[str]:
 scope = Scope()
 assert_type(scope.run(task, (2,), {"text": "x"}), list[str])
 assert_type(scope.run(dict[str, int]), dict[str, int])
-assert_type(scope.interrupt(Abort), Answer)
+assert_type(scope.interrupt(Abort), InterruptResult)
 assert_type(scope.shield(), AnyShield)
 scope.interrupt(Abort())  # type: ignore[arg-type]  # a class, not an instance
 assert_type(IMPLEMENTATION, str)

@@ -1,0 +1,1 @@
+"""What a client calls: aborts, restores and inspection."""

@@ -1,0 +1,1 @@
+"""The interrupt core, apart from what is compiled: it knows nothing of dramatiq."""

@@ -1,0 +1,281 @@
+"""The same scope for a coroutine of asyncio.
+
+A task can be cancelled only where it awaits, and only by its own loop. So the scope cannot close between a look and
+what follows from it, as long as both are done in that loop: a coroutine that has returned is never cancelled.
+
+asyncio throws a bare ``CancelledError``. On its way into the function it is exchanged for the scope's own exception,
+which has to be a ``CancelledError`` as well: so the function's ``except`` catches it, and everything that asyncio does
+about a cancellation (timeouts, task groups, ``gather``, ``shield``) it does about this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sys
+import time
+import types
+from contextlib import suppress
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from .result import InterruptResult
+from .shield import AnyShield
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from types import FrameType, TracebackType
+
+__all__ = ["Scope"]
+
+_R = TypeVar("_R")
+
+#: How long an interrupt from another thread pauses, in seconds: about as long as it takes the loop's thread to wake up,
+#: which otherwise would find this thread at its next step, and wait until that one has to wait for something.
+_PAUSE: Final = 0.0001
+
+
+class Scope:
+    """The stretch of one coroutine in which an exception may be raised from any thread: see ``interrupt.Scope``.
+
+    It is raised where the function awaits. A shield holds it up in whichever task or thread of the function it is.
+    """
+
+    __slots__ = (
+        "_changing",
+        "_closed",
+        "_coroutine",
+        "_due",
+        "_exception",
+        "_loop",
+        "_raised",
+        "_shields",
+        "_task",
+        "_thread_id",
+    )
+
+    def __init__(self) -> None:
+        self._changing = Lock()
+        self._task: asyncio.Future[Any] | None = None
+        self._coroutine: Coroutine[Any, Any, Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread_id: int | None = None
+        self._exception: type[BaseException] | None = None
+        #: What the task has been cancelled for, until the function gets it.
+        self._due: type[BaseException] | None = None
+        self._closed = False
+        self._raised = False
+        self._shields = 0
+
+    async def run(
+        self,
+        function: Callable[..., Coroutine[Any, Any, _R]],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> _R:
+        """Await ``function(*args, **kwargs)`` in this scope, and return what it returns.
+
+        Raises:
+          RuntimeError: When the scope has been run before.
+        """
+        if self._closed or self._task is not None:
+            raise RuntimeError("a scope runs one call: make a new Scope for each")
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = get_ident()
+        self._task = asyncio.current_task()
+        try:
+            if (exception := self._take()) is not None:
+                raise exception
+            result = await self._steps(function(*args, **(kwargs or {})))
+        except asyncio.CancelledError as cancelled:
+            if (exception := await self._absorb()) is None:
+                raise
+            raise exception from cancelled  # what it was cancelled for, and has not seen any more
+        else:
+            await self._absorb()
+            return result
+        finally:
+            self._closed = True
+            self._task = self._coroutine = None
+
+    def interrupt(self, exception: type[BaseException]) -> InterruptResult:
+        """Raise ``exception``, which is a ``CancelledError``, where the function awaits, and answer what happened."""
+        if not isinstance(exception, type) or not issubclass(exception, asyncio.CancelledError):
+            raise TypeError(f"a kind of asyncio.CancelledError is needed to interrupt a coroutine, not {exception!r}")
+        if self._closed:
+            return InterruptResult.CLOSED
+        if self._raised:
+            return InterruptResult.RAISED
+        # First the wish, then the look: whoever opens the scope or leaves its shield looks for a wish afterwards.
+        self._exception = exception
+        if self._loop is None or self._shields:
+            return InterruptResult.DEFERRED
+        try:
+            self._loop.call_soon_threadsafe(self._cancel)
+        except RuntimeError:  # the loop has been closed, and the task with it
+            return InterruptResult.CLOSED
+        if not self.is_in_its_thread():
+            time.sleep(_PAUSE)
+        return InterruptResult.RAISED
+
+    @property
+    def has_raised(self) -> bool:
+        """Whether the exception has been raised."""
+        return self._raised
+
+    def shield(self) -> AnyShield:
+        """Return a context manager inside of which interrupts of this scope wait."""
+        return Shield(self)
+
+    def rearm(self) -> bool:
+        """Let the exception be raised once more, after it has come up, and say whether it may be."""
+        with self._changing:
+            if self._closed or not self._raised or self._due is not None:
+                return False
+            self._raised = False
+            return True
+
+    def withdraw(self) -> bool:
+        """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
+        with self._changing:
+            if self._raised or self._closed:
+                return False
+            self._exception = None
+            return True
+
+    def is_here(self) -> bool:
+        """Say whether the caller is in this scope, in its task."""
+        try:
+            return self._task is not None and asyncio.current_task() is self._task and self.is_in_its_thread()
+        except RuntimeError:  # in a thread without a loop
+            return False
+
+    def is_in_its_thread(self) -> bool:
+        """Say whether the caller is in the thread of the loop.
+
+        Under gevent that is a greenlet, and asyncio, which goes by the thread around all of them, tells each of them
+        that the loop and its task are running there.
+        """
+        return self._thread_id == get_ident()
+
+    def frames(self) -> list[FrameType]:
+        """Return the frames of the function and of what it awaits, innermost last."""
+        frames = []
+        awaited: Any = self._coroutine
+        while awaited is not None:
+            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+            if frame is not None:
+                frames.append(frame)
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+        return frames
+
+    def _take(self) -> type[BaseException] | None:
+        """Return what is to be raised now, which then has been."""
+        with self._changing:
+            if self._exception is None or self._closed or self._raised or self._shields or not self._claim():
+                return None
+            self._raised = True
+            return self._exception
+
+    def _claim(self) -> bool:
+        """Say whether the exception may be raised here: the last question before it is."""
+        return True
+
+    def _cancel(self) -> None:
+        # In the loop, where the task is waiting for something; or in the task itself, whose next await then raises.
+        if (exception := self._take()) is not None and self._task is not None:
+            self._due = exception
+            self._task.cancel()
+
+    async def _absorb(self) -> type[BaseException] | None:
+        """Let the cancellation come up here that the function has not awaited, and return what it was for.
+
+        A task that ends while it is being cancelled is cancelled all the same (Lib/asyncio/tasks.py, Task.__step).
+        """
+        self._closed = True
+        if self._due is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        return self._due
+
+    @types.coroutine
+    def _steps(self, coroutine: Coroutine[Any, Any, _R]) -> Generator[Any, Any, _R]:
+        """Await the coroutine as ``await`` does, but for the exchange of what cancels it."""
+        self._coroutine = coroutine
+        sent = thrown = None
+        try:
+            while True:
+                # When a child that the function awaited has swallowed the cancellation, it comes up all the same.
+                if self._due is not None and (thrown is None or isinstance(thrown, asyncio.CancelledError)):
+                    thrown, self._due = self._due(), None
+                try:
+                    awaited = coroutine.send(sent) if thrown is None else coroutine.throw(thrown)
+                except StopIteration as returned:
+                    result: _R = returned.value
+                    return result
+                sent = thrown = None
+                try:
+                    sent = yield awaited
+                except GeneratorExit:
+                    coroutine.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - it is the function's
+                    thrown = error
+        finally:
+            del thrown  # no cycle of the exception, its traceback and this frame
+
+
+class Shield(AnyShield):
+    """Inside of it, interrupts of a scope wait."""
+
+    __slots__ = ("_entered", "_scope")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._entered = False
+
+    def __enter__(self) -> None:
+        if self._entered:
+            raise RuntimeError("this shield has been entered: call shield() for each with statement")
+        self._entered = True
+        with self._scope._changing:
+            self._scope._shields += 1
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        scope = self._scope
+        self._entered = False
+        with scope._changing:
+            scope._shields -= 1
+        if scope._exception is None:
+            return
+        if not scope.is_here():
+            scope.interrupt(scope._exception)
+        elif isinstance(exc, asyncio.CancelledError):
+            # A timeout's, say, which would take any kind of it for its own: this one has to be counted (Task.uncancel).
+            scope._cancel()
+        elif (exception := scope._take()) is not None:
+            raise exception
+
+
+if sys.version_info >= (3, 11) and sys.version_info < (3, 13):
+    # There a task group takes only CancelledError itself for a cancellation of its body, and wraps any kind of it in a
+    # group (Lib/asyncio/taskgroups.py; from 3.13 on it asks issubclass). With this it does as it does from 3.13 on.
+    _exit_task_group = asyncio.TaskGroup.__aexit__
+
+    @functools.wraps(_exit_task_group)
+    def _take_kinds_of_it(
+        group: asyncio.TaskGroup,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> Awaitable[None]:
+        if exc_type is not None and issubclass(exc_type, asyncio.CancelledError):
+            exc_type = asyncio.CancelledError
+        return _exit_task_group(group, exc_type, exc, traceback)
+
+    asyncio.TaskGroup.__aexit__ = _take_kinds_of_it  # type: ignore[method-assign]

@@ -1,0 +1,45 @@
+"""A task of an ordinary worker thread that waits in a gevent hub of its own.
+
+The hub is a greenlet of the thread, and runs while the task's own greenlet waits for others, in ``pool.join()``, say.
+What came up in the hub, or in what it runs, gevent would log and forget. So the hub is told to throw the exception into
+the task's greenlet, as ``_core/greenlets.py`` does where all worker threads are greenlets.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from .. import interrupt
+
+__all__ = ["throw_from_hub"]
+
+
+def throw_from_hub(scope: interrupt.Scope, exception: type[BaseException]) -> None:
+    """Have the hub in which the scope's thread is, if it is in one, raise the exception where the task waits for it.
+
+    Nothing is done where that must not be cut, or when the hub is not what the thread runs: call this again, then.
+    """
+    hub = _hub_of(scope.frames())
+    if hub is not None:
+        hub.loop.run_callback_threadsafe(_throw, hub.parent, scope, exception)
+
+
+def _hub_of(frames: list[FrameType]) -> Any:
+    """Return the hub that runs a thread's outermost frame, or None."""
+    module = sys.modules.get("gevent.hub")  # most programs have none
+    if module is None or not frames or frames[0].f_code is not module.Hub.run.__code__:
+        return None
+    return frames[0].f_locals["self"]
+
+
+def _throw(greenlet: Any, scope: interrupt.Scope, exception: type[BaseException]) -> None:
+    # In the hub, so that the greenlet waits for something, in gevent's functions, which clean up after themselves.
+    frame = greenlet.gr_frame
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gevent":
+        frame = frame.f_back
+    if frame is not None and scope.claim(frame):
+        greenlet.throw(exception)

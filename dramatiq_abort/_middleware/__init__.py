@@ -1,0 +1,1 @@
+"""The middleware, and what it has on each broker."""

@@ -1,0 +1,154 @@
+"""What an ``Abortable`` has for each of its brokers."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from .._protocol.request import AbortRequest, key_of
+from ..errors import ConfigurationError
+from .actors import LazyScopedCall, call_is_hidden, replace_function
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterable
+
+    from dramatiq import Actor, Broker, Worker
+
+    from .._worker.broker_runtime import BrokerRuntime
+    from ..backends.base import EventBackend
+    from .abortable import Abortable
+
+__all__ = ["BrokerBinding", "backend_of", "time_left"]
+
+
+class BrokerBinding:
+    """The part of one ``Abortable`` on one broker: its event backend, its actors, and its workers in this process.
+
+    It does not keep the broker alive, or a program that makes one broker after another would keep them all.
+    """
+
+    def __init__(self, abortable: Abortable, broker: Broker, backend: EventBackend) -> None:
+        self.abortable = abortable
+        self.backend = backend
+        self._broker = weakref.ref(broker)
+        self._declared: weakref.WeakSet[Actor[Any, Any]] = weakref.WeakSet()
+        #: Of a process that has workers: any other need not import what goes with it.
+        self.runtime: BrokerRuntime | None = None
+        self._workers: set[Worker] = set()
+
+    @property
+    def abort_ttl(self) -> int:
+        return self.abortable.abort_ttl
+
+    @property
+    def broker(self) -> Broker:
+        """The broker, for as long as it is there.
+
+        Raises:
+          ReferenceError: When it is not.
+        """
+        broker = self._broker()
+        if broker is None:
+            raise ReferenceError("this broker is gone")
+        return broker
+
+    def declare(self, actor: Actor[Any, Any], logger: logging.Logger) -> None:
+        """Make the messages of an actor abortable."""
+        self._declared.add(actor)
+        fn = actor.fn
+        replace_function(actor, LazyScopedCall(fn, lambda: _scoped(fn, actor, logger)), fn)
+        if self.runtime is not None:
+            self.runtime.declare(actor.actor_name, actor)
+            self._enclose([actor])
+
+    def boot(self, worker: Worker, others: Iterable[BrokerBinding]) -> BrokerRuntime:
+        """Be ready for the messages of a worker.
+
+        Brokers with the same backend object share what watches it, since that hands each signal out once.
+
+        Raises:
+          ConfigurationError: When this interpreter cannot.
+        """
+        try:
+            from .._worker.broker_runtime import BrokerRuntime
+            from .._worker.runtime import WorkerRuntime
+        except Exception as error:  # dramatiq would log it, and run messages that cannot be aborted
+            raise ConfigurationError(f"this worker cannot interrupt messages: {error}") from error
+
+        actors = dict(self.broker.actors)
+        for actor in actors.values():
+            if actor not in self._declared:  # it was there before the list of middleware was set
+                self.declare(actor, self.abortable.logger)
+        if self.runtime is None:
+            self._settings = self.abortable.settings()
+            self.runtime = BrokerRuntime(self.broker, self.backend, self._settings)
+        for name, actor in actors.items():  # it may be an old name, and other middleware may have set options since
+            self.runtime.declare(name, actor)
+        self._enclose(actors.values())
+        if self.runtime.worker_runtime is None:
+            sharing = (other.runtime for other in others if other.backend is self.backend)
+            shared = (each.worker_runtime for each in sharing if each is not None and each.worker_runtime is not None)
+            worker_runtime = next(shared, None) or WorkerRuntime(self._settings, self.backend)
+            worker_runtime.join(self.runtime)
+        self._workers.add(worker)
+        return self.runtime
+
+    def shut_down(self, worker: Worker) -> None:
+        """Let go of a worker: it may never have been booted, or be shut down for the second time."""
+        self._workers.discard(worker)
+        if not self._workers and self.runtime is not None and self.runtime.worker_runtime is not None:
+            self.runtime.worker_runtime.leave(self.runtime)
+
+    def requested(self, message_id: str) -> float | None:
+        """What ``abort_requested()`` says of a message that need not be running here."""
+        return time_left(message_id, [self], self.backend)
+
+    def _enclose(self, actors: Iterable[Actor[Any, Any]]) -> None:
+        """Replace the stubs of actors by their functions in scopes, but not a stub that has been wrapped since."""
+        for actor in actors:
+            stub = next((value for value in vars(actor).values() if isinstance(value, LazyScopedCall)), None)
+            if stub is not None:
+                replace_function(actor, stub.made(), stub)
+            if call_is_hidden(actor):
+                self.abortable.warn_of_hidden_call(actor.actor_name)
+
+
+def _scoped(fn: Callable[..., Any], actor: Actor[Any, Any], logger: logging.Logger) -> Callable[..., Any]:
+    from .._worker.calls import scoped  # imports a core
+
+    return scoped(fn, actor, logger)
+
+
+def time_left(message_id: str, bindings: Iterable[BrokerBinding], backend: EventBackend) -> float | None:
+    """Return the milliseconds that a message has left, on one of these sides or elsewhere; None without a request."""
+    key = key_of(message_id)
+    for binding in bindings:
+        if binding.runtime is not None:
+            for execution in binding.runtime.executions.with_key(key):
+                return execution.grace_left()
+    event = backend.read(key)
+    return None if event is None else float(AbortRequest.decode(event.value).grace_left(event.ttl))
+
+
+def backend_of(broker: Broker) -> EventBackend:
+    """Make the backend that goes with a broker.
+
+    Raises:
+      ConfigurationError: When none does.
+    """
+    client = getattr(broker, "client", None)  # a RedisBroker's, without importing it
+    if hasattr(client, "execute_command"):
+        from ..backends.redis import RedisBackend
+
+        return RedisBackend(client=client, namespace=f"{getattr(broker, 'namespace', 'dramatiq')}-abort")
+    from dramatiq.brokers.stub import StubBroker
+
+    if isinstance(broker, StubBroker):
+        from ..backends.stub import StubBackend
+
+        return StubBackend()
+    raise ConfigurationError(
+        f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
+        "Abortable(backend=RedisBackend.from_url('redis://...'))"
+    )

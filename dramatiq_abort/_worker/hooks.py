@@ -1,0 +1,14 @@
+"""What every message goes through, from the compiled core where that is in use, else in pure Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..interrupt import IMPLEMENTATION
+
+__all__ = ["BaseExecution", "MessageHooks", "ScopedCall"]
+
+if TYPE_CHECKING or IMPLEMENTATION != "cython":
+    from .hooks_py import BaseExecution, MessageHooks, ScopedCall
+else:
+    from .._interrupt import BaseExecution, MessageHooks, ScopedCall

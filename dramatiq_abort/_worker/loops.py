@@ -1,0 +1,264 @@
+"""Event loops that an ordinary actor's function runs on its worker thread: ``asyncio.run()`` and its like.
+
+Nothing is raised in a thread while a loop runs on it. asyncio drops what comes up in a callback or in a task that is
+not awaited, and an exception that does leave the loop leaves the tasks behind, half done. Instead, what the loop was
+started for is cancelled, in the loop, as the coroutine of an async actor is: see ``_core/coroutines.py``.
+
+A task's coroutine cannot be exchanged once the task is made. So the functions that start loops are wrapped, as long as
+a worker runs. Elsewhere than on the thread of a message they only look whether there is one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+from asyncio import _get_running_loop  # is None where the public one raises
+from contextlib import suppress
+from threading import Lock, get_ident
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+
+from .._core.coroutines import Scope
+from .._core.current import current
+from ..errors import Abort
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from .._core.result import InterruptResult
+    from ..interrupt import Scope as ThreadScope
+    from .execution import Execution
+
+__all__ = ["LoopScope", "install", "message_here", "remove", "run_for"]
+
+_R = TypeVar("_R")
+
+#: What loops and ``asyncio.run()`` clean up with, which is not cut.
+_CLEAN_UP: Final = frozenset({"shutdown_asyncgens", "shutdown_default_executor"})
+
+
+class LoopScope(Scope):
+    """The scope of the coroutine that a thread runs its loop for, as a part of the thread's own scope.
+
+    It raises only what the thread's scope has not raised.
+    """
+
+    __slots__ = ("_thread", "has_claimed")
+
+    def __init__(self, execution: Execution) -> None:
+        super().__init__()
+        self._thread = cast("ThreadScope", execution.scope)
+        #: Whether it has, at any time.
+        self.has_claimed: bool = False
+
+    def interrupt(self, exception: type[BaseException]) -> InterruptResult:
+        """Raise what the thread's scope has answered that it cannot raise: that one may have been rearmed."""
+        self.rearm()
+        return super().interrupt(exception)
+
+    def withdraw(self) -> bool:
+        """Take back what has not been raised yet, also when only the closing would raise it."""
+        with self._changing:
+            self._exception = None
+            return not self._raised
+
+    def close(self) -> bool:
+        """Close the scope, and say whether the exception is still to be raised, behind the loop."""
+        with self._changing:
+            self._closed = True
+            if self._due is not None:  # the coroutine has not awaited anything since
+                return True
+            return self._exception is not None and not self._raised and self._claim()
+
+    def has_come_out(self, error: BaseException | None) -> bool:
+        """Say whether it is this scope's exception that has ended what was run."""
+        return self.has_claimed and isinstance(error, asyncio.CancelledError)
+
+    def is_open(self) -> bool:
+        return not self._closed
+
+    def _claim(self) -> bool:
+        is_claimed = self._thread.claim()
+        self.has_claimed = self.has_claimed or is_claimed
+        return is_claimed
+
+
+class FutureScope(LoopScope):
+    """The same for a task or a future that is there already: it is cancelled, and sees a bare ``CancelledError``."""
+
+    __slots__ = ()
+
+    def __init__(self, execution: Execution, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+        super().__init__(execution)
+        self._loop, self._thread_id, self._task = loop, get_ident(), future
+        self._coroutine = cast("Any", future).get_coro() if isinstance(future, asyncio.Task) else None
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._task.done() and self._take() is not None:
+            self._task.cancel()
+
+
+class EndlessScope(LoopScope):
+    """The same for ``run_forever()``: the loop is stopped, and the exception is raised behind it."""
+
+    __slots__ = ()
+
+    def __init__(self, execution: Execution, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(execution)
+        self._loop, self._thread_id = loop, get_ident()
+
+    def _cancel(self) -> None:
+        if self._loop is not None and (exception := self._take()) is not None:
+            self._due = exception
+            self._loop.stop()
+
+
+def message_here() -> Execution | None:
+    """Return the message whose function is about to start a loop on the message's own thread."""
+    execution = current.get()
+    if execution is None or execution.loop is not None or not execution.scope.is_here():
+        return None
+    return None if _get_running_loop() is not None else execution
+
+
+def run_for(execution: Execution, scope: LoopScope, run: Callable[[], _R]) -> _R:
+    """Run a loop for a message."""
+    result: Any = None
+    error: BaseException | None = None
+    execution.loop = scope
+    try:
+        execution.hand_on()
+        try:
+            result = run()
+        except BaseException as raised:  # noqa: BLE001 - it is raised again below
+            error = raised
+        if scope.close() or scope.has_come_out(error):
+            raise Abort(*(error.args if isinstance(error, asyncio.CancelledError) else ())) from error
+        if error is not None:
+            raise error
+        return cast("_R", result)
+    finally:
+        execution.loop = None
+        del error  # no cycle of the exception, its traceback and this frame
+
+
+def _run_coroutine(
+    execution: Execution, coroutine: Coroutine[Any, Any, _R], run: Callable[[Coroutine[Any, Any, _R]], _R]
+) -> _R:
+    scope = LoopScope(execution)
+    return run_for(execution, scope, lambda: run(_in_scope(execution, scope, coroutine)))
+
+
+async def _in_scope(execution: Execution, scope: LoopScope, coroutine: Coroutine[Any, Any, _R]) -> _R:
+    """Await a coroutine in its scope."""
+    token = current.set(execution)  # a Runner that is kept has the context of when it was made
+    try:
+        return await scope.run(lambda: coroutine)
+    finally:
+        coroutine.close()  # which has not begun if the exception came before it
+        with suppress(ValueError):  # the loop has been stopped before this has ended, and the collector ends it
+            current.reset(token)
+
+
+async def _await(awaitable: Awaitable[_R]) -> _R:
+    return await awaitable
+
+
+def _run_in_runner(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run(runner: Any, coro: Any, **options: Any) -> Any:
+        execution = message_here()
+        if execution is None or not asyncio.iscoroutine(coro):
+            return original(runner, coro, **options)
+        runner.get_loop()  # raises what the original would, before it has the coroutine
+        return _run_coroutine(execution, coro, lambda coroutine: original(runner, coroutine, **options))
+
+    return run
+
+
+def _run_until_complete(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run_until_complete(loop: asyncio.AbstractEventLoop, future: Any) -> Any:
+        execution = message_here()
+        if execution is None or loop.is_closed() or not inspect.isawaitable(future):
+            return original(loop, future)
+        caller = sys._getframe(1).f_code.co_name  # noqa: SLF001 - the only way to know
+        if caller == "_cancel_all_tasks" or getattr(future, "__name__", None) in _CLEAN_UP:
+            closed = LoopScope(execution)
+            closed.close()
+            return run_for(execution, closed, lambda: original(loop, future))
+        if asyncio.isfuture(future):
+            return run_for(execution, FutureScope(execution, loop, future), lambda: original(loop, future))
+        coroutine = future if asyncio.iscoroutine(future) else _await(future)
+        return _run_coroutine(execution, coroutine, lambda coroutine: original(loop, coroutine))
+
+    return run_until_complete
+
+
+def _run_forever(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def run_forever(loop: asyncio.AbstractEventLoop) -> Any:
+        execution = message_here()
+        if execution is None or loop.is_closed():
+            return original(loop)
+        return run_for(execution, EndlessScope(execution, loop), lambda: original(loop))
+
+    return run_forever
+
+
+_Wrap: TypeAlias = "Callable[[Callable[..., Any]], Callable[..., Any]]"
+
+
+def _entries() -> Iterator[tuple[Any, str, _Wrap]]:
+    """What starts loops: classes and modules, their functions, and how these are wrapped."""
+    if "trio" in sys.modules:
+        from .trio_loops import wrap_run
+
+        yield sys.modules["trio"], "run", wrap_run
+    if sys.version_info >= (3, 11):
+        yield asyncio.Runner, "run", _run_in_runner
+    loops: list[Any] = [asyncio.BaseEventLoop, asyncio.SelectorEventLoop]
+    if "uvloop" in sys.modules:
+        loops.append(sys.modules["uvloop"].Loop)
+    for loop in loops:
+        for name, wrap in (("run_until_complete", _run_until_complete), ("run_forever", _run_forever)):
+            # What a class inherits is wrapped already, unless it comes from C. nest_asyncio gives classes their own.
+            if not inspect.isfunction(getattr(loop, name)) or name in vars(loop):
+                yield loop, name, wrap
+
+
+_installing = Lock()
+_workers = 0
+_installed: list[tuple[Any, str, Any, Any]] = []
+
+
+def install() -> None:
+    """Wrap the functions that start loops, once for all workers of the process."""
+    global _workers  # noqa: PLW0603
+    with _installing:
+        _workers += 1
+        if _workers > 1:
+            return
+        for owner, name, wrap in _entries():
+            before = vars(owner).get(name)
+            wrapped = wrap(getattr(owner, name))
+            setattr(owner, name, wrapped)
+            _installed.append((owner, name, before, wrapped))
+
+
+def remove() -> None:
+    """Put back what was there, at the end of the last worker, unless it has been wrapped by others since."""
+    global _workers  # noqa: PLW0603
+    with _installing:
+        _workers -= 1
+        if _workers:
+            return
+        for owner, name, before, wrapped in _installed:
+            if vars(owner).get(name) is not wrapped:
+                continue
+            if before is None:  # it was inherited
+                delattr(owner, name)
+            else:
+                setattr(owner, name, before)
+        _installed.clear()

@@ -1,0 +1,128 @@
+"""What a worker process has of this, and no other: one that only calls ``abort()`` does not import it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dramatiq import Actor
+from dramatiq.threading import is_gevent_active
+
+from .. import interrupt
+from .._core import blocking_calls, safe_points
+from .._core.gil import GIL_IS_ON
+from .._protocol.outcome import OutcomeState
+from . import loops
+from .execution_table import ExecutionTable
+from .inspection import worker_name
+from .listeners import OutcomeListeners
+from .metrics import Metrics, is_wanted
+from .watcher import Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dramatiq import Broker
+
+    from ..backends.base import EventBackend
+    from .broker_runtime import BrokerRuntime
+    from .execution import Execution
+    from .settings import Settings
+
+__all__ = ["WorkerRuntime"]
+
+
+class WorkerRuntime:
+    """The part of one ``Abortable`` in one worker process, for all brokers with the same event backend.
+
+    From the boot of their first worker to the end of their last.
+    """
+
+    def __init__(self, settings: Settings, backend: EventBackend) -> None:
+        self._logger = settings.logger
+        self._interrupt_blocking_calls = settings.interrupt_blocking_calls
+        self._has_signal = False
+        self._has_metrics = False
+        self._runtimes: list[BrokerRuntime] = []
+        self._executions = ExecutionTable()
+        self._listeners = OutcomeListeners(settings.logger)
+        if settings.on_outcome is not None:
+            self._listeners.listeners.append(settings.on_outcome)
+        self._watcher = Watcher(backend, self._executions, settings, on_outcome=self._listeners)
+        #: Says whether a message that is to start shall not: see the watcher.
+        self.skips: Callable[[Execution], bool] = self._watcher.skips
+
+    def join(self, runtime: BrokerRuntime) -> None:
+        """Watch for the messages of a broker, too. Return when what was asked before is known."""
+        is_first = not self._runtimes
+        self._runtimes.append(runtime)
+        self._executions.add(runtime.hooks)
+        protect_broker(type(runtime.broker))
+        if not self._has_metrics and is_wanted(runtime.broker):
+            self._has_metrics = True
+            self._listeners.listeners.insert(0, Metrics().observe)
+        runtime.watch(self)
+        if is_first:
+            self._start()
+
+    def leave(self, runtime: BrokerRuntime) -> None:
+        """Watch for them no more. Return when all threads have ended, if those were the last."""
+        if self._runtimes == [runtime]:
+            self._stop()
+        runtime.watch(None)
+        self._runtimes.remove(runtime)
+        self._executions.remove(runtime.hooks)
+
+    def _start(self) -> None:
+        if not (interrupt.SUPPORTED or is_gevent_active()):
+            self._logger.warning(
+                "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
+                "ends only if its function asks abort_requested()."
+            )
+        elif not (GIL_IS_ON or is_gevent_active()):
+            self._logger.warning(
+                "This interpreter runs without the GIL: an abort can interrupt protected code and leave a lock locked. "
+                "Set PYTHON_GIL=1 where that must not happen."
+            )
+        self._watcher.start()
+        if not is_gevent_active():
+            loops.install()
+        if self._interrupt_blocking_calls and blocking_calls.SUPPORTED and not is_gevent_active():
+            self._has_signal = blocking_calls.install()
+            if not self._has_signal:
+                self._logger.info(
+                    "Blocking calls are not interrupted: this program handles SIGURG itself, or starts its worker "
+                    "in another thread than the main one."
+                )
+
+    def _stop(self) -> None:
+        self._watcher.stop()
+        if not is_gevent_active():
+            loops.remove()
+        if self._has_signal:
+            blocking_calls.remove()
+
+    def tell_of(self, execution: Execution) -> None:
+        """Tell those who are to hear of it what became of a message that somebody has asked to abort."""
+        if execution.is_awaited:
+            self._watcher.report(execution)
+        if execution.state in {OutcomeState.SKIPPED, OutcomeState.ABORTED}:
+            self._call_back(execution)
+
+    def _call_back(self, execution: Execution) -> None:
+        message = execution.message
+        try:
+            runtime = execution.runtime
+            name = message.options.get("on_abort") or runtime.option(message.actor_name, "on_abort")
+            if name:
+                runtime.broker.get_actor(name).send(message.asdict(), execution.outcome(worker_name()).asdict())
+        except Exception:
+            what = "The on_abort of message %s could not be sent."
+            self._logger.exception(what, message.message_id, extra=execution.fields())
+
+
+def protect_broker(kind: type[Broker]) -> None:
+    """Have nothing raised while a message is enqueued on a broker of this kind, whoever wrote it, or in its hooks."""
+    for each in kind.__mro__:
+        if "enqueue" in vars(each):
+            # One that runs what it is sent at once calls the actor, whose own message's scope is inside of this one.
+            safe_points.protect_function(each.__module__, "enqueue", frozenset({Actor.__call__.__name__}))

@@ -1,0 +1,69 @@
+"""``trio.run()`` in an ordinary actor: see ``_worker/loops.py``.
+
+An exception that comes up in trio's own code ends the run as an internal error, and leaves the thread unable to run
+trio again. So the main task is cancelled instead, in trio's way: it sees ``trio.Cancelled``, and the function an
+``Abort`` behind the run.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from .loops import LoopScope, message_here, run_for
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .execution import Execution
+
+__all__ = ["wrap_run"]
+
+
+class _Loop:
+    """What a scope asks of an event loop."""
+
+    def __init__(self, token: Any) -> None:
+        self.call_soon_threadsafe = token.run_sync_soon  # raises a RuntimeError, too, when the run is over
+
+
+class TrioScope(LoopScope):
+    """The scope of the main task."""
+
+    __slots__ = ("_cancel_scope",)
+
+    def __init__(self, execution: Execution) -> None:
+        super().__init__(execution)
+        self._cancel_scope: Any = sys.modules["trio"].CancelScope()
+
+    async def run_main(self, main: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
+        """Await the main function, until it is cancelled."""
+        loop: Any = _Loop(sys.modules["trio"].lowlevel.current_trio_token())
+        self._thread_id, self._loop = get_ident(), loop
+        self._cancel()  # for what came before this
+        with self._cancel_scope:
+            return await main(*args)
+
+    def has_come_out(self, error: BaseException | None) -> bool:
+        """Say so also when the task has swallowed it: what trio has cancelled stays cancelled."""
+        return self.has_raised
+
+    def _cancel(self) -> None:
+        if self._take() is not None:
+            self._cancel_scope.cancel()
+
+
+def wrap_run(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``trio.run``."""
+
+    @functools.wraps(original)
+    def run(async_fn: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
+        execution = message_here()
+        if execution is None:
+            return original(async_fn, *args, **options)
+        scope = TrioScope(execution)
+        return run_for(execution, scope, lambda: original(scope.run_main, async_fn, args, **options))
+
+    return run

@@ -1,0 +1,292 @@
+"""The thread of a worker process that hears of abort requests and passes them on to the messages that run."""
+
+from __future__ import annotations
+
+import random
+from threading import Event as Flag
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Final
+
+from .._protocol.outcome import OutcomeState, outcome_key
+from .._protocol.request import AbortMode, AbortRequest
+from .._protocol.rule import RULE, AbortRule
+from .._protocol.snapshot import QUESTION, WITH_ARGUMENTS
+from ..backends.base import keeps_signals
+from ..backends.rate_limited_log import RateLimitedLog
+from ..backends.replies import Reply
+from ..errors import InvalidRequest
+from .inspection import Inspection
+from .reporter import Reporter
+from .scheduler import InterruptScheduler
+from .spent_signals import SpentSignals
+from .unraisable import UnraisableAborts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .._protocol.event import Event
+    from .._protocol.outcome import Outcome
+    from ..backends.base import EventBackend
+    from .execution import Execution
+    from .execution_table import ExecutionTable
+    from .settings import Settings
+
+__all__ = ["Watcher"]
+
+#: For how long to wait for one event, in ms: after that a stopped watcher looks up.
+_WAIT: Final = 550
+
+#: The same for a backend that must be told all keys anew to hear of those that have been added.
+_SHORT_WAIT: Final = 50
+
+#: How long a worker's boot waits for the backend's first answer at the most, in seconds.
+_LONGEST_BOOT: Final = 5.0
+
+#: How long to wait before a backend that failed is tried again, in seconds, at first and at the most.
+_BACKOFF: Final = 0.05
+_LONGEST_BACKOFF: Final = 0.5
+
+#: What a request to cancel says, among other things.
+_CANCEL: Final = AbortMode.CANCEL.value.encode()
+
+#: For how long an outcome can be read, in ms.
+_OUTCOME: Final = 3_600_000
+
+#: How many of those that have been told are not told again.
+_REMEMBERED: Final = 1000
+
+
+class Watcher:
+    """Watches one event backend for one worker process."""
+
+    def __init__(
+        self,
+        backend: EventBackend,
+        executions: ExecutionTable,
+        settings: Settings,
+        *,
+        on_outcome: Callable[[Outcome], object],
+    ) -> None:
+        self._backend = backend
+        self._executions = executions
+        self._logger = logger = settings.logger
+        self._on_outcome = on_outcome
+        self._repeat_every = settings.repeat_every
+        self._inspection = Inspection(executions)
+        self._reporter = (
+            None if backend.reply_store is None else Reporter(backend.reply_store, self._inspection.entry, logger)
+        )
+        self._limited_log = RateLimitedLog(logger)
+        self._scheduler = InterruptScheduler(logger, settings.warn_after)
+        self._unraisable = UnraisableAborts(self._scheduler.interrupt_again)
+        self._stopping = Flag()
+        self._has_begun = Flag()
+        self._spent = SpentSignals(backend, settings.abort_ttl)
+        #: Handed out by the backend, and not passed on yet.
+        self._received: tuple[bytes, Event | None] | None = None
+        self._thread = Thread(target=self._run, name="dramatiq-abort watcher", daemon=True)
+        self._telling = Lock()
+        self._told: dict[str, OutcomeState] = {}
+        self._reporting = Lock()
+        self._is_down = False
+
+    def start(self) -> None:
+        """Return when the backend has answered, or failed to: what was asked before is known to the first message."""
+        self._unraisable.install()
+        self._thread.start()
+        self._has_begun.wait(_LONGEST_BOOT)
+
+    def stop(self) -> None:
+        """Return when all threads have ended."""
+        self._stopping.set()
+        self._backend.wake()
+        self._thread.join()
+        self._backend.wake()  # it may have begun to wait once more
+        try:
+            self._spent.put_back()
+        except Exception as error:
+            self._report_down(error)
+        self._scheduler.stop()
+        self._unraisable.remove()
+        if self._reporter is not None:
+            self._reporter.stop()
+
+    def skips(self, execution: Execution) -> bool:
+        """Say whether there is a live request for a message that is to start, and if so, let it be its.
+
+        Not if the backend does not answer.
+        """
+        key = execution.key
+        if not keeps_signals(self._backend) and (others := self._executions.others(execution)):
+            # The broker has delivered the same message again. To ask could take the signal away from the one that runs;
+            # the watcher receives it for both.
+            request = next((other.request for other in others if other.request is not None), None)
+            if request is not None:
+                execution.skip(request, None)
+            return request is not None
+        try:
+            events = self._backend.events_for(key)
+        except Exception as error:
+            self._report_down(error)
+            return False
+        for event in events:
+            if event.key == key:
+                request = self._decode(key, event.value)
+                if request is not None:
+                    execution.skip(request, None)
+                    return True
+            elif (rule := self._rule(event)) is not None and self._matches(rule, execution):
+                execution.skip(rule.request, event.key)
+                return True
+        return False
+
+    def report(self, execution: Execution) -> None:
+        """Tell those who have asked to abort a message what became of it."""
+        if execution.state is OutcomeState.FAILED:
+            self._spent.add(execution.key)
+        self._tell(execution.outcome(self._inspection.worker))
+
+    def _tell(self, outcome: Outcome) -> None:
+        # More than one may see that somebody is to be told, and more than one may have asked.
+        with self._telling:
+            if self._told.get(outcome.message_id) is outcome.state:
+                return
+            self._told[outcome.message_id] = outcome.state
+            if len(self._told) > _REMEMBERED:
+                del self._told[next(iter(self._told))]
+        self._on_outcome(outcome)
+        if self._reporter is not None:
+            self._reporter.put(Reply(outcome_key(outcome.message_id), outcome.encode(), _OUTCOME))
+
+    def _run(self) -> None:
+        backoff = _BACKOFF
+        wait = 0
+        while not self._stopping.is_set():
+            try:
+                if self._reporter is not None:
+                    self._reporter.renew()
+                self._spent.put_back()
+                if self._received is None:
+                    self._received = self._receive(wait)
+                if self._received is not None:
+                    key, event = self._received
+                    # A question to the backend: only where it may be needed.
+                    age = self._backend.age(key) if event is not None and _CANCEL in event.value else None
+                    self._pass_on(key, event, age)
+                    self._received = None
+                self._report_up()
+                backoff, wait = _BACKOFF, _WAIT
+                self._has_begun.set()
+            except Exception as error:
+                self._report_down(error)
+                self._has_begun.set()
+                self._stopping.wait(backoff * random.uniform(0.5, 1.0))
+                backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+    def _receive(self, longest: int) -> tuple[bytes, Event | None] | None:
+        if self._backend.receives_all:
+            return self._backend.receive(self._executions, longest)
+        keys = [execution.key for execution in self._executions.all()]
+        if keys:
+            return self._backend.receive(keys, _SHORT_WAIT)
+        self._stopping.wait(_SHORT_WAIT / 1000)
+        return None
+
+    def _pass_on(self, key: bytes, event: Event | None, age: float | None) -> None:
+        try:
+            if event is None:
+                self._take_back(key)
+            elif key.startswith(QUESTION):
+                self._answer(event)
+            elif key.startswith(RULE):
+                self._apply_rule(event, age)
+            else:
+                self._apply(event, age)
+        except Exception:  # what nobody has thought of must not be in the way of all others
+            self._logger.exception("What was signaled with key %.200r could not be passed on.", key)
+
+    def _apply_rule(self, event: Event, age: float | None) -> None:
+        rule = self._rule(event)
+        if rule is not None:
+            matching = [execution for execution in self._executions.all() if self._matches(rule, execution)]
+            self._request(matching, rule.request, age, event.key)
+
+    def _apply(self, event: Event, age: float | None) -> None:
+        key = event.key
+        request = self._decode(key, event.value)
+        if request is not None:
+            execution = self._executions.with_key(key)
+            self._request(execution, request, age)
+            completed = None if execution else self._executions.completed(key)
+            if completed is not None:
+                self._tell(completed.outcome(self._inspection.worker, request))
+            elif not execution:
+                self._spent.add(key)
+
+    def _request(
+        self, messages: Iterable[Execution], request: AbortRequest, age: float | None, rule: bytes | None = None
+    ) -> None:
+        for execution in messages:
+            execution.repeat = execution.repeat or self._repeat_every
+            if execution.accept(request, age, rule):
+                self._scheduler.interrupt(execution)
+            if execution.is_over and execution.is_awaited:  # by now, unseen by its worker thread
+                self.report(execution)
+
+    def _take_back(self, key: bytes) -> None:
+        is_rule_key = key.startswith(RULE)
+        for execution in self._executions.all() if is_rule_key else self._executions.with_key(key):
+            if execution.rule == (key if is_rule_key else None) and execution.retract():
+                names = execution.message_id, execution.actor_name
+                self._logger.info("Message %s of actor %s goes on.", *names, extra=execution.fields())
+
+    def _matches(self, rule: AbortRule, execution: Execution) -> bool:
+        message = execution.message
+        tags = execution.runtime.tags_of(message)
+        return rule.matches(execution.enqueued, message.actor_name, message.queue_name, tags)
+
+    def _rule(self, event: Event) -> AbortRule | None:
+        if not event.key.startswith(RULE):
+            return None
+        try:
+            return AbortRule.decode(event.key, event.value, event.ttl)
+        except InvalidRequest as error:
+            self._complain_of(event.key, error)
+            return None
+
+    def _answer(self, event: Event) -> None:
+        try:
+            name = event.key.removeprefix(QUESTION).decode()
+        except UnicodeDecodeError as error:
+            self._complain_of(event.key, error)
+            return
+        if self._reporter is not None:
+            self._reporter.put(self._inspection.answer(name, arguments=event.value == WITH_ARGUMENTS))
+
+    def _decode(self, key: bytes, value: bytes) -> AbortRequest | None:
+        try:
+            return AbortRequest.decode(value)
+        except InvalidRequest as error:
+            self._complain_of(key, error)
+            return None
+
+    def _complain_of(self, key: bytes, error: Exception) -> None:
+        self._limited_log.warning("What was signaled with key %.200r is ignored: %s.", key, error)
+
+    def _report_down(self, error: Exception) -> None:
+        with self._reporting:
+            was_down, self._is_down = self._is_down, True
+        if not was_down:
+            self._logger.error(
+                "The event backend does not answer. Messages are processed as usual; aborts take effect when it is "
+                "back. %s: %s",
+                type(error).__name__,
+                error,
+            )
+            self._logger.debug("This is where it failed.", exc_info=error)
+
+    def _report_up(self) -> None:
+        with self._reporting:
+            was_down, self._is_down = self._is_down, False
+        if was_down:
+            self._logger.info("The event backend answers again.")

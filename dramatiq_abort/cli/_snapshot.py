@@ -1,0 +1,59 @@
+"""What the workers are running, as people read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._output import STYLES, cell, duration, table_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from .._protocol.snapshot import RunningMessage, Snapshot
+    from ._output import Output
+
+__all__ = ["HEADS", "as_table", "row", "say_who_is_missing", "summary"]
+
+HEADS = ["MESSAGE", "ACTOR", "QUEUE", "WORKER", "FOR", "STATE"]
+
+
+def as_table(snapshot: Snapshot, *, arguments: bool) -> Table:
+    """Return a table of all."""
+    heads = [*HEADS, "ARGUMENTS"] if arguments else HEADS
+    return table_of(heads, [row(message, arguments=arguments) for message in snapshot])
+
+
+def row(message: RunningMessage, *, arguments: bool) -> list[Text]:
+    """Return the cells of one."""
+    state = message.state
+    if message.grace_left:
+        state += f" in {duration(message.grace_left)}"
+    if message.by is not None and message.grace_left is not None:
+        state += f" by {message.by}"
+    cells = [cell(message.message_id, "bold"), *map(cell, (message.actor, message.queue, message.worker))]
+    cells += [cell(duration(message.age)), cell(state, STYLES[message.state])]
+    if arguments:
+        cells.append(cell(", ".join(message.arguments or ())))
+    return cells
+
+
+def summary(snapshot: Snapshot) -> str:
+    """Return how many there are."""
+    messages = "1 message" if len(snapshot) == 1 else f"{len(snapshot) or 'No'} messages"
+    workers = "1 worker process" if len(snapshot.workers) == 1 else f"{len(snapshot.workers)} worker processes"
+    return f"{messages} on {workers}"
+
+
+def say_who_is_missing(snapshot: Snapshot, output: Output, timeout: int) -> bool:
+    """Say how many there are, and of which workers nothing is known; return whether there are none of those."""
+    output.say(f"{summary(snapshot)}.")
+    if not snapshot.workers:
+        output.note("No worker is there. Is this where they are, and do they have this version of dramatiq-abort?")
+    for worker in snapshot.unresponsive:
+        within = f" has not answered within {duration(timeout)}"
+        output.note(cell(worker.worker), within, ": dead, for less than a minute, or cut off, or too busy.")
+    for worker in snapshot.workers:
+        if worker.omitted:
+            output.note(cell(worker.worker), f" runs {worker.omitted} more, for which its answer had no room.")
+    return not (snapshot.unresponsive or any(worker.omitted for worker in snapshot.workers))
