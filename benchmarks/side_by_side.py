@@ -100,10 +100,10 @@ def about(other: str) -> str:
     today = dt.datetime.now(tz=dt.timezone.utc).date()
     return (
         f"{today}, {processor} with {os.cpu_count()} processors, {platform.system()}, CPython "
-        f"{platform.python_version()}, {packages}, the {interrupt.IMPLEMENTATION.capitalize()} core; the other one is "
+        f"{platform.python_version()}, {packages}, the {interrupt.IMPLEMENTATION.capitalize()} core; compared with "
         f"dramatiq-abort {other}. {TURNS * ABORTS} aborts of each kind, each at a random moment of the task's first "
-        f"{WITHIN / 1000:g} s; {ROUNDS} rounds of the processor time per message; messages a second in "
-        f"{cost.TURNS['RedisBroker']} and {cost.TURNS['StubBroker']} turns. All in turns."
+        f"{WITHIN / 1000:g} s; {ROUNDS} rounds of the processor time per message; messages per second in "
+        f"{cost.TURNS['RedisBroker']} and {cost.TURNS['StubBroker']} turns. The contestants take turns throughout."
     )
 
 
@@ -117,11 +117,12 @@ def rows_of_latency(late: dict[str, dict[str, list[float]]]) -> Iterator[str]:
 def rows_of_costs(costs: dict[str, Any]) -> Iterator[str]:
     times = {each: median(costs["processor time"][each], "microseconds") for each in VARIANTS}
     more = [f"{times[each] - times['alone']:.1f}" for each in VARIANTS[1:]]
-    yield f"| processor time per message, more than dramatiq alone, µs | {' | '.join(more)} | 0 |"
+    yield f"| processor time per message on top of dramatiq alone, µs | {' | '.join(more)} | 0 |"
     for broker in ("RedisBroker", "StubBroker"):
-        for what, name in (("throughput", "messages a second"), ("used", "the same by the worker's processor time")):
+        names = {"throughput": "messages per second", "used": "messages per second of worker processor time"}
+        for what, name in names.items():
             cells = [f"{ratio(costs[broker], each, what):.2f}" for each in VARIANTS[1:]]
-            yield f"| {name}, of those of dramatiq alone, `{broker}` | {' | '.join(cells)} | 1 |"
+            yield f"| {name}, relative to dramatiq alone, `{broker}` | {' | '.join(cells)} | 1 |"
 
 
 def bars_of_latency(late: dict[str, dict[str, list[float]]], other: str) -> Iterator[Bar]:
@@ -162,7 +163,7 @@ def main() -> None:
         title = "From abort() to the exception, in ms: the median, and up to the 95th percentile"
         picture = chart(title, list(bars_of_latency(late, other)), logarithmic=True)
         (DOCS / "abort-latency.svg").write_text(picture, encoding="utf-8")
-        title = "Messages a second, of those of dramatiq alone"
+        title = "Messages per second, relative to dramatiq alone"
         picture = chart(title, list(bars_of_throughput(costs, other)))
         (DOCS / "throughput.svg").write_text(picture, encoding="utf-8")
 

@@ -136,7 +136,7 @@ THREADS: dict[str, Any] = {
     "`os.read()` of a pipe": lambda wait: os.read(wait.reading, 1),
     "`Lock.acquire()`": lambda wait: wait.lock.acquire(),
     "`Event.wait()`": lambda wait: wait.event.wait(),
-    "`Event.wait(0.01)`, again and again": wait_in_steps,
+    "`Event.wait(0.01)` in a loop": wait_in_steps,
     "`Queue.get()`": lambda wait: wait.queue.get(),
     "`Future.result()`": lambda wait: wait.future.result(),
     "`Thread.join()`": lambda wait: wait.thread.join(),
