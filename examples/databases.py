@@ -1,4 +1,4 @@
-"""Abort a transfer half way, which is rolled back, and another one behind a shield, which is committed."""
+"""Abort a transfer halfway, which is rolled back, and one inside a shield, which is committed."""
 
 import tempfile
 import threading
@@ -12,7 +12,7 @@ from dramatiq_abort import Abortable, abort, shield
 from dramatiq_abort.backends import StubBackend
 
 broker = StubBroker()
-# Else an abort in the middle of the pool's own code could cost it a connection.
+# Without `protect`, an abort inside the pool's own code could leak a connection.
 broker.add_middleware(Abortable(backend=StubBackend(), protect=["sqlalchemy.pool"]))
 dramatiq.set_broker(broker)
 
@@ -40,8 +40,8 @@ def transfer(amount: int) -> None:
 
 
 @dramatiq.actor
-def transfer_all_the_same(amount: int) -> None:
-    with shield():  # around the transaction as a whole: its end is what commits
+def transfer_with_shield(amount: int) -> None:
+    with shield():  # around the whole transaction, because its end is what commits
         move(amount)
 
 
@@ -63,15 +63,15 @@ message = transfer.send(30)
 half_way.wait()
 abort(message.message_id)
 broker.join(transfer.queue_name, fail_fast=False)
-print(f"Aborted half way:         {balances()}.")
+print(f"Aborted halfway:          {balances()}.")
 
 half_way.clear()
-message = transfer_all_the_same.send(30)
+message = transfer_with_shield.send(30)
 half_way.wait()
 abort(message.message_id)
-answered.set()  # the other bank's answer comes after the abort
-broker.join(transfer_all_the_same.queue_name, fail_fast=False)
-print(f"Aborted behind a shield:  {balances()}.")
+answered.set()  # the other bank answers after the abort
+broker.join(transfer_with_shield.queue_name, fail_fast=False)
+print(f"Aborted inside a shield:  {balances()}.")
 
 worker.stop()
 engine.dispose()

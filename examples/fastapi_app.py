@@ -1,6 +1,6 @@
-"""An endpoint that aborts a job and awaits what becomes of it.
+"""A FastAPI endpoint that aborts a job and awaits its outcome.
 
-``uvicorn fastapi_app:app`` is the site, ``dramatiq fastapi_app`` the workers.
+Run the site with ``uvicorn fastapi_app:app``, and the workers with ``dramatiq fastapi_app``.
 """
 
 import os
@@ -32,7 +32,7 @@ def start() -> dict[str, str]:
 
 
 @app.delete("/jobs/{message_id}")
-async def stop(message_id: str, response: Response, reason: str = "asked for on the site") -> dict[str, object]:
+async def stop(message_id: str, response: Response, reason: str = "requested on the site") -> dict[str, object]:
     await run_in_threadpool(abort, message_id, reason=reason)
     outcome = await wait_for_outcome_async(message_id, timeout=5_000)
     response.status_code = 200 if outcome.is_known else 202

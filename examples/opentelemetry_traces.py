@@ -1,4 +1,4 @@
-"""Make a span of each message that somebody has asked to abort."""
+"""Record each abort as an OpenTelemetry span."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ traced = threading.Event()
 
 
 def trace_abort(outcome: Outcome) -> None:
-    """From the request to the end of the message; OpenTelemetry counts in nanoseconds."""
+    """Record a span from the request to the end of the message, in nanoseconds as OpenTelemetry counts."""
     span = tracer.start_span(
         f"abort {outcome.actor}",
         start_time=outcome.requested * 1_000_000,

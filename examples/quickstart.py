@@ -1,4 +1,4 @@
-"""Abort a task that would never end, in one process."""
+"""Abort a task that never ends, in a single process."""
 
 import threading
 
@@ -15,7 +15,7 @@ started = threading.Event()
 
 
 @dramatiq.actor
-def run_for_ever() -> None:
+def run_forever() -> None:
     started.set()
     while True:
         pass
@@ -23,9 +23,9 @@ def run_for_ever() -> None:
 
 worker = dramatiq.Worker(broker)
 worker.start()
-message = run_for_ever.send()
+message = run_forever.send()
 started.wait()
 abort(message.message_id)
-broker.join(run_for_ever.queue_name, fail_fast=False)
-print("The task would have run for ever. It was aborted, and is not tried again.")
+broker.join(run_forever.queue_name, fail_fast=False)
+print("The task would have run forever. It was aborted and is not retried.")
 worker.stop()

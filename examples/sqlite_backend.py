@@ -1,4 +1,4 @@
-"""An event backend in a SQLite file, for all processes of one machine."""
+"""An event backend in a SQLite file, shared by all processes of one machine."""
 
 import sqlite3
 import time
@@ -10,14 +10,14 @@ from typing import Any
 
 from dramatiq_abort import Event, EventBackend
 
-# Each change of a key has the next number. A key without a value was taken back.
+# Each change of a key gets the next number. A key without a value has been revoked.
 TABLE = "CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY AUTOINCREMENT, key UNIQUE, value, expiry)"
 FIND = "SELECT number, value, expiry FROM events WHERE key = ? AND expiry > ?"
 PUT = "REPLACE INTO events (key, value, expiry) VALUES (?, ?, ?)"
 
 
 class SQLiteBackend(EventBackend):
-    """Every process that has the path sees the same events; who waits looks every 10 milliseconds."""
+    """All processes that open the same path share the same events; a wait polls every 10 milliseconds."""
 
     def __init__(self, path: str | Path) -> None:
         self._path = path
@@ -65,7 +65,7 @@ class SQLiteBackend(EventBackend):
             for key in keys:
                 number, value, _ = find(database, key)
                 if value is not None and self._handed_out.get(key) != number:
-                    if len(self._handed_out) == 10_000:  # the oldest will hardly be waited for again
+                    if len(self._handed_out) == 10_000:  # the oldest is unlikely to be waited for again
                         del self._handed_out[next(iter(self._handed_out))]
                     self._handed_out[key] = number
                     return key
@@ -75,17 +75,17 @@ class SQLiteBackend(EventBackend):
 
     @contextmanager
     def _transaction(self, kind: str) -> Iterator[sqlite3.Connection]:
-        """On a connection of its own: threads cannot share one, and processes must not."""
+        """Open a connection per transaction: threads cannot share one, and processes must not."""
         with closing(sqlite3.connect(self._path, isolation_level=None)) as database, database:
             database.execute(f"BEGIN {kind}")
             yield database
 
 
 def find(database: sqlite3.Connection, key: bytes) -> tuple[int, Any, float]:
-    """Return the number, the value and the end of a live key."""
+    """Return the number, value and expiry of a live key."""
     return database.execute(FIND, [key, now()]).fetchone() or (0, None, 0)
 
 
 def now() -> float:
-    """Return the time on the clock that all processes share, in milliseconds."""
+    """Return the time in milliseconds, on the clock shared by all processes."""
     return time.time() * 1000

@@ -38,7 +38,7 @@ def names_in(text: str) -> set[str]:
 @pytest.mark.parametrize("name", group.commands)
 def test_each_command_has_its_part_with_its_options(name: str) -> None:
     """But for those that are told of elsewhere, and named there."""
-    common = names_in(part("Where"))
+    common = names_in(part("Connection options"))
     elsewhere = set()
     if name in {"abort-all", "cancel"}:
         elsewhere = names_in(part("abort"))
@@ -50,7 +50,7 @@ def test_each_command_has_its_part_with_its_options(name: str) -> None:
 
 def test_the_environment() -> None:
     """The three variables."""
-    assert {URL, BROKER, NAMESPACE} <= names_in(part("Where"))
+    assert {URL, BROKER, NAMESPACE} <= names_in(part("Connection options"))
 
 
 def test_the_fields_of_the_json() -> None:

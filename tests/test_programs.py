@@ -24,7 +24,7 @@ GUIDES = DOCS / "guides"
 OTHERS = {
     "README.md",
     "docs/backends.md",
-    "docs/control.md",
+    "docs/monitoring.md",
     "docs/guides/django.md",
     "docs/guides/sentinel-and-cluster.md",
     "docs/guides/testing.md",

@@ -1,4 +1,4 @@
-"""Django's own command line: ``python manage.py rundramatiq`` for the workers, ``python manage.py runserver``."""
+"""Django's command line: ``python manage.py rundramatiq`` runs the workers, ``python manage.py runserver`` the site."""
 
 import os
 import sys

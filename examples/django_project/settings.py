@@ -1,4 +1,4 @@
-"""A Django project with django-dramatiq, whose messages can be aborted."""
+"""Settings of a Django project with django-dramatiq and abortable messages."""
 
 import os
 
@@ -18,6 +18,6 @@ DRAMATIQ_BROKER = {
         "dramatiq.middleware.TimeLimit",
         "dramatiq.middleware.Callbacks",
         "dramatiq.middleware.Retries",
-        "dramatiq_abort.Abortable",  # on the broker's own connection to Redis
+        "dramatiq_abort.Abortable",  # uses the broker's own connection to Redis
     ],
 }

@@ -1,4 +1,4 @@
-"""Where the jobs are to be found."""
+"""The URLs of the jobs."""
 
 from django.urls import path
 from jobs import views

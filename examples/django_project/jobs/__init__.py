@@ -1,1 +1,1 @@
-"""Jobs that somebody may want to stop."""
+"""Jobs that can be stopped from the site."""

@@ -1,4 +1,4 @@
-"""What the workers run; django-dramatiq finds it by the name of this file."""
+"""The actors; django-dramatiq discovers them by the name of this module."""
 
 import time
 

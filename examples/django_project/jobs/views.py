@@ -1,4 +1,4 @@
-"""Start a job, and stop it."""
+"""Views that start and stop a job."""
 
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
@@ -9,7 +9,7 @@ from dramatiq_abort import abort, wait_for_outcome
 from .tasks import resize_pictures
 
 
-@csrf_exempt  # for the sake of the example: a form of yours has a token
+@csrf_exempt  # for the example only: a real form sends a CSRF token
 @require_POST
 def start(_: HttpRequest) -> JsonResponse:
     return JsonResponse({"id": resize_pictures.send().message_id}, status=202)
@@ -18,6 +18,6 @@ def start(_: HttpRequest) -> JsonResponse:
 @csrf_exempt
 @require_POST
 def stop(request: HttpRequest, message_id: str) -> JsonResponse:
-    abort(message_id, reason="asked for on the site", by=request.META["REMOTE_ADDR"])
+    abort(message_id, reason="requested on the site", by=request.META["REMOTE_ADDR"])
     outcome = wait_for_outcome(message_id, timeout=5_000)
     return JsonResponse(outcome.asdict(), status=200 if outcome.is_known else 202)
