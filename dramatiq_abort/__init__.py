@@ -3,7 +3,7 @@
 import os
 
 from ._client.outcomes import running, wait_for_outcome, wait_for_outcome_async, wait_for_outcomes
-from ._client.requests import abort, abort_all, abort_requested, restore, rules
+from ._client.requests import abort, abort_all, abort_requested, abort_rules, restore
 from ._middleware.abortable import Abortable
 from ._protocol.event import Event
 from ._protocol.outcome import Outcome, OutcomeState
@@ -11,7 +11,7 @@ from ._protocol.request import AbortMode, AbortRequest
 from ._protocol.rule import AbortRule
 from ._protocol.snapshot import RunningMessage, Snapshot, WorkerProcess
 from ._task.cooperation import checkpoint, shield, sleep
-from ._task.process import run
+from ._task.process import run_process
 from ._version import __version__
 from .backends.base import EventBackend
 from .backends.replies import Reply, ReplyStore
@@ -58,10 +58,10 @@ __all__ = [
     "abort",
     "abort_all",
     "abort_requested",
+    "abort_rules",
     "checkpoint",
     "restore",
-    "rules",
-    "run",
+    "run_process",
     "running",
     "shield",
     "sleep",

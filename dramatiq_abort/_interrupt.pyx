@@ -382,7 +382,7 @@ cdef class Scope:
         self._frame = None
         return True
 
-    def withdraw(self):
+    def revoke(self):
         """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
         cdef PyThreadState *thread
         if self._raised or self._state == DONE:

@@ -139,7 +139,7 @@ class BackendError(AbortError):
     """
 
     #: How many messages of many have been aborted before that, in the order in which they were given.
-    made = 0
+    completed = 0
 
 
 class UnsupportedByBackend(AbortError, NotImplementedError):

@@ -12,8 +12,8 @@ from dramatiq_abort import Abortable, abort, shield
 from dramatiq_abort.backends import StubBackend
 
 broker = StubBroker()
-# Without `protect`, an abort inside the pool's own code could leak a connection.
-broker.add_middleware(Abortable(backend=StubBackend(), protect=["sqlalchemy.pool"]))
+# Without `protected_modules`, an abort inside the pool's own code could leak a connection.
+broker.add_middleware(Abortable(backend=StubBackend(), protected_modules=["sqlalchemy.pool"]))
 dramatiq.set_broker(broker)
 
 directory = tempfile.TemporaryDirectory()

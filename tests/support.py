@@ -204,7 +204,7 @@ def ask_twice(scope: Any, exception: type[BaseException]) -> Any:
 
 @contextmanager
 def protecting(*modules: str) -> Iterator[None]:
-    """Protect these for a while, as a worker with ``Abortable(protect=modules)`` does for its whole process."""
+    """Protect these for a while, as a worker with these ``protected_modules`` does for its whole process."""
     for module in modules:
         safe_points.protect(module)
     try:
@@ -214,7 +214,7 @@ def protecting(*modules: str) -> Iterator[None]:
 
 
 def unprotect(*modules: str) -> None:
-    """Take back what ``Abortable(protect=modules)`` has said for the whole process."""
+    """Take back what ``Abortable(protected_modules=modules)`` has said for the whole process."""
     safe_points._protected.difference_update(modules)
     safe_points._users.difference_update(modules)
 

@@ -78,8 +78,8 @@ def test_a_wrong_parameter_is_named(call: Callable[[Any], None], error: type[Exc
         ({"abort_ttl": 1e3}, TypeError, "abort_ttl is an integer"),
         ({"repeat_every": 0}, ValueError, "repeat_every is from 1"),
         ({"warn_after": "10"}, TypeError, "report_after is an integer"),
-        ({"protect": "psycopg_pool"}, TypeError, "list of modules' names"),
-        ({"protect": [b"psycopg_pool"]}, TypeError, "list of modules' names"),
+        ({"protected_modules": "psycopg_pool"}, TypeError, "list of modules' names"),
+        ({"protected_modules": [b"psycopg_pool"]}, TypeError, "list of modules' names"),
     ],
 )
 def test_a_wrong_middleware_is_not_made(parameters: dict[str, Any], error: type[Exception], match: str) -> None:

@@ -112,7 +112,7 @@ def test_a_failure_says_how_far_it_came() -> None:
     with pytest.raises(BackendError) as failed:
         abort(ids, Abortable(backend=backend))
 
-    assert failed.value.made == len(backend.events) == 2 * MAX_EVENTS
+    assert failed.value.completed == len(backend.events) == 2 * MAX_EVENTS
     assert str(failed.value) == (
         f"{2 * MAX_EVENTS} of {3 * MAX_EVENTS} messages were aborted; message {2 * MAX_EVENTS} was not aborted, "
         "nor were those behind it: ConnectionError: gone"

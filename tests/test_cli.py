@@ -132,7 +132,7 @@ def test_abort_what_runs(send_running: Any, cli: Cli) -> None:
     assert done.stdout.startswith(f"{one.message_id}  aborted    run on ")
     assert done.stdout.endswith("asked by Ann: not wanted\n")
 
-    done = cli("abort", "--wait=20s", "--json", other.message_id)
+    done = cli("abort", "--wait", "--wait-timeout", "20s", "--json", other.message_id)
     (outcome,) = data_of(done)
     assert (done.returncode, done.stderr) == (0, "")
     assert (outcome["message_id"], outcome["state"], outcome["actor"]) == (other.message_id, "aborted", "run")
@@ -151,7 +151,7 @@ def test_abort_what_waits(app: ModuleType, start_processes: Any, cli: Cli) -> No
     assert done.returncode == 1
     assert [(said["state"], said["asked"]) for said in data_of(done)] == [("pending", True)]
     start_processes()
-    done = cli("status", message.message_id, "--wait=20s")
+    done = cli("status", message.message_id, "--wait", "--wait-timeout", "20s")
 
     assert done.returncode == 0
     assert done.stdout.startswith(f"{message.message_id}  skipped    run on ")
@@ -159,7 +159,7 @@ def test_abort_what_waits(app: ModuleType, start_processes: Any, cli: Cli) -> No
 
 def test_a_wait_that_is_over(app: ModuleType, cli: Cli) -> None:
     """Is no success."""
-    done = cli("abort", "x", "y", "--wait=50", "--json")
+    done = cli("abort", "x", "y", "--wait", "--wait-timeout", "50", "--json")
 
     assert done.returncode == 1
     assert sorted((said["message_id"], said["state"]) for said in data_of(done)) == [("x", "pending"), ("y", "pending")]
@@ -169,7 +169,7 @@ def test_abort_with_a_grace_period(app: ModuleType, start_processes: Any, cli: C
     """And time to live, and repetition, which others read."""
     start_processes()
     message = send_protected(app)
-    done = cli("abort", message.message_id, "--timeout", "1m", "--ttl", "1h", "--repeat-every", "5s", "--wait")
+    done = cli("abort", message.message_id, "--grace", "1m", "--ttl", "1h", "--repeat-every", "5s", "--wait")
 
     assert done.stdout.startswith(f"{message.message_id}  completed  finish_in_time on ")
     assert result_type(message) == "in time: True"
@@ -263,7 +263,7 @@ def test_abort_all(app: ModuleType, start_processes: Any, cli: Cli) -> None:
 
 def test_abort_all_says_its_rule_to_a_program(cli: Cli, app: ModuleType) -> None:
     """And with --cancel leaves alone what runs."""
-    done = cli("abort-all", "--tag", "customer 7", "--cancel", "--timeout", "2s", "--json")
+    done = cli("abort-all", "--tag", "customer 7", "--cancel", "--grace", "2s", "--json")
     (said,) = data_of(done)
     assert (said["tag"], said["mode"], said["ttl"], done.stderr) == ("customer 7", "cancel", 86_400_000, "")
     assert cli("restore", said["id"]).stdout == f"{said['id']}  restored\n"
@@ -388,7 +388,7 @@ def test_python_m(env: dict[str, str], tmp_path: Path) -> None:
     [
         (["nothing"], "No such command 'nothing'."),
         (["abort"], "Missing argument 'ID...'."),
-        (["abort", "x", "--timeout", "soon"], "'soon' is no time"),
+        (["abort", "x", "--grace", "soon"], "'soon' is no time"),
         (["abort", "x", "--ttl", "0"], "abort_ttl is from 1 to"),
         (["abort", "x", "--reason", "x" * 300], "reason"),
         (["abort", ""], "a message id has 1 to 506 bytes"),
@@ -471,7 +471,11 @@ def test_without_the_extra(tmp_path: Path) -> None:
 def test_ctrl_c(env: dict[str, str], tmp_path: Path, redis_client: redis.Redis) -> None:
     """Ends it quietly."""
     process = subprocess.Popen(
-        [COMMAND, "status", "x", "--wait=1m"], cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [COMMAND, "status", "x", "--wait", "--wait-timeout", "1m"],
+        cwd=tmp_path,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
     def waits() -> bool:

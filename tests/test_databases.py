@@ -271,7 +271,7 @@ def is_protected() -> bool:
 @pytest.fixture
 def abortable(backend: EventBackend, is_protected: bool) -> Iterator[Abortable]:
     """With the modules that docs/guides/databases.md tells to protect, if they are to be."""
-    yield Abortable(backend=backend, protect=PROTECT if is_protected else [])
+    yield Abortable(backend=backend, protected_modules=PROTECT if is_protected else [])
     unprotect(*PROTECT, *DRIVERS)
 
 

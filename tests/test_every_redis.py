@@ -22,8 +22,8 @@ from dramatiq_abort import (
     Reply,
     abort,
     abort_all,
+    abort_rules,
     restore,
-    rules,
     running,
     wait_for_outcome,
 )
@@ -121,9 +121,9 @@ def test_everything_that_is_asked_and_told(
         waiting = pool.submit(wait_for_outcome, message.message_id, callers, timeout=LONG)
         rule = abort_all(callers, actor="task")
         assert waiting.result().state is OutcomeState.ABORTED
-    assert rules(callers) == [rule]
+    assert abort_rules(callers) == [rule]
     assert restore(rule, callers)
-    assert rules(callers) == []
+    assert abort_rules(callers) == []
     assert result_of(task.send(for_ever=False)) == "done"
 
 
@@ -134,8 +134,8 @@ def test_a_user_needs_all_rights_that_are_documented(way: Way, namespace: str) -
     documented = documented_rules(namespace)
     assert len(documented) > 10
 
-    def allowed(rules: list[str]) -> bool:
-        make_user(server, namespace, rules)
+    def allowed(abort_rules: list[str]) -> bool:
+        make_user(server, namespace, abort_rules)
         try:
             use_everything(server, username=namespace, password="secret")  # noqa: S106 - of no worth
         except redis.ResponseError as error:

@@ -20,7 +20,7 @@ from dramatiq.middleware import Middleware
 from support import PATIENCE, needs_greenlets, result_of, run_forever, wait_until, wait_until_it_waits
 from test_scope import Stop, Target
 
-from dramatiq_abort import Abort, abort, run
+from dramatiq_abort import Abort, abort, run_process
 from dramatiq_abort._worker.execution import Execution
 from dramatiq_abort.interrupt import InterruptResult
 
@@ -347,7 +347,7 @@ def test_what_is_armed_can_be_taken_back(core: ModuleType) -> None:
     target = Target(core, function)
     wait_until_it_waits(target.thread)
     assert target.scope.interrupt(Stop) is InterruptResult.ARMED
-    assert target.scope.withdraw()
+    assert target.scope.revoke()
     go.set()
     wait_until_it_waits(target.thread)
     go_on.set()
@@ -357,7 +357,7 @@ def test_what_is_armed_can_be_taken_back(core: ModuleType) -> None:
 
 
 def test_an_abort_that_comes_again_does_not_cut_the_end_of_a_program(worker: dramatiq.Worker, tmp_path: Path) -> None:
-    """run() waits for that where nothing is raised."""
+    """run_process() waits for that where nothing is raised."""
     processes: list[subprocess.CompletedProcess[Any] | None] = []
     ready = tmp_path / "ready"
     code = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
@@ -366,7 +366,7 @@ def test_an_abort_that_comes_again_does_not_cut_the_end_of_a_program(worker: dra
     @dramatiq.actor
     def task() -> None:
         try:
-            run([sys.executable, "-c", code, str(ready)], abort_grace=200)
+            run_process([sys.executable, "-c", code, str(ready)], abort_grace=200)
         except Abort as aborted:
             processes.append(aborted.process)
             raise

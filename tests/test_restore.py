@@ -124,7 +124,7 @@ def test_a_message_is_not_interrupted_while_it_is_restored() -> None:
             self.due = exception
             return InterruptResult.DEFERRED
 
-        def withdraw(self) -> bool:
+        def revoke(self) -> bool:
             self.due = None
             return True
 
@@ -134,7 +134,7 @@ def test_a_message_is_not_interrupted_while_it_is_restored() -> None:
     scope: Any = Slow()
     message = Execution(task.message(), scope)
     message.accept(AbortRequest(), None)
-    restoring = threading.Thread(target=message.retract)
+    restoring = threading.Thread(target=message.restore)
     assert message.interrupt() is InterruptResult.DEFERRED
     restoring.join(PATIENCE)
 

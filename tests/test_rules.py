@@ -1,4 +1,4 @@
-"""One request for all messages of a kind: abort_all(), rules(), and restore() of one."""
+"""One request for all messages of a kind: abort_all(), abort_rules(), and restore() of one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from dramatiq_abort import (
     UnsupportedByBackend,
     abort,
     abort_all,
+    abort_rules,
     restore,
-    rules,
     shield,
     wait_for_outcome,
 )
@@ -135,13 +135,13 @@ def test_a_rule_is_listed_and_taken_back(actors: dict[str, dramatiq.Actor[Any, A
         abort_all(tag="always"),
     ]
 
-    assert rules() == made
-    assert [str(rule) for rule in rules()] == ["actor one", "queue other", "tag always"]
-    assert all(rule.ttl is not None and 86_300_000 < rule.ttl <= 86_400_000 for rule in rules())
+    assert abort_rules() == made
+    assert [str(rule) for rule in abort_rules()] == ["actor one", "queue other", "tag always"]
+    assert all(rule.ttl is not None and 86_300_000 < rule.ttl <= 86_400_000 for rule in abort_rules())
     assert restore(made[0])
     assert not restore(made[0])
     assert restore(made[1].id)
-    assert rules() == [made[2]]
+    assert abort_rules() == [made[2]]
     start_worker()
     assert [result_of(message) for message in messages] == [RAN, RAN, SKIPPED]
 
@@ -182,7 +182,7 @@ def test_a_rule_ends_with_its_time(
     message = actors["one"].send()
     rule = abort_all(actor="one", abort_ttl=1)
     wait_until(lambda: backend.read(rule_key(rule.id)) is None)
-    assert rules() == []
+    assert abort_rules() == []
     start_worker()
 
     assert result_of(message) == RAN
@@ -249,7 +249,7 @@ def test_what_cannot_be_a_rule_is_refused(options: dict[str, Any], error: type[E
     """And nothing is aborted."""
     with pytest.raises(error, match=says):
         abort_all(**options)
-    assert rules() == []
+    assert abort_rules() == []
 
 
 @pytest.mark.parametrize("tags", ["x", [1], {"x"}, 1])
@@ -300,7 +300,7 @@ def test_what_is_no_rule_aborts_nothing(
     start_worker()
 
     assert result_of(actors["one"].send()) == RAN
-    assert rules() == []
+    assert abort_rules() == []
     assert "What was signaled with key b'all:rule:x' is ignored" in caplog.text
 
 

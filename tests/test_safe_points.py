@@ -253,7 +253,7 @@ def test_users_can_protect_their_own(core: ModuleType) -> None:
 
 def test_a_worker_protects_what_its_middleware_names() -> None:
     """From its start on, in the whole process."""
-    broker = StubBroker(middleware=[Abortable(backend=StubBackend(), protect=["their_pool"])])
+    broker = StubBroker(middleware=[Abortable(backend=StubBackend(), protected_modules=["their_pool"])])
     worker = dramatiq.Worker(broker, worker_timeout=10)
     worker.start()
     try:

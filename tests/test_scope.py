@@ -414,7 +414,7 @@ def test_a_claimed_exception_is_not_raised_by_the_scope(core: ModuleType) -> Non
     assert not target.scope.claim()
     for _ in range(100):
         assert target.scope.interrupt(Stop) is InterruptResult.RAISED
-    assert not target.scope.withdraw()
+    assert not target.scope.revoke()
     go_on.set()
     target.join()
 

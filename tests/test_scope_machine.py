@@ -274,7 +274,7 @@ class Model:
         is_raised, scope.is_raised, scope.is_overwritten = scope.is_raised, False, False
         return is_raised
 
-    def withdraw(self, scope: ScopeModel) -> bool:
+    def revoke(self, scope: ScopeModel) -> bool:
         if scope.is_raised:
             return False
         scope.exception = None
@@ -472,14 +472,14 @@ class Machine(RuleBasedStateMachine):
         self._tell(partial(ask_twice, scope.real, exception), expect)
 
     @precondition(_scopes)
-    @rule(which=indices, way=st.sampled_from(["rearm", "rearm it itself", "withdraw"]))
+    @rule(which=indices, way=st.sampled_from(["rearm", "rearm it itself", "revoke"]))
     def take_back(self, which: int, way: str) -> None:
         """Let a scope be interrupted once more, from another thread or its own, or take back what has not come up."""
         scope = self._scope(which)
         if way == "rearm":
             assert scope.real.rearm() is self._model.rearm(scope)
-        elif way == "withdraw":
-            assert scope.real.withdraw() is self._model.withdraw(scope)
+        elif way == "revoke":
+            assert scope.real.revoke() is self._model.revoke(scope)
         else:
             self._tell(scope.real.rearm, lambda: [self._model.rearm(scope)])
 

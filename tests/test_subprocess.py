@@ -1,4 +1,4 @@
-"""run(): subprocess.run for a program that stops, with all that it has started, when its message is aborted."""
+"""run_process(): subprocess.run for a program that stops, with all that it has started, when its message is aborted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from dramatiq.middleware import AsyncIO
 from support import PATIENCE, result_of, wait_for_request, wait_until, wait_until_requested
 
-from dramatiq_abort import Abort, Abortable, abort, run, shield
+from dramatiq_abort import Abort, Abortable, abort, run_process, shield
 from dramatiq_abort.backends import StubBackend
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def test_it_does_what_subprocess_does(words: Any, options: dict[str, Any]) -> No
     if isinstance(expected.stderr, str | bytes) and expected.returncode:  # a traceback
         options = options | {"stderr": subprocess.PIPE, "capture_output": False, "stdout": subprocess.PIPE}
 
-    finished = run(words, **options)
+    finished = run_process(words, **options)
 
     assert finished.args == expected.args
     assert finished.returncode == expected.returncode
@@ -130,7 +130,7 @@ def test_it_does_what_subprocess_does(words: Any, options: dict[str, Any]) -> No
 def test_a_status_can_be_checked() -> None:
     """As there, with what the program has written."""
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        run(python("import sys; print('out'); sys.exit(3)"), check=True, capture_output=True)
+        run_process(python("import sys; print('out'); sys.exit(3)"), check=True, capture_output=True)
 
     assert caught.value.returncode == 3
     assert caught.value.stdout == b"out\n"
@@ -140,7 +140,7 @@ def test_a_status_can_be_checked() -> None:
 def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     """And says what has been written until then."""
     with pytest.raises(subprocess.TimeoutExpired) as caught:
-        run(shell("echo out; " + IGNORE + PARENT, str(tmp_path)), timeout=6, capture_output=True)
+        run_process(shell("echo out; " + IGNORE + PARENT, str(tmp_path)), timeout=6, capture_output=True)
 
     assert caught.value.stdout == b"out\n"
     assert caught.value.timeout == 6
@@ -163,7 +163,7 @@ def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
     """Before anything has been started."""
     with pytest.raises(error):
-        run(python("pass"), **options)
+        run_process(python("pass"), **options)
 
 
 @needs_open_files
@@ -171,7 +171,7 @@ def test_a_program_that_is_not_there() -> None:
     """As with subprocess, and nothing is left open."""
     before = open_files()
     with pytest.raises(FileNotFoundError):
-        run(["/nonexistent"])
+        run_process(["/nonexistent"])
 
     assert open_files() <= before  # others may close theirs meanwhile
 
@@ -181,7 +181,7 @@ def test_a_program_whose_input_cannot_be_sent_does_not_run_on(tmp_path: Path) ->
     """It has been started when that is found out."""
     files, children = open_files(), _children()
     with pytest.raises(TypeError):
-        run(shell(SLEEP, str(tmp_path)), input=object())
+        run_process(shell(SLEEP, str(tmp_path)), input=object())
 
     assert open_files() <= files
     assert set(_children()) <= set(children)
@@ -192,7 +192,7 @@ def test_windows_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "name", "nt")
 
     with pytest.raises(NotImplementedError, match=r"use subprocess\.run"):
-        run(["x"])
+        run_process(["x"])
 
 
 class Task:
@@ -205,7 +205,7 @@ class Task:
         @dramatiq.actor
         def task(code: str, options: dict[str, Any]) -> None:
             try:
-                run(shell(code, str(self.directory)), **options)
+                run_process(shell(code, str(self.directory)), **options)
             except Abort as aborted:
                 self.aborted.append(aborted)
                 raise
@@ -313,13 +313,13 @@ def test_a_grandchild_has_its_grace_period(task: Task, tmp_path: Path) -> None:
 @needs_open_files
 def test_no_zombie_and_no_file_is_left(task: Task) -> None:
     """Of programs that have been aborted, nor of others."""
-    run(python("pass"), capture_output=True)
+    run_process(python("pass"), capture_output=True)
     before, children = open_files(), set(_children())
     for _ in range(3):
         message = task.start(SLEEP, capture_output=True)
         abort(message.message_id)
         assert result_of(message)[0] == "Abort"
-        run(python("pass"), capture_output=True)
+        run_process(python("pass"), capture_output=True)
 
     assert not any("zombie" in _state(child) for child in set(_children()) - children)
     assert open_files() <= before
@@ -337,7 +337,7 @@ def test_a_shield_lets_the_program_end_by_itself(
         with shield():
             started.set()
             code = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.01)"
-            codes.append(run(python(code, str(go))).returncode)
+            codes.append(run_process(python(code, str(go))).returncode)
 
     message = task.send()
     assert started.wait(PATIENCE)
@@ -367,7 +367,7 @@ def test_a_coroutine_runs_it_in_a_thread(broker: StubBroker, start_worker: Any, 
 
     def in_a_thread() -> None:
         try:
-            run(shell(SLEEP, str(tmp_path)))
+            run_process(shell(SLEEP, str(tmp_path)))
         except Abort as aborted:
             codes.append(aborted.process and aborted.process.returncode)
             ended.set()
@@ -375,7 +375,7 @@ def test_a_coroutine_runs_it_in_a_thread(broker: StubBroker, start_worker: Any, 
     @dramatiq.actor
     async def task() -> None:
         with pytest.raises(RuntimeError, match="hold up the event loop"):
-            run(["x"])
+            run_process(["x"])
         await asyncio.to_thread(in_a_thread)
 
     start_worker()

@@ -34,7 +34,7 @@ from dramatiq_abort import (
     abort,
     abort_all,
     abort_requested,
-    rules,
+    abort_rules,
     running,
     wait_for_outcome,
 )
@@ -294,7 +294,7 @@ def test_rules_are_listed_and_restored(site: Site) -> None:
     assert "reason: it leaves" in page.text
     answer = site.follow(site.send(page.form("restore", rule.id)))
 
-    assert rules() == []
+    assert abort_rules() == []
     assert "tenant-7" not in answer.body
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from .._protocol.event import Event
 from .._protocol.outcome import Outcome, outcome_key
 from .._protocol.request import milliseconds
-from .._protocol.request_batch import asking
+from .._protocol.request_batch import backend_errors
 from .._protocol.snapshot import QUESTION, WITH_ARGUMENTS, RunningMessage, Snapshot, answer_name, answer_of, worker_of
 from ..errors import InvalidRequest, UnsupportedByBackend
-from .requests import found
+from .requests import resolve_middleware
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,7 +81,7 @@ def wait_for_outcomes(
     """
     names = {outcome_key(message_id): message_id for message_id in message_ids}
     milliseconds("timeout", timeout, at_least=0)
-    reply_store = _board_of(found(middleware).backend)
+    reply_store = _board_of(resolve_middleware(middleware).backend)
     return _outcomes(reply_store, names, time.monotonic() + timeout / 1000)
 
 
@@ -104,12 +104,12 @@ def running(middleware: Abortable | None = None, *, arguments: bool = False, tim
       UnsupportedByBackend: When workers cannot be asked by the event backend.
     """
     milliseconds("timeout", timeout, at_least=0)
-    backend = found(middleware).backend
+    backend = resolve_middleware(middleware).backend
     reply_store = _board_of(backend)
     question = uuid.uuid4().hex[:16]
     deadline = time.monotonic() + timeout / 1000
     messages: list[RunningMessage] = []
-    with asking("nobody could be asked what is running"):
+    with backend_errors("nobody could be asked what is running"):
         workers = {answer_name(question, entry): worker_of(entry) for entry in reply_store.workers()}
         said = WITH_ARGUMENTS if arguments else b""
         asked, asked_at = time.monotonic(), int(time.time() * 1000)
@@ -132,7 +132,7 @@ def running(middleware: Abortable | None = None, *, arguments: bool = False, tim
 def _outcomes(reply_store: ReplyStore, names: dict[bytes, str], deadline: float) -> Iterator[Outcome]:
     while names:
         left = max(0, int((deadline - time.monotonic()) * 1000))
-        with asking("nothing is known of what became of them"):
+        with backend_errors("nothing is known of what became of them"):
             said = reply_store.wait(names, left)
         for name, reply in said.items():
             message_id = names.pop(name)

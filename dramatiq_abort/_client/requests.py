@@ -11,8 +11,8 @@ from dramatiq import get_broker
 
 from .._middleware.abortable import Abortable
 from .._protocol.event import Event
-from .._protocol.request import AbortMode, key_of, milliseconds, text
-from .._protocol.request_batch import asking, request_of, requests_of
+from .._protocol.request import AbortMode, key_of, milliseconds, validate_text
+from .._protocol.request_batch import backend_errors, request_batch_of, request_of
 from .._protocol.rule import MAX_NAME, RULE, AbortRule, is_rule_key, rule_key
 from .._task.current import current_execution
 from ..errors import ConfigurationError, InvalidRequest, UnsupportedByBackend
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._middleware.binding import BrokerBinding
     from .._protocol.targets import Targets
 
-__all__ = ["abort", "abort_all", "abort_requested", "found", "restore", "rules"]
+__all__ = ["abort", "abort_all", "abort_requested", "abort_rules", "resolve_middleware", "restore"]
 
 #: How many rules there may be at once: each message is compared with all of them.
 _MOST_RULES: Final = 100
@@ -63,11 +63,11 @@ def abort(
       TypeError: When a parameter is of another type than these. Nothing has been aborted then.
       ValueError: When a message id is empty or too long, or a time is negative or too long. The same.
       ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend did not take the request. Its own error is the cause; ``made`` says how many
-        it did take.
+      BackendError: When the event backend did not take the request. Its own error is the cause; ``completed`` says how
+        many it did take.
       UnsupportedByBackend: When the event backend can do no more than a plain abort, and this is more.
     """
-    requests = requests_of(
+    requests = request_batch_of(
         message_id,
         mode=mode,
         abort_timeout=abort_timeout,
@@ -76,7 +76,7 @@ def abort(
         reason=reason,
         by=by,
     )
-    asked_of = found(middleware)
+    asked_of = resolve_middleware(middleware)
     requests.make(asked_of.backend, asked_of.abort_ttl)
 
 
@@ -122,27 +122,27 @@ def abort_all(
     """
     names = {"actor": actor, "queue": queue, "tag": tag}
     for what, name in names.items():
-        text(what, name, at_most=MAX_NAME)
+        validate_text(what, name, at_most=MAX_NAME)
     if not any(names.values()):
         raise ValueError("abort_all() aborts the messages of an actor, a queue or a tag: say of which")
     milliseconds("abort_ttl", abort_ttl, at_least=1)
     request = request_of(
         mode=mode, abort_timeout=abort_timeout, abort_ttl=None, repeat_every=repeat_every, reason=reason, by=by
     )
-    backend = found(middleware).backend
+    backend = resolve_middleware(middleware).backend
     if not backend.supports_broadcast:
         raise UnsupportedByBackend(f"{type(backend).__name__} cannot tell all workers something, so it has no rules.")
-    if len(rules(middleware)) >= _MOST_RULES:
+    if len(abort_rules(middleware)) >= _MOST_RULES:
         raise ValueError(f"there are {_MOST_RULES} rules, and each message is compared with all: restore() some first")
     rule = AbortRule(int(time.time() * 1000), actor=actor, queue=queue, tag=tag, request=request, ttl=abort_ttl)
-    with asking(f"the messages of {rule} were not aborted"):
+    with backend_errors(f"the messages of {rule} were not aborted"):
         backend.signal([Event(rule_key(rule.id), rule.encode(), abort_ttl)])
     while time.time() * 1000 < rule.before + 1:  # what is made from now on has another time
         time.sleep(0.0001)
     return rule
 
 
-def rules(middleware: Abortable | None = None) -> list[AbortRule]:
+def abort_rules(middleware: Abortable | None = None) -> list[AbortRule]:
     """Return the requests of ``abort_all()`` that take effect now, the oldest first.
 
     Parameters:
@@ -152,8 +152,8 @@ def rules(middleware: Abortable | None = None) -> list[AbortRule]:
       ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
       BackendError: When the event backend does not answer. Its own error is the cause.
     """
-    with asking("the rules are not known"):
-        broadcasts = found(middleware).backend.broadcasts()
+    with backend_errors("the rules are not known"):
+        broadcasts = resolve_middleware(middleware).backend.broadcasts()
     live = []
     for key, event in broadcasts.items():
         if key.startswith(RULE):
@@ -186,8 +186,8 @@ def restore(message_id: str | AbortRule, middleware: Abortable | None = None) ->
     name = message_id.id if isinstance(message_id, AbortRule) else message_id
     names_rule = isinstance(name, str) and is_rule_key(name)
     key = rule_key(name) if names_rule else key_of(name)
-    backend = found(middleware).backend
-    with asking(f"{'' if names_rule else 'message '}{name} was not restored"):
+    backend = resolve_middleware(middleware).backend
+    with backend_errors(f"{'' if names_rule else 'message '}{name} was not restored"):
         return backend.revoke(key)
 
 
@@ -212,13 +212,13 @@ def abort_requested(message_id: str | None = None, middleware: Abortable | None 
     if message_id is None:
         execution = current_execution()
         return None if execution is None else execution.grace_left()
-    asked_of = found(middleware)
+    asked_of = resolve_middleware(middleware)
     key_of(message_id)
-    with asking(f"nothing is known of message {message_id}"):
+    with backend_errors(f"nothing is known of message {message_id}"):
         return asked_of.requested(message_id)
 
 
-def found(middleware: Abortable | None) -> Abortable | BrokerBinding:
+def resolve_middleware(middleware: Abortable | None) -> Abortable | BrokerBinding:
     """Return the middleware, or the part of the default broker's that goes with that broker.
 
     Raises:

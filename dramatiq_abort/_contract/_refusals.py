@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from .._client.outcomes import running, wait_for_outcome
-from .._client.requests import abort, abort_all, abort_requested, restore, rules
+from .._client.requests import abort, abort_all, abort_requested, abort_rules, restore
 from .._middleware.abortable import Abortable
 from .._protocol.event import Event
 from .._protocol.request import AbortMode
@@ -65,7 +65,7 @@ class Refusals(Fixtures):
         with pytest.raises(UnsupportedByBackend):
             abort_all(Abortable(backend=backend), actor="task")
 
-        assert rules(Abortable(backend=backend)) == []
+        assert abort_rules(Abortable(backend=backend)) == []
 
     def test_what_nobody_can_tell_is_not_waited_for(self, backend: EventBackend) -> None:
         """Without a board, workers cannot answer."""

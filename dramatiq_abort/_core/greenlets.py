@@ -99,7 +99,7 @@ class Scope:
         self._raised = False
         return True
 
-    def withdraw(self) -> bool:
+    def revoke(self) -> bool:
         """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
         if self._raised or self._closed:
             return False

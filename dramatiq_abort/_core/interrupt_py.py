@@ -287,7 +287,7 @@ class Scope:
             return False
         return gate.becomes(_Gate(is_shut=gate.is_shut))
 
-    def withdraw(self) -> bool:
+    def revoke(self) -> bool:
         """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
         if self._gate.last().answer() not in {None, InterruptResult.DEFERRED}:
             return False

@@ -11,7 +11,7 @@ from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
 from .._protocol.request import AbortMode, key_of, milliseconds
-from .._protocol.request_batch import asking, requests_of
+from .._protocol.request_batch import backend_errors, request_batch_of
 from .._protocol.rule import tags_of
 from .._task.current import current_execution
 from ..backends.base import EventBackend
@@ -53,8 +53,8 @@ class Abortable(Middleware):
       abort_ttl: For how many milliseconds a request takes effect, unless ``abort()`` says otherwise.
       fail_skipped: What becomes of a message that is aborted before its start. dramatiq acknowledges what is skipped,
         and its result is None; with this it fails, as with ``AgeLimit``, and its result is ``AbortedBeforeStart``.
-      protect: The names of modules, or of packages, in whose code ``Abort`` is never raised, for the whole process: a
-        connection pool, say, or a driver. ``_core/safe_points.py`` has those of the standard library.
+      protected_modules: The names of modules, or of packages, in whose code ``Abort`` is never raised, for the whole
+        process: a connection pool, say, or a driver. ``_core/safe_points.py`` has those of the standard library.
       repeat_every: After how many milliseconds ``Abort`` is raised again, and so on, in a function that has caught it
         and goes on. Without it, once: a function may take its time to clean up.
       cleanup_timeout: How many milliseconds a coroutine may take to clean up after its abort. Then it is cancelled once
@@ -69,7 +69,8 @@ class Abortable(Middleware):
         the log, and nowhere else.
 
     Raises:
-      TypeError: When the backend is no ``EventBackend``, a time is no integer, or ``protect`` is no list of names.
+      TypeError: When the backend is no ``EventBackend``, a time is no integer, or ``protected_modules`` is no list of
+        names.
       ValueError: When a time is not positive.
       ConfigurationError: From the declaration of actors on, when the broker has two of these or needs a backend.
     """
@@ -81,7 +82,7 @@ class Abortable(Middleware):
         abortable: bool = True,
         abort_ttl: int = 90_000,
         fail_skipped: bool = False,
-        protect: Iterable[str] = (),
+        protected_modules: Iterable[str] = (),
         repeat_every: int | None = None,
         cleanup_timeout: int | None = None,
         interrupt_blocking_calls: bool = True,
@@ -90,10 +91,10 @@ class Abortable(Middleware):
     ) -> None:
         if backend is not None and not isinstance(backend, EventBackend):
             raise TypeError(f"the backend of Abortable is an EventBackend, not {backend!r}")
-        modules = [] if isinstance(protect, str) else list(protect)
-        if isinstance(protect, str) or not all(isinstance(module, str) for module in modules):
-            raise TypeError(f"protect is a list of modules' names, not {protect!r}")
-        self.protect: list[str] = modules
+        modules = [] if isinstance(protected_modules, str) else list(protected_modules)
+        if isinstance(protected_modules, str) or not all(isinstance(module, str) for module in modules):
+            raise TypeError(f"protected_modules is a list of modules' names, not {protected_modules!r}")
+        self.protected_modules: list[str] = modules
         self.logger: logging.Logger = get_logger(_LOGGER, type(self))
         self.abortable = abortable
         self.abort_ttl: int = milliseconds("abort_ttl", abort_ttl, at_least=1)
@@ -147,7 +148,7 @@ class Abortable(Middleware):
 
         Parameters and errors are those of the function, which has more of them.
         """
-        requests = requests_of(
+        requests = request_batch_of(
             message_id,
             mode=mode,
             abort_timeout=abort_timeout,
@@ -164,7 +165,7 @@ class Abortable(Middleware):
             execution = current_execution()
             return None if execution is None else execution.grace_left()
         key_of(message_id)
-        with asking(f"nothing is known of message {message_id}"):
+        with backend_errors(f"nothing is known of message {message_id}"):
             return self.requested(message_id)
 
     def is_abortable(self, actor: Actor[Any, Any], message: Message[Any]) -> bool:
@@ -262,7 +263,7 @@ class Abortable(Middleware):
 
         return Settings(
             logger=self.logger,
-            protected_modules=tuple(self.protect),
+            protected_modules=tuple(self.protected_modules),
             abortable=self.abortable,
             abort_ttl=self.abort_ttl,
             fail_skipped=self.fail_skipped,

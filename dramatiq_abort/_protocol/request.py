@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from ..errors import InvalidRequest
 from .validation import object_of
 
-__all__ = ["AbortMode", "AbortRequest", "key_of", "message_id_of", "milliseconds", "printable", "text"]
+__all__ = ["AbortMode", "AbortRequest", "key_of", "message_id_of", "milliseconds", "printable", "validate_text"]
 
 #: How the key of an event begins that is about one message.
 PREFIX: Final = b"abort:"
@@ -161,7 +161,7 @@ def message_id_of(key: bytes) -> str | None:
         return None
 
 
-def text(name: str, said: str | None, *, at_most: int = MAX_TEXT) -> str | None:
+def validate_text(name: str, said: str | None, *, at_most: int = MAX_TEXT) -> str | None:
     """Return a text that is to be said of a request, and has not more characters than that.
 
     Raises:

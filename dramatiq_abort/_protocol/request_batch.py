@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._protocol.event import MAX_EVENTS, Event
 from ..errors import AbortError, BackendError
-from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds, text
+from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds, validate_text
 from .targets import targets_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..backends.base import EventBackend
     from .targets import Target, Targets
 
-__all__ = ["RequestBatch", "asking", "request_of", "requests_of"]
+__all__ = ["RequestBatch", "backend_errors", "request_batch_of", "request_of"]
 
 
 class RequestBatch(NamedTuple):
@@ -51,18 +51,18 @@ class RequestBatch(NamedTuple):
             delay = 0 if target.eta is None else max(0, int(target.eta - now))
             request = self.request._replace(ttl=min(ttl + delay, MAX_TIME))
             events.append(Event(key, request.encode(), request.ttl, request.priority))
-        made = 0
+        completed = 0
         try:
-            while step := events[made : made + MAX_EVENTS]:
+            while step := events[completed : completed + MAX_EVENTS]:
                 backend.signal(step)
-                made += len(step)
+                completed += len(step)
         except AbortError:
             raise
         except Exception as error:
-            raise _not_aborted(self.targets, made, error) from error
+            raise _not_aborted(self.targets, completed, error) from error
 
 
-def requests_of(
+def request_batch_of(
     messages: Targets,
     *,
     mode: AbortMode,
@@ -105,11 +105,11 @@ def request_of(
     grace = milliseconds("abort_timeout", abort_timeout, at_least=0)
     if repeat_every is not None:
         milliseconds("repeat_every", repeat_every, at_least=1)
-    return AbortRequest(mode, grace, abort_ttl, repeat_every, text("reason", reason), text("by", by))
+    return AbortRequest(mode, grace, abort_ttl, repeat_every, validate_text("reason", reason), validate_text("by", by))
 
 
 @contextmanager
-def asking(what_if_not: str) -> Iterator[None]:
+def backend_errors(what_if_not: str) -> Iterator[None]:
     """Let what an event backend raises come out as a ``BackendError`` that says what this means."""
     try:
         yield
@@ -119,11 +119,11 @@ def asking(what_if_not: str) -> Iterator[None]:
         raise BackendError(f"{what_if_not}: {type(error).__name__}: {error}") from error
 
 
-def _not_aborted(targets: list[Target], made: int, error: Exception) -> BackendError:
+def _not_aborted(targets: list[Target], completed: int, error: Exception) -> BackendError:
     """Say how far an abort has come."""
-    what = f"message {targets[made].message_id} was not aborted"
+    what = f"message {targets[completed].message_id} was not aborted"
     if len(targets) > 1:
-        what = f"{made} of {len(targets)} messages were aborted; {what}, nor were those behind it"
+        what = f"{completed} of {len(targets)} messages were aborted; {what}, nor were those behind it"
     stopped = BackendError(f"{what}: {type(error).__name__}: {error}")
-    stopped.made = made
+    stopped.completed = completed
     return stopped

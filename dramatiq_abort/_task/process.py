@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     _Encoding: TypeAlias = tuple[str, str] | None
 
-__all__ = ["run"]
+__all__ = ["run_process"]
 
 #: How much to read or write at once, in bytes. A pipe that can be written to takes as much (PIPE_BUF) without a wait.
 _PIECE: Final = 32_768
@@ -40,7 +40,7 @@ _GROUP_CHECK: Final = 0.01
 _LAST_READ: Final = 1.0
 
 
-def run(
+def run_process(
     args: Any,
     *,
     input: Any = None,  # noqa: A002 - as in subprocess.run
@@ -75,15 +75,19 @@ def run(
       TypeError, ValueError: When the parameters do not go together.
     """
     if os.name != "posix":
-        raise NotImplementedError("run() needs POSIX process groups: use subprocess.run(), which no abort can stop")
+        raise NotImplementedError(
+            "run_process() needs POSIX process groups: use subprocess.run(), which no abort can stop"
+        )
     milliseconds("abort_grace", abort_grace, at_least=0)
     if input is not None and options.get("stdin") is not None:
         raise ValueError("stdin and input cannot both be given")
     if capture_output and not (options.get("stdout") is None and options.get("stderr") is None):
         raise ValueError("stdout and stderr cannot be given together with capture_output")
     if not options.get("start_new_session", True) or options.get("process_group") is not None:
-        raise ValueError("run() puts the program in a session of its own: leave out start_new_session, process_group")
-    refuse_in_a_loop("run()", "asyncio.to_thread(run, ...)")
+        raise ValueError(
+            "run_process() puts the program in a session of its own: leave out start_new_session, process_group"
+        )
+    refuse_in_a_loop("run_process()", "asyncio.to_thread(run_process, ...)")
     if input is not None:
         options["stdin"] = subprocess.PIPE
     if capture_output:

@@ -49,12 +49,12 @@ def _run_in_scope(thread: EventLoopThread, coro: Awaitable[Any], execution: Exec
     is_shielded = outer.is_shielded
     # Of the message's exceptions, none comes up in this thread meanwhile. Behind a shield of its own, none at all.
     with outer.shield(), scope.shield() if is_shielded else nullcontext():
-        has_raised = execution.has_raised_elsewhere or not outer.withdraw()
+        has_raised = execution.has_raised_elsewhere or not outer.revoke()
         execution.go_on_in(scope, waiting, has_raised=has_raised)
         try:
             result, aborted = waiting.run(_run_coroutine, (thread, _run(execution, scope, coro)))
         finally:
-            outer.withdraw()  # what came while the scopes changed
+            outer.revoke()  # what came while the scopes changed
             execution.go_on_in(outer, None, has_raised=has_raised or scope.has_raised)
         try:
             if isinstance(aborted, AsyncAbort):

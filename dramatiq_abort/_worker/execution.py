@@ -173,14 +173,14 @@ class Execution(BaseExecution):
             by=request.by,
         )
 
-    def retract(self) -> bool:
+    def restore(self) -> bool:
         """Forget the request, if nothing has been raised yet, and say whether there was one."""
         with _pursuing:
             if self.request is None or self.has_raised_elsewhere:
                 return False
             if (loop := self.loop) is not None:  # first: it raises what the thread's scope has not raised
-                loop.withdraw()
-            if not self.scope.withdraw():
+                loop.revoke()
+            if not self.scope.revoke():
                 return False
             self.request = self.requested = self.rule = None
             return True

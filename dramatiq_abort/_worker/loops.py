@@ -57,7 +57,7 @@ class LoopScope(Scope):
         self.rearm()
         return super().interrupt(exception)
 
-    def withdraw(self) -> bool:
+    def revoke(self) -> bool:
         """Take back what has not been raised yet, also when only the closing would raise it."""
         with self._changing:
             self._exception = None

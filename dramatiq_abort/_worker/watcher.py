@@ -195,7 +195,7 @@ class Watcher:
     def _pass_on(self, key: bytes, event: Event | None, age: float | None) -> None:
         try:
             if event is None:
-                self._take_back(key)
+                self._restore(key)
             elif key.startswith(QUESTION):
                 self._answer(event)
             elif key.startswith(RULE):
@@ -233,10 +233,10 @@ class Watcher:
             if execution.is_over and execution.is_awaited:  # by now, unseen by its worker thread
                 self.report(execution)
 
-    def _take_back(self, key: bytes) -> None:
+    def _restore(self, key: bytes) -> None:
         is_rule_key = key.startswith(RULE)
         for execution in self._executions.all() if is_rule_key else self._executions.with_key(key):
-            if execution.rule == (key if is_rule_key else None) and execution.retract():
+            if execution.rule == (key if is_rule_key else None) and execution.restore():
                 names = execution.message_id, execution.actor_name
                 self._logger.info("Message %s of actor %s goes on.", *names, extra=execution.fields())
 

@@ -12,22 +12,16 @@ from ._session import keep
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Command", "time_option", "wait_option"]
+__all__ = ["Command", "time_option", "time_to_wait", "wait_options"]
 
 _UNITS: Final = {"": 1, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
-#: For how long ``--wait`` waits that says no time.
-_WAIT: Final = "--wait=10s"
+#: How long ``--wait`` waits by default, in milliseconds.
+_WAIT: Final = 10_000
 
 
 class Command(click.Command):
     """A command that asks a backend."""
-
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        # A time belongs to --wait only where it is written in one word with it: what is behind it is a message's id.
-        end = args.index("--") if "--" in args else len(args)
-        args = [_WAIT if word == "--wait" and place < end else word for place, word in enumerate(args)]
-        return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> Any:
         keep(context)
@@ -47,6 +41,24 @@ def time_option(name: str, says: str, *, default: str | None = None) -> Callable
     return click.option(name, type=_time, metavar="TIME", default=default, show_default=default is not None, help=says)
 
 
-def wait_option(what: str) -> Callable[[Any], Any]:
-    """Make the option that waits, for 10 seconds unless it says for how long."""
-    return click.option("--wait", type=_time, metavar="[=TIME]", help=f"{what}, for 10 seconds or that long.")
+def wait_options(what: str) -> Callable[[Any], Any]:
+    """Make the options that wait: see ``time_to_wait``."""
+
+    def decorate(command: Any) -> Any:
+        command = time_option("--wait-timeout", "How long --wait waits.  [default: 10s]")(command)
+        return click.option("--wait", is_flag=True, help=what)(command)
+
+    return decorate
+
+
+def time_to_wait(*, wait: bool, wait_timeout: int | None) -> int | None:
+    """Return how many milliseconds to wait, or None if not at all.
+
+    Raises:
+      UsageError: If there is a time, but nothing to wait for.
+    """
+    if not wait:
+        if wait_timeout is not None:
+            raise click.UsageError("--wait-timeout goes with --wait")
+        return None
+    return _WAIT if wait_timeout is None else wait_timeout

@@ -48,7 +48,7 @@ def running_ids(context: click.Context, _: click.Parameter, begun: str) -> list[
 
 def rule_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return the ids of the rules."""
-    return _items(context, begun, lambda at: ((rule.id, str(rule)) for rule in requests.rules(at)))
+    return _items(context, begun, lambda at: ((rule.id, str(rule)) for rule in requests.abort_rules(at)))
 
 
 def _items(context: click.Context, begun: str, find: Any) -> list[CompletionItem]:

@@ -14,7 +14,7 @@ import click
 
 from .. import interrupt
 from .._client import outcomes
-from .._protocol.request_batch import asking
+from .._protocol.request_batch import backend_errors
 from .._version import __version__
 from ._command import Command, time_option
 from ._output import cell, duration, table_of
@@ -66,7 +66,7 @@ def doctor(session: Session, *, timeout: int) -> int:
     Exits with 1 when something is wrong.
     """
     backend = session.middleware.backend
-    with asking(f"{session.place} does not answer"):
+    with backend_errors(f"{session.place} does not answer"):
         round_trip = _round_trip(backend)
     found = _Findings(session.place, _here(), round_trip, _server(getattr(backend, "client", None)))
     _look_at_server(found)

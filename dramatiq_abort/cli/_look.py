@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .._client import outcomes, requests
-from ._command import Command, time_option, wait_option
+from ._command import Command, time_option, time_to_wait, wait_options
 from ._output import cell, duration, table_of
 from ._request import ids_argument, read_ids
 from ._session import where
@@ -24,7 +24,7 @@ __all__ = ["ps", "rules", "status"]
 @where
 def rules(session: Session) -> None:
     """List the rules of abort-all that take effect now."""
-    found = requests.rules(session.middleware)
+    found = requests.abort_rules(session.middleware)
     rows = [
         [
             cell(rule.id, "bold"),
@@ -47,15 +47,16 @@ def rules(session: Session) -> None:
 
 @click.command("status", cls=Command)
 @ids_argument()
-@wait_option("Wait until it is known")
+@wait_options("Wait for the outcome of each message.")
 @where
-def status(session: Session, ids: tuple[str, ...], *, wait: int | None) -> int:
-    """Tell what became of messages that somebody has asked to abort.
+def status(session: Session, ids: tuple[str, ...], *, wait: bool, wait_timeout: int | None) -> int:
+    """Show the outcomes of messages with an abort request.
 
     Each ID is a message's. With - they are read from standard input, one to a line.
     """
+    timeout = time_to_wait(wait=wait, wait_timeout=wait_timeout) or 0
     pending = 0
-    for outcome in outcomes.wait_for_outcomes(read_ids(ids), session.middleware, timeout=wait or 0):
+    for outcome in outcomes.wait_for_outcomes(read_ids(ids), session.middleware, timeout=timeout):
         asked = outcome.is_known or requests.abort_requested(outcome.message_id, session.middleware) is not None
         session.output.outcome(outcome, asked=asked)
         pending = pending if outcome.is_known else 1

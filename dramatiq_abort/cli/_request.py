@@ -14,7 +14,7 @@ import click
 from .._client import outcomes, requests
 from .._protocol.request import MAX_TEXT, AbortMode, key_of
 from ..errors import BackendError
-from ._command import Command, time_option, wait_option
+from ._command import Command, time_option, time_to_wait, wait_options
 from ._completion import rule_ids, running_ids
 from ._output import cell, duration
 from ._session import where
@@ -61,7 +61,7 @@ def request_options(command: Any) -> Any:
 def running_options(command: Any) -> Any:
     """Add what is asked of those that run."""
     options = [
-        time_option("--timeout", "For how long one that runs may go on.", default="0"),
+        time_option("--grace", "The grace period of running messages.", default="0"),
         time_option("--repeat-every", "Raise Abort again and again in one that goes on."),
     ]
     for option in reversed(options):
@@ -73,30 +73,34 @@ def running_options(command: Any) -> Any:
 @ids_argument(running_ids)
 @running_options
 @request_options
-@wait_option("Wait until it is known what became of each")
+@wait_options("Wait for the outcome of each message.")
 @where
-def abort(session: Session, ids: tuple[str, ...], *, timeout: int, wait: int | None, **options: Any) -> int:
+def abort(
+    session: Session, ids: tuple[str, ...], *, grace: int, wait: bool, wait_timeout: int | None, **options: Any
+) -> int:
     """Abort messages, waiting or running.
 
     Each ID is a message's. With - they are read from standard input, one to a line.
     """
-    return _abort(session, ids, wait, mode=AbortMode.ABORT, abort_timeout=timeout, **options)
+    wait_for = time_to_wait(wait=wait, wait_timeout=wait_timeout)
+    return _abort(session, ids, wait_for, mode=AbortMode.ABORT, abort_timeout=grace, **options)
 
 
 @click.command("cancel", cls=Command)
 @ids_argument()
 @request_options
-@wait_option("Wait until it is known what became of each")
+@wait_options("Wait for the outcome of each message.")
 @where
-def cancel(session: Session, ids: tuple[str, ...], *, wait: int | None, **options: Any) -> int:
+def cancel(session: Session, ids: tuple[str, ...], *, wait: bool, wait_timeout: int | None, **options: Any) -> int:
     """Skip messages that wait, and leave alone those that run.
 
     Each ID is a message's. With - they are read from standard input, one to a line.
     """
-    return _abort(session, ids, wait, mode=AbortMode.CANCEL, **options)
+    wait_for = time_to_wait(wait=wait, wait_timeout=wait_timeout)
+    return _abort(session, ids, wait_for, mode=AbortMode.CANCEL, **options)
 
 
-def _abort(session: Session, ids: tuple[str, ...], wait: int | None, *, ttl: int | None, **options: Any) -> int:
+def _abort(session: Session, ids: tuple[str, ...], wait_for: int | None, *, ttl: int | None, **options: Any) -> int:
     wanted = read_ids(ids)
     for message_id in wanted:  # none, or all
         key_of(message_id)
@@ -108,16 +112,18 @@ def _abort(session: Session, ids: tuple[str, ...], wait: int | None, *, ttl: int
                 requests.abort(step, target, ttl, **options)
             except BackendError as error:
                 cause = error.__cause__
-                said = f"{made + error.made} of {len(wanted)} messages were aborted: {type(cause).__name__}: {cause}"
+                said = (
+                    f"{made + error.completed} of {len(wanted)} messages were aborted: {type(cause).__name__}: {cause}"
+                )
                 raise BackendError(said) from cause
             advance(len(step))
-    if wait is None:
+    if wait_for is None:
         output.say(f"Asked to {options['mode'].value} ", *_what(wanted), ".")
         for message_id in wanted:
             output.data({"message_id": message_id, "state": "requested"})
         return 0
     status = 0
-    for outcome in outcomes.wait_for_outcomes(wanted, target, timeout=wait):
+    for outcome in outcomes.wait_for_outcomes(wanted, target, timeout=wait_for):
         output.outcome(outcome)
         status = status if outcome.is_known else 1
     return status
@@ -144,7 +150,7 @@ def _progress(output: Output, total: int) -> Iterator[Callable[[int], None]]:
 @running_options
 @request_options
 @where
-def abort_all(session: Session, *, timeout: int, ttl: int | None, cancel: bool, **options: Any) -> None:
+def abort_all(session: Session, *, grace: int, ttl: int | None, cancel: bool, **options: Any) -> None:
     """Abort all messages of a kind that have been enqueued until now.
 
     A message must be of all that is given. Prints the rule's id, with which `restore` takes it back.
@@ -154,7 +160,7 @@ def abort_all(session: Session, *, timeout: int, ttl: int | None, cancel: bool, 
     if ttl is not None:
         options["abort_ttl"] = ttl
     mode = AbortMode.CANCEL if cancel else AbortMode.ABORT
-    rule = requests.abort_all(session.middleware, mode=mode, abort_timeout=timeout, **options)
+    rule = requests.abort_all(session.middleware, mode=mode, abort_timeout=grace, **options)
     session.output.say(cell(rule.id))
     session.output.data(rule.asdict())
     if not session.as_json:
@@ -166,14 +172,14 @@ def abort_all(session: Session, *, timeout: int, ttl: int | None, cancel: bool, 
 @ids_argument(rule_ids)
 @where
 def restore(session: Session, ids: tuple[str, ...]) -> int:
-    """Take aborts back, as long as the messages have not been stopped.
+    """Restore messages that have not been stopped yet: they are no longer to be aborted.
 
     Each ID is a message's or a rule's. With - they are read from standard input, one to a line.
     """
     status = 0
     for each in read_ids(ids):
         restored = requests.restore(each, session.middleware)
-        session.output.say(cell(each, "bold"), "  ", "restored" if restored else "nothing to take back")
+        session.output.say(cell(each, "bold"), "  ", "restored" if restored else "nothing to restore")
         session.output.data({"id": each, "restored": restored})
         status = status if restored else 1
     return status

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 from dramatiq.logging import get_logger
 
 from .._client.outcomes import running, wait_for_outcomes
-from .._client.requests import abort, restore, rules
+from .._client.requests import abort, abort_rules, restore
 from .._protocol.request import MAX_TEXT
 from ..errors import AbortError, BackendError
 from ._forms import Refusal, Seal, fields_of
@@ -202,7 +202,7 @@ class Application:
             self._seal.token(word),
             self._refresh,
             running(self._middleware, arguments=self._arguments, timeout=_ROLL_CALL),
-            rules(self._middleware),
+            abort_rules(self._middleware),
             [told[each] for each in view.asked],
         )
         return _Reply(HTTPStatus.OK, page(shown), headers)

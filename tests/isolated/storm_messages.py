@@ -23,7 +23,7 @@ from http.cookiejar import CookieJar
 
 from dramatiq.middleware import TimeLimit, TimeLimitExceeded, raise_thread_exception
 
-from dramatiq_abort import Abort, checkpoint, run, shield, sleep
+from dramatiq_abort import Abort, checkpoint, run_process, shield, sleep
 
 try:
     import greenlet
@@ -162,7 +162,7 @@ def run_a_program(steps):
     if steps % 8:  # it takes as long as many others
         end_in_a_loop(steps)
     else:
-        run(["true"], capture_output=True)
+        run_process(["true"], capture_output=True)
 
 
 COMPUTING = [end_in_a_loop, end_in_a_c_call, end_in_a_finally, end_in_a_generator, raise_something_else]
@@ -330,7 +330,7 @@ class Race:
         self.thread = None
         self.seen = set()
 
-    def run(self, begin):
+    def run_process(self, begin):
         """Wait for both, and return the exception that came up last.
 
         None is missed, wherever it comes up: the second one comes up while the first is being handled, and has it as
