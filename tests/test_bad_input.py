@@ -77,7 +77,7 @@ def test_a_wrong_parameter_is_named(call: Callable[[Any], None], error: type[Exc
         ({"abort_ttl": 0}, ValueError, "abort_ttl is from 1"),
         ({"abort_ttl": 1e3}, TypeError, "abort_ttl is an integer"),
         ({"repeat_every": 0}, ValueError, "repeat_every is from 1"),
-        ({"warn_after": "10"}, TypeError, "report_after is an integer"),
+        ({"warn_after": "10"}, TypeError, "warn_after is an integer"),
         ({"protected_modules": "psycopg_pool"}, TypeError, "list of modules' names"),
         ({"protected_modules": [b"psycopg_pool"]}, TypeError, "list of modules' names"),
     ],

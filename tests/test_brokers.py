@@ -377,7 +377,7 @@ def test_a_removed_hook_gets_no_abort_back(monkeypatch: pytest.MonkeyPatch, core
         hook.install()
     hooks[1].remove()
     hooks[2].remove()
-    token = current.set(SimpleNamespace(scope=SimpleNamespace(rearm=lambda: True)))  # type: ignore[arg-type]
+    token = current.set(SimpleNamespace(rearm=lambda: True))  # type: ignore[arg-type]
     sys.unraisablehook(SimpleNamespace(exc_type=Abort))  # type: ignore[arg-type]
     current.reset(token)
 

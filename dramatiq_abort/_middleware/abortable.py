@@ -62,7 +62,7 @@ class Abortable(Middleware):
         any other function is what the worker thread itself is doing.
       interrupt_blocking_calls: Whether an abort interrupts ``time.sleep``, a socket, and their like, from CPython 3.15
         on; see ``_core/blocking_calls.py`` for how, and which.
-      report_after: How many milliseconds after its abort a message that is still running is reported in the log, once,
+      warn_after: How many milliseconds after its abort a message that is still running is reported in the log, once,
         with its stack. None: never.
       on_outcome: Called with the ``Outcome`` of each message that somebody has asked to abort, as soon as it is over,
         in whichever thread of the worker process that is known first: for metrics and traces. What it raises goes to

@@ -54,13 +54,13 @@ class InterruptScheduler:
     Not the watcher's thread, because that one may be waiting for a backend that does not answer.
 
     Parameters:
-      report_after: How many milliseconds after its time a message that does not stop is reported in the log, with its
+      warn_after: How many milliseconds after its time a message that does not stop is reported in the log, with its
         stack; None: never.
     """
 
     def __init__(self, logger: logging.Logger, warn_after: int | None) -> None:
         self._logger = logger
-        self._report_after = warn_after
+        self._warn_after = warn_after
         self._changed = Condition()
         self._due: list[tuple[float, int, Callable[[], object]]] = []
         self._number = count()
@@ -104,7 +104,7 @@ class InterruptScheduler:
         now = time.monotonic()
         late = now - execution.deadline
         if answer is not InterruptResult.CLOSED:
-            if self._report_after is not None and late * 1000 >= self._report_after and not execution.is_warned_of:
+            if self._warn_after is not None and late * 1000 >= self._warn_after and not execution.is_warned_of:
                 self._report(execution, late, _REASONS[answer])
             if execution.leave():
                 self._logger.warning(
