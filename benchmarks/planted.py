@@ -51,8 +51,8 @@ PLANTS = [
     Plant(
         "an interrupt looks at the frames twice",
         CORE,
-        "delivers(frame) and is_safe(frame, base)\n        ):",
-        "delivers(frame) and is_safe(frame, base) and is_safe(frame, base)\n        ):",
+        "place == DELIVERS and is_safe(frame, base)\n        ):",
+        "place == DELIVERS and is_safe(frame, base) and is_safe(frame, base)\n        ):",
         "instructions: scope_interrupt",
     ),
     Plant(

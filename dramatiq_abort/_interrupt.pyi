@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from contextvars import ContextVar
 from inspect import Signature
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final, TypeVar, final
 
 from dramatiq import Broker, Message
@@ -20,6 +20,9 @@ __all__ = ["SUPPORTED", "BaseExecution", "MessageHooks", "Scope", "ScopedCall"]
 _R = TypeVar("_R")
 
 SUPPORTED: Final = True
+
+def _delivers(code: CodeType, offset: int) -> bool: ...
+def _rules_of(frame: FrameType, called: CodeType | None = None) -> tuple[bool, bool]: ...
 
 @final
 class Scope:

@@ -194,12 +194,14 @@ cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what,
     # None: what returns is the outermost function of a greenlet, and another one goes on.
     if frame is None or frame is scope._base or scope._is_shielded():
         return 0
+    # A C function that is called may be a lock's release. But before its acquire it is safe, and a loop around that may
+    # have no other place.
+    cdef Place wanted = HELD_BACK if what == PyTrace_C_CALL else DELIVERS
     cdef object base = scope._base
-    if what == PyTrace_C_CALL:
-        # May be a lock's release. But before its acquire it is safe, and a loop around that may have no other place.
-        if delivers(frame) or not (is_at_call(frame) and is_safe_here(frame, base)):
-            return 0
-    elif not (delivers(frame) and is_safe_here(frame, base) or what == PyTrace_C_RETURN and is_waiting(frame, base)):
+    if not (
+        place_of(frame) == wanted and is_safe_here(frame, base)
+        or what == PyTrace_C_RETURN and is_waiting(frame, base)
+    ):
         return 0
     return scope._come_up(thread)
 
@@ -322,6 +324,14 @@ cdef class Scope:
         """
         if not PyExceptionClass_Check(exception):
             raise TypeError(f"an exception class is needed to interrupt a scope, not {exception!r}")
+        cdef object answer = None
+        while answer is None:
+            learn()
+            answer = self._ask(exception)
+        return answer
+
+    cdef object _ask(self, object exception):
+        """Answer an interrupt; None if ``learn`` is needed first."""
         # Both run Python code, and from the first look at the state on nothing may: the target would get a turn.
         cdef object token = token_for(exception)
         cdef int number = signal_number() if HAS_SIGNAL else 0
@@ -454,6 +464,10 @@ cdef class Scope:
         cdef bint asked_before = armed is self
         if is_tracing(thread):
             return PROTECTED
+        cdef Place place = place_of(frame)
+        if place == UNLEARNED:
+            self._frame = None  # the next look is no later one
+            return None
         cdef bint has_profiler = (profiler_of(thread) if armed is None else armed._profiler) != NULL
         # A thread that looks late can be followed; but somebody's tracer or profiler would be in between. Or else it
         # must wait in C code, and so have stood for a while, and not at a jump.
@@ -463,7 +477,7 @@ cdef class Scope:
         cdef bint is_in_gap = jump >= 0 and is_gap(frame_code(frame), jump)
         cdef bint is_exact = can_follow or not LOOKS_LATE or has_stood and (jump < 0 or not can_watch)
         if is_exact and not is_in_gap and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
-            is_waiting(frame, base) or delivers(frame) and is_safe(frame, base)
+            is_waiting(frame, base) or place == DELIVERS and is_safe(frame, base)
         ):
             if slot_of(thread) != NULL:
                 return SLOT_BUSY

@@ -183,6 +183,21 @@ def test_who_waits_for_a_lock_gives_it_back(
             assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
 
 
+def test_the_first_interrupt_in_a_code_is_as_good_as_any(core: ModuleType) -> None:
+    """What the core has to find out about the code is found out before it answers."""
+    compiled_only(core)
+    lock = threading.Lock()
+    lock.acquire()
+    target = Target(core, acquire_with_long_instructions, lock)
+    wait_until_it_waits(target.thread)
+    answer = target.scope.interrupt(Stop)
+    lock.release()
+    interrupt_until_it_lands(target)
+
+    assert answer is InterruptResult.ARMED
+    assert lock.acquire(blocking=False)
+
+
 @needs_threads
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 looks at its slot at the beginning of a handler")
 def test_a_call_that_fails_by_itself_is_handled(core: ModuleType) -> None:

@@ -3,20 +3,7 @@
 import opcode
 import sys
 
-from dramatiq_abort._core.bytecode import (
-    ACQUIRE,
-    CACHE,
-    CALLS,
-    DELIVERING,
-    ENDINGS,
-    JUMPS,
-    LOAD_SPECIAL,
-    METHODS,
-    PASSING,
-    RETURNS,
-    SETUP_FINALLY,
-    TESTS,
-)
+from dramatiq_abort._core.bytecode import ACQUIRE, CACHE, CALLS, DELIVERING, JUMPS, LOAD_SPECIAL, RETURNS, calls_before_try
 
 
 cdef bytes table(opcodes):
@@ -27,20 +14,29 @@ cdef bytes table(opcodes):
 cdef int extended_arg = opcode.EXTENDED_ARG
 cdef int cache = CACHE
 cdef int load_special = LOAD_SPECIAL
-cdef int precall = opcode.opmap.get("PRECALL", -1)
-cdef int setup_finally = SETUP_FINALLY
-cdef bint jumps_are_absolute = sys.version_info < (3, 11)
 cdef str acquire = sys.intern(ACQUIRE)
-#: How far to the left the index of a method's name is shifted.
-cdef int name_shift = sys.version_info >= (3, 12)
 cdef bytes calls = table(CALLS)
 cdef bytes delivering = table(DELIVERING)
-cdef bytes endings = table(ENDINGS)
 cdef bytes jumps = table(JUMPS)
-cdef bytes methods = table(METHODS)
-cdef bytes passing = table(PASSING)
 cdef bytes returns = table(RETURNS)
-cdef bytes tests = table(TESTS)
+
+#: The offsets that ``calls_before_try`` has returned for a code, by the code's id, together with the code, so that the
+#: id stays its own. Only codes that name ``acquire`` get here.
+cdef dict learned = {}
+#: Those that a look has not found there, by their ids.
+cdef dict unlearned = {}
+#: So many are kept; then all are dropped, and learned again at need.
+cdef Py_ssize_t most_learned = 1000
+
+
+cdef object learn():
+    """Fill in what looks have not found. Runs Python code, so not from a look on to what follows from it."""
+    while unlearned:
+        _, code = unlearned.popitem()
+        offsets = calls_before_try(code, in_loops=True)
+        if len(learned) >= most_learned:
+            learned.clear()
+        learned[id(code)] = code, offsets
 
 
 cdef Py_ssize_t instruction_at(bytes instructions, Py_ssize_t offset):
@@ -71,73 +67,51 @@ cdef Py_ssize_t jump_at(object frame):
     return offset if jumps[instructions[offset]] else -1
 
 
-cdef bint delivers(object frame):
-    """As ``_bytecode.delivers``; False for None, which stands for no frame."""
+cdef enum Place:
+    #: The thread goes on to the next instruction without a look at its slot.
+    GOES_ON
+    #: It looks, and an exception may come up.
+    DELIVERS
+    #: It looks behind a call, where no exception may come up.
+    HELD_BACK
+    #: It looks, and ``learn`` has to find out whether an exception may come up.
+    UNLEARNED
+
+
+cdef Place place_of(object frame):
+    """Say what happens where the frame's thread stands; GOES_ON for None, which stands for no frame."""
     cdef Py_ssize_t offset = frame_offset(frame)
     if offset < 0:
-        return frame is not None
-    cdef object code = frame_code(frame)
+        return GOES_ON if frame is None else DELIVERS
+    return place_at(frame_code(frame), offset)
+
+
+cdef Place place_at(object code, Py_ssize_t offset):
+    """The same for an offset in a code. The rules are those of ``_bytecode.delivers``."""
     cdef bytes instructions = code_bytes(code)
     offset = instruction_at(instructions, offset)
-    if not delivering[instructions[offset]] or offset >= 2 and instructions[offset - 2] == load_special:
-        return False
-    cdef tuple names = code_names(code)
+    if not delivering[instructions[offset]]:
+        return GOES_ON
+    if not calls[instructions[offset]]:
+        return DELIVERS
+    if offset >= 2 and instructions[offset - 2] == load_special:
+        return HELD_BACK
+    cdef tuple names = code_names(code), known
     for name in names:
         if name is acquire:  # the names in a code are interned
-            return not is_call_before_try(code, names, instructions, offset)
-    return True
+            known = learned.get(id(code))
+            if known is None:
+                unlearned[id(code)] = code
+                return UNLEARNED
+            return HELD_BACK if offset in known[1] else DELIVERS
+    return DELIVERS
 
 
-cdef bint is_call_before_try(object code, tuple names, bytes instructions, Py_ssize_t call):
-    """Say whether the instruction is a call of ``acquire`` that a try statement follows at once."""
-    if not calls[instructions[call]]:
-        return False
-    cdef Py_ssize_t offset
-    cdef int instruction, argument = 0
-    cdef bint is_acquire = False
-    for offset in range(0, call, 2):
-        instruction = instructions[offset]
-        argument = argument << 8 | instructions[offset + 1]
-        if instruction == extended_arg:
-            continue
-        if methods[instruction] and names[argument >> name_shift] is acquire:
-            is_acquire = True
-        elif endings[instruction]:
-            is_acquire = False
-        argument = 0
-    if not is_acquire:
-        return False
-    offset = call + 2
-    if instructions[call] == precall:  # on 3.11 two instructions are one call
-        while instructions[offset] == cache:
-            offset += 2
-        offset += 2
-    return leads_to_try(code, instructions, offset)
-
-
-cdef bint leads_to_try(object code, bytes instructions, Py_ssize_t offset):
-    """Say whether nothing stands between this offset and a try statement but what may."""
-    cdef Py_ssize_t target
-    cdef int instruction, argument = 0
-    while offset < len(instructions):
-        if instructions[offset] == setup_finally or begins_try(code, offset):
-            return True
-        instruction = instructions[offset]
-        if not passing[instruction]:
-            return False
-        argument = argument << 8 | instructions[offset + 1]
-        offset += 2
-        if tests[instruction]:
-            target = 2 * argument
-            if not jumps_are_absolute:
-                target += offset
-                while instructions[target - 2 * argument] == cache:
-                    target += 2
-            if target >= offset and leads_to_try(code, instructions, target):
-                return True
-        if instruction != extended_arg:
-            argument = 0
-    return False
+def _delivers(code, Py_ssize_t offset):
+    """Say whether an exception may come up there: for the test that compares this with ``_bytecode.delivers``."""
+    while place_at(code, offset) == UNLEARNED:
+        learn()
+    return place_at(code, offset) == DELIVERS
 
 
 cdef bint is_returning(object frame):

@@ -23,14 +23,10 @@ __all__ = [
     "CACHE",
     "CALLS",
     "DELIVERING",
-    "ENDINGS",
     "JUMPS",
     "LOAD_SPECIAL",
-    "METHODS",
-    "PASSING",
     "RETURNS",
-    "SETUP_FINALLY",
-    "TESTS",
+    "calls_before_try",
     "delivers",
     "leads_to_delivery",
 ]
@@ -72,21 +68,21 @@ CACHE: Final = opcode.opmap.get("CACHE", 0 if sys.version_info >= (3, 11) else -
 ACQUIRE: Final = "acquire"
 
 #: Where a method gets onto the stack.
-METHODS: Final = _opcodes(("LOAD_ATTR", "LOAD_METHOD"))
+_METHODS: Final = _opcodes(("LOAD_ATTR", "LOAD_METHOD"))
 
 #: What may stand between a call and the try statement behind it, since nobody looks at the slot there: its result is
 #: dropped, kept or tested.
-ENDINGS: Final = _opcodes(("POP_TOP", "STORE_"))
-TESTS: Final = _opcodes(("POP_JUMP_IF", "POP_JUMP_FORWARD_IF"))
-PASSING: Final = (
-    ENDINGS
-    | TESTS
+_ENDINGS: Final = _opcodes(("POP_TOP", "STORE_"))
+_TESTS: Final = _opcodes(("POP_JUMP_IF", "POP_JUMP_FORWARD_IF"))
+_PASSING: Final = (
+    _ENDINGS
+    | _TESTS
     | _opcodes(("CACHE", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "TO_BOOL", "POP_JUMP_BACKWARD_IF", "COPY", "DUP_TOP"))
     | _opcodes(("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CONST", "LOAD_SMALL_INT", "IS_OP"))
 )
 
 #: Where a try statement begins, on 3.10; later ones have a table (co_exceptiontable).
-SETUP_FINALLY: Final = opcode.opmap.get("SETUP_FINALLY", -1) if sys.version_info < (3, 11) else -1
+_SETUP_FINALLY: Final = opcode.opmap.get("SETUP_FINALLY", -1) if sys.version_info < (3, 11) else -1
 
 
 def delivers(code: CodeType, offset: int) -> bool:
@@ -96,7 +92,7 @@ def delivers(code: CodeType, offset: int) -> bool:
     offset, instructions = _instruction_at(code, offset), code.co_code
     if instructions[offset] not in DELIVERING or (offset >= 2 and instructions[offset - 2] == LOAD_SPECIAL):
         return False
-    return ACQUIRE not in code.co_names or offset not in _calls_before_try(code)
+    return ACQUIRE not in code.co_names or offset not in calls_before_try(code, in_loops=False)
 
 
 def _instruction_at(code: CodeType, offset: int) -> int:
@@ -110,41 +106,43 @@ def _instruction_at(code: CodeType, offset: int) -> int:
 
 
 @lru_cache(maxsize=1000)
-def _calls_before_try(code: CodeType) -> frozenset[int]:
+def calls_before_try(code: CodeType, *, in_loops: bool) -> frozenset[int]:
     """Return the offsets of the calls of ``acquire`` that a try statement follows at once.
 
-    Not of those that a loop tries again and again: the pure-Python core, which asks this, would not find its thread
-    anywhere else.
+    Parameters:
+      in_loops: Also of those that a loop repeats until the lock is taken. The pure-Python core does without: it would
+        find the thread nowhere else.
     """
     instructions = [*dis.get_instructions(code)]
     if sys.version_info >= (3, 11):
         begins = {entry.start for entry in dis.Bytecode(code).exception_entries}
     else:
-        begins = {each.offset for each in instructions if each.opcode == SETUP_FINALLY}
+        begins = {each.offset for each in instructions if each.opcode == _SETUP_FINALLY}
     loops = [range(each.argval, each.offset) for each in instructions if each.opcode in JUMPS]
     calls: set[int] = set()
     is_acquire = False
     for number, each in enumerate(instructions):
-        if each.opcode in METHODS and each.argval == ACQUIRE:
+        if each.opcode in _METHODS and each.argval == ACQUIRE:
             is_acquire = True
-        elif each.opcode in ENDINGS:
+        elif each.opcode in _ENDINGS:
             is_acquire = False
         elif is_acquire and each.opcode in CALLS:
             behind = instructions[number + 1 + (each.opname == "PRECALL") :]  # on 3.11 two instructions are one call
-            if _leads_to_try(behind, begins, is_in_loop=any(each.offset in loop for loop in loops)):
+            is_repeated = any(each.offset in loop for loop in loops)
+            if _leads_to_try(behind, begins, may_jump=in_loops or not is_repeated):
                 calls.add(each.offset)
     return frozenset(calls)
 
 
-def _leads_to_try(instructions: list[dis.Instruction], begins: set[int], *, is_in_loop: bool) -> bool:
+def _leads_to_try(instructions: list[dis.Instruction], begins: set[int], *, may_jump: bool) -> bool:
     for number, each in enumerate(instructions):
         if each.offset in begins:
             return True
-        if each.opcode not in PASSING or (is_in_loop and each.opcode in JUMPS):
+        if each.opcode not in _PASSING or (each.opcode in JUMPS and not may_jump):
             return False
-        if each.opcode in TESTS:
+        if each.opcode in _TESTS:
             there = [at for at, other in enumerate(instructions) if other.offset == each.argval and at > number]
-            if there and _leads_to_try(instructions[there[0] :], begins, is_in_loop=is_in_loop):
+            if there and _leads_to_try(instructions[there[0] :], begins, may_jump=may_jump):
                 return True
     return False
 
@@ -218,7 +216,7 @@ def _following(instructions: list[dis.Instruction], at: dict[int, int], number: 
         return [at[each.argval]]
     if each.opname.startswith(("POP_JUMP_IF", "POP_JUMP_BACKWARD_IF")):  # it looks if it jumps
         return [number + 1]
-    if each.opcode in {*dis.hasjrel, *dis.hasjabs} and each.opcode != SETUP_FINALLY:
+    if each.opcode in {*dis.hasjrel, *dis.hasjabs} and each.opcode != _SETUP_FINALLY:
         return [number + 1, at[each.argval]]
     return [number + 1]
 
@@ -228,4 +226,4 @@ def _looks(instructions: list[dis.Instruction], at: dict[int, int], each: dis.In
     if each.opcode not in DELIVERING or each.opname.startswith(("POP_JUMP", "JUMP_BACKWARD_NO_INTERRUPT")):
         return False
     # 3.10 does not look if it jumps to a try statement (Python/ceval.c).
-    return each.opname != "JUMP_ABSOLUTE" or instructions[at[each.argval]].opcode != SETUP_FINALLY
+    return each.opname != "JUMP_ABSOLUTE" or instructions[at[each.argval]].opcode != _SETUP_FINALLY

@@ -176,3 +176,8 @@ cdef bint is_collectors_callback(object code):
         if type(function) is FunctionType and function.__code__ is code:
             return True
     return False
+
+
+def _rules_of(frame, called=None):
+    """Say whether a frame must stay, and whether its wait is handed over: for the test that compares both cores."""
+    return must_stay(frame, called), is_handed_over(frame, None)

@@ -129,8 +129,7 @@ def may_be_cut(frames: Iterable[FrameType]) -> bool:
 def must_stay(frame: FrameType, called: str | None) -> bool:
     """Say whether a function that is at work, and has called that one or none, must not be left half done."""
     return (
-        frame.f_code is START_OF_THREAD
-        or frame.f_code.co_name in PROTECTED_FUNCTIONS
+        frame.f_code.co_name in PROTECTED_FUNCTIONS
         or _is_collectors_callback(frame.f_code)
         or is_protected(str(frame.f_globals.get("__name__")))
         or _is_named(frame, called)

@@ -130,15 +130,19 @@ static inline PyObject *frame_module(PyObject *frame) {
 
 static inline PyObject *code_names(PyObject *code) { return Py_NewRef(((PyCodeObject *)code)->co_names); }
 
-#if PY_VERSION_HEX >= 0x030B0000
+/* Whether a thread that has given up the GIL where it looks at its slot does not look again when it gets the GIL back:
+ * from 3.13 on (_Py_HandlePending in Python/ceval_gil.c), what is put there meanwhile comes up at the next look. */
+#define LOOKS_LATE (PY_VERSION_HEX >= 0x030D0000)
+
+#if LOOKS_LATE
 /* What the code's try and with statements cover there: where the handler is for what is raised at this offset, or -1;
- * and whether a part that one of them covers begins, or ends, exactly there. No two parts cover the same instruction. */
+ * and whether a part that one of them covers ends exactly there. No two parts cover the same instruction. */
 typedef struct {
-    int handler, begins, ends;
+    int handler, ends;
 } Cover;
 
 static inline Cover cover_at(PyObject *code, Py_ssize_t offset) {
-    Cover cover = {-1, 0, 0};
+    Cover cover = {-1, 0};
     PyObject *table = ((PyCodeObject *)code)->co_exceptiontable;
     int at = (int)(offset / 2);
     const unsigned char *byte = (const unsigned char *)PyBytes_AS_STRING(table);
@@ -155,7 +159,6 @@ static inline Cover cover_at(PyObject *code, Py_ssize_t offset) {
         if (numbers[0] <= at && at < numbers[0] + numbers[1]) {
             cover.handler = numbers[2];
         }
-        cover.begins |= at == numbers[0];
         cover.ends |= at == numbers[0] + numbers[1];
     }
     return cover;
@@ -165,7 +168,7 @@ static inline Cover cover_at(PyObject *code, Py_ssize_t offset) {
 /* Whether what the code's try and with statements cover has a gap that begins at this offset: the part that one of them
  * covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
 static inline int is_gap(PyObject *code, Py_ssize_t offset) {
-#if PY_VERSION_HEX >= 0x030D0000
+#if LOOKS_LATE
     Cover cover = cover_at(code, offset);
     return cover.ends && cover.handler < 0;
 #else
@@ -179,7 +182,7 @@ static inline int is_gap(PyObject *code, Py_ssize_t offset) {
  * call that returns can be followed by an instruction that only an outer statement covers, and one that fails by the
  * handler itself. */
 static inline int is_covered_alike(PyObject *code, Py_ssize_t offset, Py_ssize_t later) {
-#if PY_VERSION_HEX >= 0x030D0000
+#if LOOKS_LATE
     int handler = cover_at(code, offset).handler;
     return handler < 0 || handler == cover_at(code, later).handler;
 #else
@@ -187,17 +190,6 @@ static inline int is_covered_alike(PyObject *code, Py_ssize_t offset, Py_ssize_t
     (void)offset;
     (void)later;
     return 1;
-#endif
-}
-
-/* Whether a try or with statement begins to cover the code at this offset; on 3.10 an instruction says so. */
-static inline int begins_try(PyObject *code, Py_ssize_t offset) {
-#if PY_VERSION_HEX >= 0x030B0000
-    return cover_at(code, offset).begins;
-#else
-    (void)code;
-    (void)offset;
-    return 0;
 #endif
 }
 
@@ -243,10 +235,6 @@ static inline int shares_ident(PyThreadState *thread) {
     }
     return 0;
 }
-
-/* Whether a thread that has given up the GIL where it looks at its slot does not look again when it gets the GIL back:
- * from 3.13 on (_Py_HandlePending in Python/ceval_gil.c), what is put there meanwhile comes up at the next look. */
-#define LOOKS_LATE (PY_VERSION_HEX >= 0x030D0000)
 
 /* Whether a profile function would hold its thread up. On 3.11 a thread that is being traced or profiled does not get
  * past a function's entry as long as any other has an exception in its slot (DO_TRACING in Python/ceval.c: it looks at

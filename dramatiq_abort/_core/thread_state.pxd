@@ -43,7 +43,6 @@ cdef extern from "_core/thread_state.h":
     bint profiling_blocks(PyThreadState *) noexcept
     bint LOOKS_LATE
     bint is_gap(object, Py_ssize_t) noexcept
-    bint begins_try(object, Py_ssize_t) noexcept
     bint is_covered_alike(object, Py_ssize_t, Py_ssize_t) noexcept
     Py_tracefunc profiler_of(PyThreadState *) noexcept
     object profiler_object_of(PyThreadState *)
