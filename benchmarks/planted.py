@@ -31,6 +31,7 @@ class Plant(NamedTuple):
 
 
 CORE = "dramatiq_abort/_interrupt.pyx"
+SHIELD = "dramatiq_abort/_core/shield.pxi"
 PASSAGE = "dramatiq_abort/_worker/hooks.pxi"
 
 PLANTS = [
@@ -43,7 +44,7 @@ PLANTS = [
     ),
     Plant(
         "a shield makes a list",
-        CORE,
+        SHIELD,
         "        scope._shields += 1\n        self._entered = True",
         "        scope._shields += len([scope])\n        self._entered = True",
         "instructions: shield",

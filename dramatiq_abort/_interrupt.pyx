@@ -134,7 +134,6 @@ from dramatiq_abort._core.blocking_calls import SUPPORTED as SUPPORTS_SIGNAL
 from dramatiq_abort._core.blocking_calls import signal_number
 from dramatiq_abort._core.frames import frames_from
 from dramatiq_abort._core.safe_points import landing
-from dramatiq_abort._core.shield import NOTHING
 
 __all__ = ["SUPPORTED", "ScopedCall", "MessageHooks", "Scope", "BaseExecution"]
 
@@ -163,47 +162,9 @@ cdef enum State:
 
 include "_core/bytecode.pxi"
 include "_core/safe_points.pxi"
+include "_core/profiling.pxi"
 include "_core/monitoring.pxi"
 include "_core/jumps.pxi"
-
-
-cdef int raise_if_safe(PyObject *argument, PyFrameObject *event_frame, int what, PyObject *result) noexcept:
-    """The profile function: runs in the target, at each call and return."""
-    cdef Scope scope = (<Scope>innermost_scope)._armed() if innermost_scope != NULL else None
-    if scope is None:
-        return 0
-    cdef PyThreadState *thread = PyThreadState_Get()
-    cdef Py_tracefunc theirs = scope._profiler
-    if theirs != NULL:
-        if theirs(argument, event_frame, what, result) < 0:  # and has been taken off for that
-            return -1
-        if profiler_of(thread) != raise_if_safe or what == PyTrace_CALL or what == PyTrace_C_CALL:
-            # An exception at a call would keep from them the return that goes with it.
-            return 0
-    cdef object frame = <object><PyObject *>event_frame
-    if what == PyTrace_RETURN:
-        # With a result of NULL an exception is on its way out; 3.12 says None then, too (sys_profile_func2 in
-        # Python/legacy_tracing.c). And what is raised where a generator yields passes by the generator's own try and
-        # with statements: its frame counts as left (exit_unwind in Python/ceval.c).
-        code = frame_code(frame)
-        if result == NULL or not is_returning(frame) or is_generator(code) or is_callback(code):
-            return 0
-        frame = frame_back(frame)  # what returns is done
-    elif what != PyTrace_CALL and what != PyTrace_C_CALL and what != PyTrace_C_RETURN:
-        return 0
-    # None: what returns is the outermost function of a greenlet, and another one goes on.
-    if frame is None or frame is scope._base or scope._is_shielded():
-        return 0
-    # A C function that is called may be a lock's release. But before its acquire it is safe, and a loop around that may
-    # have no other place.
-    cdef Place wanted = HELD_BACK if what == PyTrace_C_CALL else DELIVERS
-    cdef object base = scope._base
-    if not (
-        place_of(frame) == wanted and is_safe_here(frame, base)
-        or what == PyTrace_C_RETURN and is_waiting(frame, base)
-    ):
-        return 0
-    return scope._come_up(thread)
 
 
 def come_up(token, *args):
@@ -225,34 +186,6 @@ cdef object token_for(object exception):
     if token is None:
         tokens[exception] = token = type(exception.__name__, (exception,), {"__new__": staticmethod(come_up)})
     return token
-
-
-def raise_at_instruction(code, Py_ssize_t offset):
-    """The callback for each instruction of the watched code, in any thread."""
-    cdef Scope scope = <Scope>innermost_scope if innermost_scope != NULL else None
-    while scope is not None and scope._watched is not code:
-        scope = scope._outer
-    if scope is None:
-        return
-    cdef PyThreadState *thread = PyThreadState_Get()
-    if not scope._owns_slot:  # it has jumped to here
-        scope._watch(None)
-        if scope._target != offset or not scope._may_come_up_in_loop(thread):
-            return
-    elif slot_of(thread) != <PyObject *>scope._token:  # it has been overwritten
-        scope._watch(None)
-        return
-    else:
-        # The thread has gone on without a look at it. If not to a place like the one where it stood, whoever
-        # interrupts asks again.
-        is_there = innermost_frame(thread) is scope._frame and is_covered_alike(code, scope._offset, offset)
-        PyThreadState_SetAsyncExc(ident_of(thread), NULL)
-        scope._give_up_slot()
-        if not is_there:
-            return
-    scope._disarm(thread)
-    scope._raised = True
-    raise scope._exception
 
 
 @cython.final
@@ -668,61 +601,5 @@ cdef class Scope:
         return None
 
 
-@cython.final
-@cython.no_gc_clear
-cdef class Shield:
-    """Inside of it, interrupts of a scope wait."""
-
-    cdef Scope _scope
-    cdef bint _entered
-
-    def __cinit__(self, Scope scope not None):
-        self._scope = scope
-
-    def __enter__(self):
-        cdef Scope scope = self._scope
-        if self._entered:
-            raise RuntimeError("this shield has been entered: call shield() for each with statement")
-        if scope._state != OPEN or scope._thread != PyThreadState_Get():
-            return
-        scope._shields += 1
-        self._entered = True
-
-    def __dealloc__(self):
-        # Nobody can leave it any more: from 3.14 on, somebody else's exception can come up between a shield's entry and
-        # the block, whose end does not belong to anybody then. Whoever interrupts asks again.
-        if self._entered:
-            self._scope._shields -= 1
-
-    def __exit__(self, *exc_info):
-        cdef Scope scope = self._scope
-        if not self._entered:
-            return
-        self._entered = False
-        scope._shields -= 1
-        if scope._state != OPEN or scope._is_shielded():
-            return
-        cdef Scope due = scope._first_due()
-        if due is None:
-            return
-        if scope._thread != PyThreadState_Get() or not is_safe(
-            innermost_frame(scope._thread), frame_object(scope._thread, due._base_field)
-        ):
-            # A generator, say, that another thread closes: the exception belongs to the scope's thread. Or a context
-            # manager that uses a shield when it is entered: what it has taken would be lost.
-            due.interrupt(due._exception)
-            return
-        due._disarm(scope._thread)
-        due._raised = True
-        raise due._exception
-
-    def __aenter__(self):
-        self.__enter__()
-        return NOTHING
-
-    def __aexit__(self, *exc_info):
-        self.__exit__(*exc_info)
-        return NOTHING
-
-
+include "_core/shield.pxi"
 include "_worker/hooks.pxi"

@@ -53,6 +53,34 @@ cdef void set_events(object code, object events) noexcept:
         monitoring.set_local_events(tool, code, events)
 
 
+def raise_at_instruction(code, Py_ssize_t offset):
+    """The callback for each instruction of the watched code, in any thread."""
+    cdef Scope scope = <Scope>innermost_scope if innermost_scope != NULL else None
+    while scope is not None and scope._watched is not code:
+        scope = scope._outer
+    if scope is None:
+        return
+    cdef PyThreadState *thread = PyThreadState_Get()
+    if not scope._owns_slot:  # it has jumped to here
+        scope._watch(None)
+        if scope._target != offset or not scope._may_come_up_in_loop(thread):
+            return
+    elif slot_of(thread) != <PyObject *>scope._token:  # it has been overwritten
+        scope._watch(None)
+        return
+    else:
+        # The thread has gone on without a look at it. If not to a place like the one where it stood, whoever
+        # interrupts asks again.
+        is_there = innermost_frame(thread) is scope._frame and is_covered_alike(code, scope._offset, offset)
+        PyThreadState_SetAsyncExc(ident_of(thread), NULL)
+        scope._give_up_slot()
+        if not is_there:
+            return
+    scope._disarm(thread)
+    scope._raised = True
+    raise scope._exception
+
+
 def forget_watchers():
     """After a fork, the threads whose code was watched are gone."""
     for code, _, _ in watchers.values():
