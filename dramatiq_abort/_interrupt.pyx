@@ -2,101 +2,20 @@
 # cython: boundscheck=False, wraparound=False
 """The compiled interrupt core: an exception raised from another thread, inside one function or not at all."""
 
-# The problem
-# -----------
+# docs/internals.md tells the problem, the ways that do not work and what is done here, under "The exact window" and
+# "Safe points". What the code must keep to:
 #
-# ``PyThreadState_SetAsyncExc(thread, exception)`` puts an exception class into the one slot that each thread has
-# for this (``PyThreadState.async_exc``). The thread raises it at its next look at the slot. It looks when it enters
-# a Python function, when it jumps backwards, and after a call: ``_Py_HandlePending`` in CPython's
-# ``Python/ceval_gil.c`` (``eval_frame_handle_pending`` in ``Python/ceval.c`` before 3.12). The function that should
-# be stopped may have returned by then, and the exception comes up in whatever the thread does next: in the caller's
-# bookkeeping, in an ``except`` clause that was never meant for it, in the next task.
-#
-# Ways that do not work
-# ---------------------
-#
-# *Open before the call and close after it, in Python.* Between the function's ``return`` and the first instruction of
-# whatever closes there is always a look at the slot (the one after the call). An exception that is delivered there
-# comes up outside of the function, and the function's result is lost.
-#
-# *Catch what comes late, around the call.* Where the late exception comes up, the result is already gone from the
-# stack; and the code that catches can be hit itself.
-#
-# *A lock around setting and closing.* The thread that closes can be hit while it takes the lock, and then the lock
-# stays locked.
-#
-# *Clear the slot with ctypes.* The call into ``PyThreadState_SetAsyncExc(thread, NULL)`` is a call: the thread looks at
-# the slot on its way back to the next instruction. What should be cleared has been raised by then. Besides, up to 3.12
-# emptying the slot leaves the interpreter looking for an exception for ever after.
-#
-# What is done here
-# -----------------
-#
-# Opening, calling, closing and clearing are one C function, ``Scope.run``. CPython looks at the slot only between
-# bytecodes, and there are none between the function's return and the closing. Whoever interrupts holds the GIL, so for
-# him the scope is open and the exception goes in, or it is closed and nothing happens: there is no third case. What has
-# come too late comes up in a function that does nothing, called from there and nowhere else, and is dropped.
-#
-# Before anything is put into the slot it is read, and an exception that somebody else left there (dramatiq's
-# ``TimeLimit`` and ``ShutdownNotifications`` use the same slot) stays. On closing, the slot is cleared only if what is
-# in it came from this scope.
-#
-# Safe points
-# -----------
-#
-# The window is not all: inside of the function, too, there are places where an exception does harm (``_core/safe_points.py``
-# names them). Whoever holds the GIL can look: the target stands still. So ``Scope.interrupt`` walks the target's frames
-# from the innermost to the scope's own, and puts the exception into the slot only if none of them is protected, and if
-# the target stands at an instruction that looks at the slot before the next one, and may do so (``_core/bytecode.py``). The
-# look and the setting are one C function, so nothing moves in between.
-#
-# That holds up to 3.12. From 3.13 on, a thread that has given up the GIL where it looks at its slot does not look again
-# when it goes on: the exception would come up at the next place, wherever that is. So there the code in which it stands
-# is watched, too (``sys.monitoring``), and at its next instruction, if the exception is still in its slot then, it is
-# taken out and raised; but not if it has gone on to a handler, or out of the statement in which it stood. Others that
-# run the same code are slower meanwhile: when the thread has stood there for long, it waits in C code, which looks on
-# its return, and the code is left alone.
-#
-# Where it may not be raised now, it must be raised soon. Trying again later does not do: threads that contend for a
-# lock give up the GIL only inside of ``acquire``, so every try finds them there. So a C profile function goes onto the
-# target's own thread state, once: it runs in the target at each call and return, looks again, and at the first safe
-# place takes itself off and raises. It never raises at the call of a C function, because that may be a lock's
-# ``release``, unless it is one of ``acquire`` that must not be hit behind it; nor at the return of the scope's own
-# function, which has completed.
-#
-# A thread that is being profiled keeps its profiler: ours calls that one first, with the same object, so that nobody
-# sees a difference. Where the profiler would be called before the thread looks at its slot, after a call of a C
-# function, the slot is not used, or the exception would come up inside of a profiler that is written in Python, and
-# CPython would drop that profiler.
-#
-# From 3.13 on, the jump back that the compiler writes after a condition at the end of a loop is not covered by the
-# ``try`` or ``with`` around that loop: what is raised there passes by its ``finally`` or ``__exit__``. A thread that
-# stands there is given to the profile function, too. So is a thread at any jump that a tracer, a profiler or a
-# monitoring tool follows: what was in its slot when it calls them would come up in there.
-#
-# Loops that call nothing give the profile function no turn. A thread for which it has had none when it is asked for the
-# second time is followed to its next jump backwards: ``_core/jumps.pxi``.
-#
-# A function may switch to another greenlet of its thread. The stack then does not lead to the scope, and what is raised
-# may go anywhere. Only the thread itself can see where: the profile function looks (``is_safe_here``).
-#
-# What becomes of it
-# ------------------
-#
-# Others do not read the slot before they put theirs there. So what goes into it is not the exception's class but one
-# that stands for it (``token_for``): when CPython raises that, it asks it for an instance, and is given one of the
-# exception's own class. So it is known what has come up; and what is not in the slot any more and has not come up has
-# been overwritten, and is put there again.
-#
-# What remains
-# ------------
-#
-# The exception is raised between two bytecodes of Python code. A thread that waits in C (a lock, a socket, a database
-# driver) raises it when the call returns. Code of the form ``thing = take(); try:`` can be hit before its ``try``,
-# unless what is called is a lock's ``acquire``, and a ``finally`` block half way: that is what ``shield()`` is for. Not
-# all callbacks that C code makes without an error path are seen as such (an unfinished generator's clean-up is not):
-# CPython drops what is raised there, and whoever hears of that (``sys.unraisablehook``, the end of the instance) can
-# have it raised again: ``Scope.rearm``.
+# - No bytecode runs between the function's return and the closing of the scope. So opening, calling, closing and
+#   clearing are one C function, ``Scope.run``.
+# - No Python code runs from the first look at a scope's state, and at its thread's frames, to the setting of the slot:
+#   the thread would get a turn. What takes Python to find out is found out before (``Scope.interrupt``, ``learn``).
+#   Making an object may start the garbage collector, which runs Python code, up to 3.11 (``hold_collector``).
+# - The slot is read before it is written, and cleared only while the exception in it came from this scope.
+# - What goes into the slot is a class that stands for the exception's own (``token_for``). CPython asks it for an
+#   instance when it raises it, so the scope knows that its exception has come up. One that is not in the slot any more
+#   and has not come up has been overwritten, and is put there again.
+# - A callback that runs in the target (``_core/profiling.pxi``, ``_core/monitoring.pxi``, ``_core/jumps.pxi``) looks again before it
+#   raises, and takes itself off.
 #
 # What protects the fields
 # ------------------------

@@ -1,4 +1,4 @@
-"""The interrupt core in pure Python: the same names and the same rules as ``_interrupt.pyx``, whose preface tells why.
+"""The interrupt core in pure Python: the same names and rules as ``_interrupt.pyx``; docs/internals.md tells why.
 
 Here every step is bytecode, so a late exception cannot be kept from coming up while a scope closes. Three things
 together make up for it:
@@ -98,7 +98,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 
 
 class _Gate(dict[None, "_Gate"]):
-    """One state of a scope's gate, with room for the one that follows (see the preface)."""
+    """One state of a scope's gate, with room for the one that follows (see the top of this module)."""
 
     __slots__ = ("is_closed", "is_on_its_way", "is_shut", "is_spent")
 
