@@ -1,7 +1,7 @@
 """Rules that both cores have written out say the same of every instruction and function of the standard library.
 
-The compiled core must not run Python code while it looks at a thread. So what ``_core/bytecode.py`` and ``_core/safe_points.py``
-say stands in ``_core/bytecode.pxi`` and ``_core/safe_points.pxi``, too, as far as it can not be looked up.
+The compiled core must not run Python code while it looks at a thread. So the rules of ``_core/bytecode.py`` and
+``_core/safe_points.py`` that cannot be looked up are in the ``.pxi`` files of these names, too.
 """
 
 from __future__ import annotations

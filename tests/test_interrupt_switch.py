@@ -199,11 +199,13 @@ def test_who_only_aborts_does_not_import_a_core() -> None:
     for name in (
         "interrupt",
         "_interrupt",
-        "_interrupt_py",
-        "_safe_points",
-        "_bytecode",
-        "_processing",
-        "_worker",
-        "_watcher",
+        "_core.interrupt_py",
+        "_core.safe_points",
+        "_core.bytecode",
+        "_worker.broker_runtime",
+        "_worker.calls",
+        "_worker.execution",
+        "_worker.runtime",
+        "_worker.watcher",
     ):
         assert f"dramatiq_abort.{name}" not in modules

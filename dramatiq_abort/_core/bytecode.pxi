@@ -87,7 +87,7 @@ cdef Place place_of(object frame):
 
 
 cdef Place place_at(object code, Py_ssize_t offset):
-    """The same for an offset in a code. The rules are those of ``_bytecode.delivers``."""
+    """The same for an offset in a code. The rules are those of ``bytecode.delivers``."""
     cdef bytes instructions = code_bytes(code)
     offset = instruction_at(instructions, offset)
     if not delivering[instructions[offset]]:
@@ -108,7 +108,7 @@ cdef Place place_at(object code, Py_ssize_t offset):
 
 
 def _delivers(code, Py_ssize_t offset):
-    """Say whether an exception may come up there: for the test that compares this with ``_bytecode.delivers``."""
+    """Say whether an exception may come up there: for the test that compares this with ``bytecode.delivers``."""
     while place_at(code, offset) == UNLEARNED:
         learn()
     return place_at(code, offset) == DELIVERS

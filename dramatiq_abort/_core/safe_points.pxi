@@ -121,7 +121,7 @@ cdef object frame_of_loop(object frame, object base):
 
 
 cdef bint is_named(object code, object module, object called):
-    """As ``_safe_points._is_named``."""
+    """As ``safe_points._is_named``."""
     cdef dict names = named_functions.get(module)
     cdef object cut_in = None if names is None else names.get(code_name(code))
     if cut_in is None or called is None:
@@ -144,7 +144,7 @@ cdef bint is_waiting(object frame, object base):
 cdef bint is_handed_over(object frame, object base):
     """Say whether what is waited for, from this frame up to the scope's own, would be lost with the wait.
 
-    As ``_safe_points.is_handed_over`` for each of the frames.
+    As ``safe_points.is_handed_over`` for each of the frames.
     """
     cdef object module, code, called = None
     while frame is not None and frame is not base:
