@@ -142,7 +142,7 @@ THREADS: dict[str, Any] = {
     "`Thread.join()`": lambda wait: wait.thread.join(),
     "`subprocess.run()`": lambda wait: subprocess.run([sys.executable, "-c", NAP], check=True),
     "a long call into C (`hashlib`)": compute_in_c,
-    "`dramatiq_abort.run()`": lambda wait: run_process([sys.executable, "-c", NAP]),
+    "`dramatiq_abort.run_process()`": lambda wait: run_process([sys.executable, "-c", NAP]),
     "`dramatiq_abort.sleep()`": lambda wait: sleep(int(LIMIT * 1000)),
     "`dramatiq_abort.checkpoint()` in a loop": checkpoints,
 }
