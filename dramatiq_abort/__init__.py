@@ -2,8 +2,10 @@
 
 import os
 
-from ._client.outcomes import running, wait_for_outcome, wait_for_outcome_async, wait_for_outcomes
-from ._client.requests import abort, abort_all, abort_requested, abort_rules, restore
+from ._client.abort import abort, abort_requested, restore
+from ._client.bulk import abort_all, abort_rules
+from ._client.inspection import running
+from ._client.outcomes import wait_for_outcome, wait_for_outcome_async, wait_for_outcomes
 from ._middleware.abortable import Abortable
 from ._protocol.event import Event
 from ._protocol.outcome import Outcome, OutcomeState

@@ -1,6 +1,6 @@
 """Where dramatiq-abort 1.2 has its names."""
 
-from ._client.requests import abort, abort_requested
+from ._client.abort import abort, abort_requested
 from ._middleware.abortable import Abortable
 from ._protocol.request import AbortMode
 from .errors import Abort

@@ -26,7 +26,7 @@ from dramatiq_abort import (
     shield,
     wait_for_outcome,
 )
-from dramatiq_abort._client.requests import _MOST_RULES
+from dramatiq_abort._client.bulk import _MAX_RULES
 from dramatiq_abort._protocol.rule import RULE, rule_key
 
 if TYPE_CHECKING:
@@ -264,7 +264,7 @@ def test_tags_that_are_none_are_refused(actors: dict[str, dramatiq.Actor[Any, An
 @pytest.mark.usefixtures("broker")
 def test_there_are_not_any_number_of_rules(backend: EventBackend) -> None:
     """Each message is compared with all of them."""
-    texts = [AbortRule(1, tag=str(number)) for number in range(_MOST_RULES)]
+    texts = [AbortRule(1, tag=str(number)) for number in range(_MAX_RULES)]
     for rule in texts:
         backend.signal([Event(rule_key(rule.id), rule.encode(), LONG)])
 

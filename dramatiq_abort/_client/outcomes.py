@@ -1,29 +1,25 @@
-"""For those who have asked: what became of messages, and what the workers are running."""
+"""Wait for the outcomes of abort requests."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from .._protocol.event import Event
 from .._protocol.outcome import Outcome, outcome_key
 from .._protocol.request import milliseconds
-from .._protocol.request_batch import backend_errors
-from .._protocol.snapshot import QUESTION, WITH_ARGUMENTS, RunningMessage, Snapshot, answer_name, answer_of, worker_of
-from ..errors import InvalidRequest, UnsupportedByBackend
-from .requests import resolve_middleware
+from ..backends.errors import backend_errors
+from ..backends.replies import reply_store_of
+from ..errors import InvalidRequest
+from .middleware import resolve_middleware
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .._middleware.abortable import Abortable
-    from ..backends.base import EventBackend
     from ..backends.replies import ReplyStore
 
-__all__ = ["running", "wait_for_outcome", "wait_for_outcome_async", "wait_for_outcomes"]
+__all__ = ["wait_for_outcome", "wait_for_outcome_async", "wait_for_outcomes"]
 
 #: How long one wait in another thread lasts at the most, in ms: a coroutine that is cancelled leaves it behind.
 _STEP: Final = 1000
@@ -81,52 +77,8 @@ def wait_for_outcomes(
     """
     names = {outcome_key(message_id): message_id for message_id in message_ids}
     milliseconds("timeout", timeout, at_least=0)
-    reply_store = _board_of(resolve_middleware(middleware).backend)
+    reply_store = reply_store_of(resolve_middleware(middleware).backend)
     return _outcomes(reply_store, names, time.monotonic() + timeout / 1000)
-
-
-def running(middleware: Abortable | None = None, *, arguments: bool = False, timeout: int = 1_000) -> Snapshot:
-    """Ask all worker processes which messages they are running.
-
-    Parameters:
-      middleware: The ``Abortable`` of their broker; without it, the default broker's.
-      arguments: Whether to tell the messages' arguments, too, each in up to 200 characters.
-      timeout: For how many milliseconds to wait for the last answer.
-
-    Returns:
-      Roll: The messages, the workers that have answered, and those that have not.
-
-    Raises:
-      TypeError: When the timeout is no integer.
-      ValueError: When it is negative or too long.
-      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend does not answer. Its own error is the cause.
-      UnsupportedByBackend: When workers cannot be asked by the event backend.
-    """
-    milliseconds("timeout", timeout, at_least=0)
-    backend = resolve_middleware(middleware).backend
-    reply_store = _board_of(backend)
-    question = uuid.uuid4().hex[:16]
-    deadline = time.monotonic() + timeout / 1000
-    messages: list[RunningMessage] = []
-    with backend_errors("nobody could be asked what is running"):
-        workers = {answer_name(question, entry): worker_of(entry) for entry in reply_store.workers()}
-        said = WITH_ARGUMENTS if arguments else b""
-        asked, asked_at = time.monotonic(), int(time.time() * 1000)
-        backend.signal([Event(QUESTION + question.encode(), said, max(timeout, 1))])
-        unresponsive = set(workers)
-        while unresponsive:
-            left = max(0, int((deadline - time.monotonic()) * 1000))
-            heard = reply_store.wait(unresponsive, left)
-            took = (time.monotonic() - asked) * 1000
-            for name, answer in heard.items():
-                workers[name], theirs = answer_of(workers[name], answer, took)
-                messages += theirs
-            unresponsive -= heard.keys()
-            if not heard and not left:
-                break
-    names = attrgetter("worker")
-    return Snapshot(sorted(messages, key=attrgetter("started")), sorted(workers.values(), key=names), asked_at)
 
 
 def _outcomes(reply_store: ReplyStore, names: dict[bytes, str], deadline: float) -> Iterator[Outcome]:
@@ -143,11 +95,3 @@ def _outcomes(reply_store: ReplyStore, names: dict[bytes, str], deadline: float)
         if not said and not left:
             break
     yield from map(Outcome, names.values())
-
-
-def _board_of(backend: EventBackend) -> ReplyStore:
-    if backend.reply_store is None:
-        raise UnsupportedByBackend(
-            f"{type(backend).__name__} has no board, so its workers cannot tell what became of messages, nor what runs."
-        )
-    return backend.reply_store

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .._client.outcomes import running, wait_for_outcome
-from .._client.requests import abort, abort_all, abort_requested, restore
+from .._client.abort import abort, abort_requested, restore
+from .._client.bulk import abort_all
+from .._client.inspection import running
+from .._client.outcomes import wait_for_outcome
 from .._protocol.outcome import OutcomeState
 from .._protocol.request import AbortMode, key_of
 from ..backends.base import keeps_signals

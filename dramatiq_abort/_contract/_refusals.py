@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .._client.outcomes import running, wait_for_outcome
-from .._client.requests import abort, abort_all, abort_requested, abort_rules, restore
+from .._client.abort import abort, abort_requested, restore
+from .._client.bulk import abort_all, abort_rules
+from .._client.inspection import running
+from .._client.outcomes import wait_for_outcome
 from .._middleware.abortable import Abortable
 from .._protocol.event import Event
 from .._protocol.request import AbortMode

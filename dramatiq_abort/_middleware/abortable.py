@@ -11,10 +11,11 @@ from dramatiq.logging import get_logger
 from dramatiq.middleware import Middleware
 
 from .._protocol.request import AbortMode, key_of, milliseconds
-from .._protocol.request_batch import backend_errors, request_batch_of
+from .._protocol.request_batch import request_batch_of
 from .._protocol.rule import tags_of
 from .._task.current import current_execution
 from ..backends.base import EventBackend
+from ..backends.errors import backend_errors
 from ..errors import ConfigurationError
 from .binding import BrokerBinding, backend_of, time_left
 

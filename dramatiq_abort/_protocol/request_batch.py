@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .._protocol.event import MAX_EVENTS, Event
 from ..errors import AbortError, BackendError
@@ -12,12 +11,18 @@ from .request import MAX_TIME, AbortMode, AbortRequest, key_of, milliseconds, va
 from .targets import targets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
-    from ..backends.base import EventBackend
     from .targets import Target, Targets
 
-__all__ = ["RequestBatch", "backend_errors", "request_batch_of", "request_of"]
+__all__ = ["RequestBatch", "request_batch_of", "request_of"]
+
+
+class Carrier(Protocol):
+    """Carries requests: an event backend."""
+
+    def signal(self, events: Iterable[Event], /) -> None:
+        """Signal many events."""
 
 
 class RequestBatch(NamedTuple):
@@ -33,7 +38,7 @@ class RequestBatch(NamedTuple):
     keys: list[bytes]
     request: AbortRequest
 
-    def make(self, backend: EventBackend, abort_ttl: int) -> None:
+    def make(self, backend: Carrier, abort_ttl: int) -> None:
         """Signal all of them.
 
         Parameters:
@@ -106,17 +111,6 @@ def request_of(
     if repeat_every is not None:
         milliseconds("repeat_every", repeat_every, at_least=1)
     return AbortRequest(mode, grace, abort_ttl, repeat_every, validate_text("reason", reason), validate_text("by", by))
-
-
-@contextmanager
-def backend_errors(what_if_not: str) -> Iterator[None]:
-    """Let what an event backend raises come out as a ``BackendError`` that says what this means."""
-    try:
-        yield
-    except AbortError:
-        raise
-    except Exception as error:
-        raise BackendError(f"{what_if_not}: {type(error).__name__}: {error}") from error
 
 
 def _not_aborted(targets: list[Target], completed: int, error: Exception) -> BackendError:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ..errors import UnsupportedByBackend
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-__all__ = ["MAX_REPLIES", "MAX_REPLY", "Reply", "ReplyStore"]
+    from .base import EventBackend
+
+__all__ = ["MAX_REPLIES", "MAX_REPLY", "Reply", "ReplyStore", "reply_store_of"]
 
 #: How many notes one step takes.
 MAX_REPLIES: Final = 100
@@ -58,3 +62,16 @@ class ReplyStore(abc.ABC):
     @abc.abstractmethod
     def workers(self) -> list[bytes]:
         """Return the workers that are on the roll."""
+
+
+def reply_store_of(backend: EventBackend) -> ReplyStore:
+    """Return the reply store of an event backend.
+
+    Raises:
+      UnsupportedByBackend: If it has none.
+    """
+    if backend.reply_store is None:
+        raise UnsupportedByBackend(
+            f"{type(backend).__name__} has no reply store: workers can report neither outcomes nor running messages."
+        )
+    return backend.reply_store

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
 
-from .._client import outcomes, requests
+from .._client import bulk, inspection
 from .._protocol.request import printable
 from ._session import keep
 
@@ -42,13 +42,13 @@ def completion(context: click.Context, shell: str) -> None:
 def running_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return the ids of the messages that run."""
     return _items(
-        context, begun, lambda at: ((each.message_id, each.actor) for each in outcomes.running(at, timeout=_PATIENCE))
+        context, begun, lambda at: ((each.message_id, each.actor) for each in inspection.running(at, timeout=_PATIENCE))
     )
 
 
 def rule_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return the ids of the rules."""
-    return _items(context, begun, lambda at: ((rule.id, str(rule)) for rule in requests.abort_rules(at)))
+    return _items(context, begun, lambda at: ((rule.id, str(rule)) for rule in bulk.abort_rules(at)))
 
 
 def _items(context: click.Context, begun: str, find: Any) -> list[CompletionItem]:

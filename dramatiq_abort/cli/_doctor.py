@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from .. import interrupt
-from .._client import outcomes
-from .._protocol.request_batch import backend_errors
+from .._client import inspection
 from .._version import __version__
+from ..backends.errors import backend_errors
 from ._command import Command, time_option
 from ._output import cell, duration, table_of
 from ._session import where
@@ -70,7 +70,7 @@ def doctor(session: Session, *, timeout: int) -> int:
         round_trip = _round_trip(backend)
     found = _Findings(session.place, _here(), round_trip, _server(getattr(backend, "client", None)))
     _look_at_server(found)
-    snapshot = outcomes.running(session.middleware, timeout=timeout)
+    snapshot = inspection.running(session.middleware, timeout=timeout)
     for worker in snapshot.workers:
         _look_at_worker(found, worker, snapshot.asked or 0, timeout)
     if not snapshot.workers:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .._client import outcomes, requests
+from .._client import abort as client
+from .._client import bulk, inspection, outcomes
 from ._command import Command, time_option, time_to_wait, wait_options
 from ._output import cell, duration, table_of
 from ._request import ids_argument, read_ids
@@ -24,7 +25,7 @@ __all__ = ["ps", "rules", "status"]
 @where
 def rules(session: Session) -> None:
     """List the rules of abort-all that take effect now."""
-    found = requests.abort_rules(session.middleware)
+    found = bulk.abort_rules(session.middleware)
     rows = [
         [
             cell(rule.id, "bold"),
@@ -57,7 +58,7 @@ def status(session: Session, ids: tuple[str, ...], *, wait: bool, wait_timeout: 
     timeout = time_to_wait(wait=wait, wait_timeout=wait_timeout) or 0
     pending = 0
     for outcome in outcomes.wait_for_outcomes(read_ids(ids), session.middleware, timeout=timeout):
-        asked = outcome.is_known or requests.abort_requested(outcome.message_id, session.middleware) is not None
+        asked = outcome.is_known or client.abort_requested(outcome.message_id, session.middleware) is not None
         session.output.outcome(outcome, asked=asked)
         pending = pending if outcome.is_known else 1
     return pending
@@ -75,7 +76,7 @@ def ps(session: Session, *, arguments: bool, timeout: int, watch: bool, every: i
         from ._watch import watch as go_on
 
         return go_on(session, arguments=arguments, timeout=timeout, every=max(every, 50))
-    snapshot = outcomes.running(session.middleware, arguments=arguments, timeout=timeout)
+    snapshot = inspection.running(session.middleware, arguments=arguments, timeout=timeout)
     output = session.output
     if snapshot.messages:
         output.table(as_table(snapshot, arguments=arguments))

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .._client import outcomes, requests
+from .._client import abort as client
+from .._client import bulk, outcomes
 from .._protocol.request import MAX_TEXT, AbortMode, key_of
 from ..errors import BackendError
 from ._command import Command, time_option, time_to_wait, wait_options
@@ -109,7 +110,7 @@ def _abort(session: Session, ids: tuple[str, ...], wait_for: int | None, *, ttl:
         for made in range(0, len(wanted), _STEP):
             step = wanted[made : made + _STEP]
             try:
-                requests.abort(step, target, ttl, **options)
+                client.abort(step, target, ttl, **options)
             except BackendError as error:
                 cause = error.__cause__
                 said = (
@@ -160,7 +161,7 @@ def abort_all(session: Session, *, grace: int, ttl: int | None, cancel: bool, **
     if ttl is not None:
         options["abort_ttl"] = ttl
     mode = AbortMode.CANCEL if cancel else AbortMode.ABORT
-    rule = requests.abort_all(session.middleware, mode=mode, abort_timeout=grace, **options)
+    rule = bulk.abort_all(session.middleware, mode=mode, abort_timeout=grace, **options)
     session.output.say(cell(rule.id))
     session.output.data(rule.asdict())
     if not session.as_json:
@@ -178,7 +179,7 @@ def restore(session: Session, ids: tuple[str, ...]) -> int:
     """
     status = 0
     for each in read_ids(ids):
-        restored = requests.restore(each, session.middleware)
+        restored = client.restore(each, session.middleware)
         session.output.say(cell(each, "bold"), "  ", "restored" if restored else "nothing to restore")
         session.output.data({"id": each, "restored": restored})
         status = status if restored else 1

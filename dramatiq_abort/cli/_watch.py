@@ -14,7 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from .._client import outcomes, requests
+from .._client import abort as client
+from .._client import inspection
 from ..errors import AbortError
 from ._keys import SUPPORTED, Keys, keys
 from ._output import cell
@@ -38,7 +39,7 @@ _NAME: Final = 24
 
 def watch(session: Session, *, arguments: bool, timeout: int, every: int) -> int:
     """Show what runs until somebody presses q; without a terminal, until somebody ends it."""
-    snapshot = outcomes.running(
+    snapshot = inspection.running(
         session.middleware, arguments=arguments, timeout=timeout
     )  # or there is nothing to be watched
     with _ending_well(), keys() as typed:
@@ -82,7 +83,7 @@ class _Asker(threading.Thread):
             self._wanted.wait(self._every)
             self._wanted.clear()
             try:
-                found = outcomes.running(self._middleware, arguments=self._arguments, timeout=self._timeout)
+                found = inspection.running(self._middleware, arguments=self._arguments, timeout=self._timeout)
                 self.heard = found, ""
             except AbortError as error:  # it may come back
                 self.heard = self.heard[0], str(error)
@@ -139,14 +140,14 @@ class _Screen:
 
     def _abort(self, message_id: str) -> str:
         try:
-            requests.abort(message_id, self._session.middleware, by=me())
+            client.abort(message_id, self._session.middleware, by=me())
         except (AbortError, ValueError) as error:
             return f"error: {error}"
         return f"Asked to abort message {message_id}."
 
     def _restore(self, message_id: str) -> str:
         try:
-            restored = requests.restore(message_id, self._session.middleware)
+            restored = client.restore(message_id, self._session.middleware)
         except (AbortError, ValueError) as error:
             return f"error: {error}"
         return f"Message {message_id} is {'restored' if restored else 'not to be aborted'}."

@@ -9,8 +9,10 @@ from urllib.parse import quote, unquote
 
 from dramatiq.logging import get_logger
 
-from .._client.outcomes import running, wait_for_outcomes
-from .._client.requests import abort, abort_rules, restore
+from .._client.abort import abort, restore
+from .._client.bulk import abort_rules
+from .._client.inspection import running
+from .._client.outcomes import wait_for_outcomes
 from .._protocol.request import MAX_TEXT
 from ..errors import AbortError, BackendError
 from ._forms import Refusal, Seal, fields_of
