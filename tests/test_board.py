@@ -28,7 +28,7 @@ LONG = PATIENCE * 1000
 def test_what_others_have_put_there_is_in_nobodys_way(redis_client: redis.Redis, namespace: str, kind: str) -> None:
     """Whatever it is."""
     board = RedisBackend(client=redis_client, namespace=namespace).reply_store
-    for name in ("bell", "workers", "note:a", "note:b"):
+    for name in ("replies", "workers", "reply:a", "reply:b"):
         key = f"{{{namespace}}}:{name}"
         if kind == "string":
             redis_client.set(key, "x" * (MAX_REPLY + 1))

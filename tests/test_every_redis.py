@@ -148,7 +148,7 @@ def test_a_user_needs_all_rights_that_are_documented(way: Way, namespace: str) -
             client.script_flush()
             client.delete(*client.keys(f"*{namespace}*") or ["none"])
             client.set(f"{{{namespace}}}:log", "none of ours")
-            client.set(f"{{{namespace}}}:bell", "none of ours")
+            client.set(f"{{{namespace}}}:replies", "none of ours")
         with server.client(**user) as client:
             backend = RedisBackend(client=client, namespace=namespace)
             backend.signal([Event(b"over", b"value", 1)])
