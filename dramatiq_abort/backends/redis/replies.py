@@ -6,7 +6,7 @@ replies                stream      the names of the replies of the last minute
 workers                sorted set  the registered workers, by their expiry
 =====================  ==========  ===========================================
 
-All are in one slot of a cluster. A wait first gets the replies, and then reads the stream from where it was before that.
+All are in one slot of a cluster. A wait gets the replies first, and then reads the stream from where it was before.
 """
 
 from __future__ import annotations
