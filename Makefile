@@ -79,8 +79,8 @@ faults: $(installed)
 
 # The naive way is there to show that the counters count; that it ends with an error is as it should be.
 storm: $(installed)
-	@$(bin)/python tests/isolated/storm.py $(or $(ABORTS),20000)
-	@! $(bin)/python tests/isolated/storm.py 2000 --naive 2>/dev/null || exit 1
+	@$(bin)/python tests/isolated/storm.py $(or $(ABORTS),20000) --rabbitmq
+	@! $(bin)/python tests/isolated/storm.py 2000 --naive --rabbitmq 2>/dev/null || exit 1
 
 # ASan sees what malloc hands out, so Python must not hand it on in pieces; and pytest must leave alone what ASan writes.
 # Leaks are not its business here: the interpreter keeps much to its end, and what we might leak hangs in the lists of

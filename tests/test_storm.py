@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @pytest.mark.timeout(180)
 def test_a_storm_leaves_no_trace(core: ModuleType) -> None:
     """(1, 2, 3, 4) Whatever the messages do, however the middleware is ordered, and with others' exceptions as well."""
-    status, counters, output = storm("1600", "--core", "python" if core.__name__.endswith("_py") else "cython")
+    core_name = "python" if core.__name__.endswith("_py") else "cython"
+    status, counters, output = storm("1600", "--rabbitmq", "--core", core_name)
 
     assert set(counters.values()) == {0}, output
     assert status == 0

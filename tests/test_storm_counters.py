@@ -12,6 +12,7 @@ RARE = {
     "messages completed and reported aborted",
     "messages aborted and run again",
     "locks left locked",
+    "messages lost on RabbitMQ",  # only where one is sent to
 }
 
 

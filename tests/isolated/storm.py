@@ -1,10 +1,11 @@
-"""A storm of aborts over real workers: ``python storm.py [ABORTS] [--core cython|python] [--naive]``.
+"""A storm of aborts over real workers: ``python storm.py [ABORTS] [--core cython|python] [--naive] [--rabbitmq]``.
 
 Short messages of many kinds run on a real worker with eight threads, and each is aborted at about the moment of its
 end, some at about that of their beginning. Others wait until an abort and an exception of somebody else have come up in
 them, which are sent at about the same moment. A few would last for a second, in code where an abort is easily lost, and
-some send messages themselves. Everything that must never happen is counted, and the status is 1 if
-anything of it did. ``--naive`` aborts them the way that does not work, to show that the counters count.
+some send messages themselves, with ``--rabbitmq`` also on a RabbitMQ, if the machine has one. Everything that must
+never happen is counted, and the status is 1 if anything of it did. ``--naive`` aborts them the way that does not work,
+to show that the counters count.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import threading
 import time
 import traceback
 from collections import Counter, deque
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +60,7 @@ from storm_messages import (
     run_callbacks,
     time_limit,
 )
+from storm_rabbitmq import rabbitmq
 
 from dramatiq_abort import Abort, Abortable, OutcomeState, abort, interrupt
 from dramatiq_abort._core import blocking_calls
@@ -77,12 +80,13 @@ OTHERS = "exceptions of others lost"
 ABORTS = "aborts lost to exceptions of others"
 LATE = "aborts that did not come in a second"
 ENQUEUED = "sends whose hooks were cut off"
+LOST = "messages lost on RabbitMQ"
 TOLD = "outcomes told twice, not at all, or wrong"
 LOCKED = "locks left locked"
 WEDGED = "processes wedged"
 COUNTERS = [
     *(OUTSIDE, HOOKS, CALLBACKS, THREADS_LOST, BOTH, STORED, ELSE, AGAIN, UNACKNOWLEDGED, OTHERS, ABORTS),
-    *(LATE, ENQUEUED, TOLD, LOCKED, WEDGED),
+    *(LATE, ENQUEUED, LOST, TOLD, LOCKED, WEDGED),
 ]
 
 #: What has ended a thread.
@@ -161,8 +165,8 @@ class Probe(Middleware):
 class Round:
     """So many messages, of all kinds in turn, on a worker of their own."""
 
-    def __init__(self, way, kinds, rng):
-        self.way, self.kinds, self.rng = way, kinds, rng
+    def __init__(self, way, kinds, rng, rabbitmq):
+        self.way, self.kinds, self.rng, self.rabbitmq = way, kinds, rng, rabbitmq
         self.told = []
         self.probe, self.aborter = Probe(), way.middleware(on_outcome=self.told.append)
         self.runs, self.callbacks, self.asked = Counter(), {}, set()
@@ -225,6 +229,8 @@ class Round:
             self.probe.begun.append(self.messages[index].message_id)
             for _ in range(3):
                 sent.send()
+                if self.rabbitmq is not None:
+                    self.rabbitmq.send()
             return index
 
         return task, awaiting, race, lasting, sending
@@ -272,6 +278,9 @@ class Round:
                 thread.stop()
         else:
             self.worker.stop(timeout=5_000)
+        if self.rabbitmq is not None:
+            cut_off, counts[LOST] = self.rabbitmq.count(self.way.patience / 3)
+            counts[ENQUEUED] += cut_off
         counts[TOLD] = self._count_of_wrong_outcomes()
         return counts
 
@@ -392,15 +401,15 @@ def is_locked(lock, patience):
     return True
 
 
-def storm(way, aborts, total):
+def storm(way, aborts, total, rabbitmq):
     """Run rounds until there have been so many aborts, and count what happened."""
     rng = random.Random(1)
     is_naive = way.middleware is NaiveAbortable
     while total["aborts"] < aborts and (is_naive or not total[WEDGED]):
         # The naive way wedges as soon as messages use locks: that is shown last.
-        total.update(Round(way, COMPUTING if is_naive else KINDS, rng).run())
+        total.update(Round(way, COMPUTING if is_naive else KINDS, rng, rabbitmq).run())
     if is_naive:
-        total.update(Round(way, KINDS, rng).run())
+        total.update(Round(way, KINDS, rng, rabbitmq).run())
 
 
 def watch(storming, patience, total):
@@ -419,6 +428,7 @@ def main():
     parser.add_argument("aborts", nargs="?", type=int, default=10_000)
     parser.add_argument("--core", choices=["cython", "python"], default=interrupt.IMPLEMENTATION)
     parser.add_argument("--naive", action="store_true")
+    parser.add_argument("--rabbitmq", action="store_true")
     options = parser.parse_args()
     way = WAYS["naive" if options.naive else options.core]
     if options.core != interrupt.IMPLEMENTATION:
@@ -432,7 +442,7 @@ def main():
     time_limit.after_process_boot(None)
     blocking_calls.install()  # the workers are not started by the main thread here
     sys.setswitchinterval(1e-5)
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory() as directory, rabbitmq() if options.rabbitmq else nullcontext() as receiver:
         for number in range(THREADS):
             Path(directory, f"storm_module_{number}.py").write_text(
                 "import logging\nVALUE = [str(n) for n in range(50)]\n"
@@ -440,7 +450,7 @@ def main():
         sys.path.insert(0, directory)
         started = time.monotonic()
         total = Counter()
-        storming = threading.Thread(target=storm, args=(way, options.aborts, total), daemon=True)
+        storming = threading.Thread(target=storm, args=(way, options.aborts, total, receiver), daemon=True)
         storming.start()
         watch(storming, 5 * way.patience, total)
         seconds = time.monotonic() - started
