@@ -274,6 +274,10 @@ cdef class Scope:
         self._raised = True
         return True
 
+    def may_be_cut(self, frame):
+        """Say whether the functions from this frame up to the scope's own may be left half done; on its own thread."""
+        return is_safe_here(frame, frame_object(self._thread, self._base_field))
+
     @property
     def is_shielded(self):
         """Whether its thread is behind a shield of this scope."""

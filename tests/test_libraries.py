@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import PathFinder
@@ -97,6 +98,10 @@ def source_of(module: str) -> Path | None:
     return Path(str(spec.origin)) if spec is not None else None
 
 
+#: What traceback has under another name in this version of Python.
+_RENAMED = "_some_str" if sys.version_info >= (3, 11) else "_safe_string"
+
+
 @pytest.mark.parametrize("module", PROTECTED_IN)
 def test_each_protected_function_is_there(module: str) -> None:
     """In the module that is named: what has been renamed would not be protected any more."""
@@ -105,7 +110,7 @@ def test_each_protected_function_is_there(module: str) -> None:
     found = set(names_in(compile(source.read_text(encoding="utf-8"), str(source), "exec")))
 
     # From 3.12 on a comprehension is no function of its own.
-    assert {name for name in PROTECTED_IN[module] if name.isidentifier()} <= found
+    assert {name for name in PROTECTED_IN[module] if name.isidentifier()} - {_RENAMED} <= found
 
 
 def test_tqdms_lock_is_given_back() -> None:

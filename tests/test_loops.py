@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import dramatiq
 import pytest
-from support import PATIENCE, needs_threads, result_of, run_forever, running_in, wait_until, wait_until_requested
+from support import (
+    PATIENCE,
+    needs_interrupts,
+    needs_threads,
+    result_of,
+    run_forever,
+    running_in,
+    wait_until,
+    wait_until_requested,
+)
 
 from dramatiq_abort import Abort, Abortable, AsyncAbort, abort, abort_requested, checkpoint, restore, shield, sleep
+from dramatiq_abort._protocol.request import key_of
 from dramatiq_abort.backends import StubBackend
 from dramatiq_abort.interrupt import InterruptResult
 
@@ -721,6 +731,51 @@ def test_no_abort_is_lost(
         left.cancel()
     kept.run_until_complete(asyncio.sleep(0))
     kept.close()
+
+
+class Client:
+    """One that is asynchronous inside."""
+
+    def __init__(self, start_loop: Callable[[Coroutine[Any, Any, Any]], Any], seen: Seen, steps: list[str]) -> None:
+        self.start_loop, self.seen, self.steps = start_loop, seen, steps
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
+        self.start_loop(self.close())
+
+    async def close(self) -> None:
+        self.seen.started.set()
+        while not self.seen.requested.is_set():
+            await asyncio.sleep(0.001)
+        self.steps.append("closed")
+
+
+@needs_interrupts
+@pytest.mark.parametrize("start_loop", WAYS)
+def test_a_loop_that_protected_code_runs_is_not_cancelled(
+    start_loop: Callable[[Coroutine[Any, Any, Any]], Any], seen: Seen, abortable: Abortable
+) -> None:
+    """The abort comes up behind that code."""
+    steps: list[str] = []
+
+    @dramatiq.actor
+    def task() -> None:
+        with Client(start_loop, seen, steps):
+            pass
+        run_forever()
+
+    message = task.send()
+    assert seen.started.wait(PATIENCE)
+    abort(message.message_id)
+    wait_until_requested(abortable, message)
+    (running,) = running_in(abortable).with_key(key_of(message.message_id))
+    answers = {running.interrupt() for _ in range(3)}
+    seen.requested.set()
+
+    assert is_aborted(message)
+    assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
+    assert steps == ["closed"]
 
 
 @needs_trio

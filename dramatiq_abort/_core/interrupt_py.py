@@ -311,6 +311,11 @@ class Scope:
                 return True
         return False
 
+    def may_be_cut(self, frame: FrameType) -> bool:
+        """Say whether the functions from this frame up to the scope's own may be left half done; on its own thread."""
+        stack = self._stack(frame)
+        return stack is not None and may_be_cut(stack)
+
     @property
     def is_shielded(self) -> bool:
         """Whether it is behind a shield of this scope."""

@@ -57,6 +57,7 @@ _FRAMES: Final = "a frame that is half sent or half read: the server drops what 
 _ENQUEUE: Final = "a message that is half sent, and the after_enqueue hooks that go with before_enqueue"
 _COUNTER: Final = "a counter that has changed although the caller does not know it"
 _STORE: Final = "a result that is deleted and not stored"
+_CAUGHT: Final = "an abort itself: the function catches every exception and goes on"
 
 #: Functions with their reasons, by the module that they are defined in and by the name of their code.
 PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
@@ -76,6 +77,7 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "amqp.abstract_channel": _all("dispatch_method send_method wait", _FRAMES),
     "amqp.connection": _all("blocking_read on_inbound_method", _FRAMES),
     "amqp.method_framing": _all("on_frame write_frame", _FRAMES),
+    "asyncore": _all("_exception close_all read readwrite write", _CAUGHT),  # up to 3.11
     "botocore.awsrequest": _all("content", _PLACE),
     "botocore.httpsession": _all("send", _PLACE),
     "cachetools": _all(
@@ -83,6 +85,11 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
         "a key in one of the cache's dictionaries, and not in the other",
     ),
     "cachetools._decorator": _all("__call__", "the mark that a value is being computed, which other threads wait for"),
+    "cgitb": _all("handle", _CAUGHT),  # up to 3.12
+    "code": _all("runcode showsyntaxerror showtraceback", _CAUGHT),
+    "copyreg": _all("_slotnames", _CAUGHT),
+    "doctest": _all("__run", _CAUGHT),
+    "email._header_value_parser": _all("get_parameter", _CAUGHT),
     # The request itself is cut, see CUT_IN; what is handed over before and behind it is not.
     "httpcore._sync.connection": _all("handle_request", _PLACE),
     "httpcore._sync.connection_pool": _all("close handle_request", _PLACE),
@@ -91,6 +98,7 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "httpx._client": _all("_send_handling_auth _send_handling_redirects _send_single_request close send", _PLACE),
     "httpx._models": _all("close", _PLACE),
     "httpx._transports.default": _all("close handle_request", _PLACE),
+    "imaplib": _all("print_log", _CAUGHT),
     # Not what waits for messages: start_consuming, consume, process_data_events, sleep. They call the task's functions.
     "pika.adapters.blocking_connection": _all(
         "basic_ack basic_cancel _basic_consume_impl basic_get basic_nack basic_publish basic_qos basic_recover "
@@ -100,6 +108,8 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
         _FRAMES,
     ),
     "pika.adapters.select_connection": _all("_dispatch_fd_events process_timeouts", _FRAMES),
+    "pstats": _all("load_stats", _CAUGHT),
+    "pydoc": _all("importfile repr_instance safeimport synopsis", _CAUGHT),
     "redis.client": _all(
         "_execute_command _execute_pipeline _execute_transaction _send_command_parse_response execute "
         "immediate_execute_command parse_response reset",
@@ -113,6 +123,7 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "requests.adapters": _all("send", _PLACE),
     "requests.models": _all("content generate", _PLACE),
     "requests.sessions": _all("<listcomp> resolve_redirects send", _PLACE),
+    "shelve": _all("close", _CAUGHT),
     "sqlalchemy.orm.mapper": _all("_configure_registries", "mappers that are half configured, for the whole process"),
     "sqlalchemy.pool.base": _all(
         "_checkin _checkin_failed _checkout _finalize_fairy _return_conn checkin checkout invalidate", _PLACE
@@ -120,8 +131,16 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "sqlalchemy.pool.impl": _all("_do_get _do_return_conn", _PLACE),
     # They take the lock, or one of its two, and give it back in another function, or without any try.
     "tqdm.std": _all("__init__ acquire clear close refresh release", "the lock of all progress bars"),
+    "traceback": _all("_safe_string _some_str", _CAUGHT),  # from 3.11 on, and before
+    # The whole test: what catches is a context manager, whose generator is suspended meanwhile.
+    "unittest.case": _all("run", _CAUGHT),
+    "unittest.loader": _all("_find_test_path", _CAUGHT),
     "urllib3.connectionpool": _all("_get_conn _put_conn urlopen", _PLACE),
     "urllib3.response": _all("_raw_read drain_conn read read_chunked release_conn stream", _PLACE),
+    "uuid": _all("getnode", _CAUGHT),
+    "wsgiref.handlers": _all("run", _CAUGHT),
+    "xml.sax.expatreader": _all("external_entity_ref", _CAUGHT),
+    "xmlrpc.server": _all("_marshaled_dispatch system_multicall", _CAUGHT),
 }
 
 #: Stands for whatever a function calls.

@@ -25,6 +25,7 @@ from ..errors import Abort
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from types import FrameType
 
     from .._core.result import InterruptResult
     from ..interrupt import Scope as ThreadScope
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["LoopScope", "install", "message_here", "remove", "run_for"]
 
 _R = TypeVar("_R")
+
+#: Modules with functions that start loops, as their names begin.
+_STARTERS: Final = ("asyncio.", "dramatiq_abort._worker.loops", "dramatiq_abort._worker.trio_loops", "trio.")
 
 #: What loops and ``asyncio.run()`` clean up with, which is not cut.
 _CLEAN_UP: Final = frozenset({"shutdown_asyncgens", "shutdown_default_executor"})
@@ -115,11 +119,27 @@ class EndlessScope(LoopScope):
 
 
 def message_here() -> Execution | None:
-    """Return the message whose function is about to start a loop on the message's own thread."""
+    """Return the message whose function is about to start a loop on the message's own thread.
+
+    None where protected code starts it: what the loop runs is a part of that code, and is not cut either.
+    """
     execution = current.get()
-    if execution is None or execution.loop is not None or not execution.scope.is_here():
+    if (
+        execution is None
+        or execution.loop is not None
+        or not execution.scope.is_here()
+        or _get_running_loop() is not None
+    ):
         return None
-    return None if _get_running_loop() is not None else execution
+    return execution if cast("ThreadScope", execution.scope).may_be_cut(_starter()) else None
+
+
+def _starter() -> FrameType:
+    """Return the function that starts a loop, by way of those that are protected because loops are."""
+    frame = sys._getframe(1)  # noqa: SLF001 - the only way to know
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_STARTERS):
+        frame = frame.f_back
+    return frame
 
 
 def run_for(execution: Execution, scope: LoopScope, run: Callable[[], _R]) -> _R:
