@@ -17,7 +17,7 @@ import time
 import types
 from contextlib import suppress
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from .result import InterruptResult
 from .shield import AnyShield
@@ -53,6 +53,9 @@ class Scope:
         "_task",
         "_thread_id",
     )
+
+    #: Whose event loop it is.
+    library: ClassVar[str] = "asyncio"
 
     def __init__(self) -> None:
         self._changing = Lock()
@@ -149,6 +152,14 @@ class Scope:
             return self._task is not None and asyncio.current_task() is self._task and self.is_in_its_thread()
         except RuntimeError:  # in a thread without a loop
             return False
+
+    def is_in_a_loop(self) -> bool:
+        """Say whether the caller is in an event loop of the scope's library, which may be another than its own."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:  # in a thread that the function has started
+            return False
+        return True
 
     def is_in_its_thread(self) -> bool:
         """Say whether the caller is in the thread of the loop.

@@ -35,7 +35,7 @@ def sleep(duration: int) -> None:
     """Sleep for a time, and wake at once with ``Abort`` when the message that is being processed here is to stop.
 
     Whatever the interpreter; by the rules of ``checkpoint()``. Outside of a message that can be aborted, this is
-    ``time.sleep``. A coroutine awaits ``asyncio.sleep``, which does the same.
+    ``time.sleep``. A coroutine awaits ``asyncio.sleep`` or ``trio.sleep``, which do the same.
 
     Parameters:
       duration: In milliseconds.
@@ -51,7 +51,7 @@ def sleep(duration: int) -> None:
     if execution is None:
         time.sleep(duration / 1000)
         return
-    refuse_in_a_loop("sleep()", "asyncio.sleep()")
+    refuse_in_a_loop("sleep()", asyncio="asyncio.sleep()", trio="trio.sleep()")
     until = time.monotonic() + duration / 1000
     woken = Event()
     with execution.bell(woken.set):
@@ -78,8 +78,13 @@ def shield() -> AnyShield:
     return nullcontext() if execution is None else execution.shield()
 
 
-def refuse_in_a_loop(what: str, instead: str) -> None:
-    """Raise what ``what`` raises in an async actor's event loop: it would hold up all that run there."""
+def refuse_in_a_loop(what: str, **instead: str) -> None:
+    """Raise what ``what`` raises in an event loop, which it would hold up.
+
+    Parameters:
+      instead: What to await, by the library whose loop it is.
+    """
     execution = current_execution()
-    if execution is not None and execution.is_in_its_loop():
-        raise RuntimeError(f"{what} would hold up the event loop: await {instead}, which an abort ends, too")
+    library = None if execution is None else execution.library_of_loop_here()
+    if library is not None:
+        raise RuntimeError(f"{what} would hold up the event loop: await {instead[library]}, which an abort ends, too")

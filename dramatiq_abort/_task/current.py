@@ -30,8 +30,8 @@ class TaskExecution(Current, Protocol):
     def bell(self, ring: Callable[[], object]) -> AbstractContextManager[None]:
         """Have this called, in another thread, when the message is to stop, and each time when that is tried again."""
 
-    def is_in_its_loop(self) -> bool:
-        """Say whether the caller is a coroutine, in the event loop that others run in, too."""
+    def library_of_loop_here(self) -> str | None:
+        """Return whose event loop the caller is in, as a coroutine or a callback; None: it is in none."""
 
     def follow_itself(self) -> None:
         """Have the core watch this thread itself, where it cannot be watched from another one."""

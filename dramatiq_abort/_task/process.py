@@ -87,7 +87,11 @@ def run_process(
         raise ValueError(
             "run_process() puts the program in a session of its own: leave out start_new_session, process_group"
         )
-    refuse_in_a_loop("run_process()", "asyncio.to_thread(run_process, ...)")
+    refuse_in_a_loop(
+        "run_process()",
+        asyncio="asyncio.to_thread(run_process, ...)",
+        trio="trio.to_thread.run_sync(run_process, ...)",
+    )
     if input is not None:
         options["stdin"] = subprocess.PIPE
     if capture_output:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from contextlib import contextmanager
 from threading import Lock
@@ -275,16 +274,12 @@ class Execution(BaseExecution):
         if hasattr(self.scope, "follow_itself"):
             self.scope.follow_itself()
 
-    def is_in_its_loop(self) -> bool:
-        """Say whether the caller is a coroutine, in the event loop that others run in, too."""
+    def library_of_loop_here(self) -> str | None:
+        """Return whose event loop the caller is in, as a coroutine or a callback; None: it is in none."""
         scope = self._innermost_scope()
-        if not isinstance(scope, CoroutineScope):
-            return False
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:  # in a thread that it has started
-            return False
-        return not is_gevent_active() or scope.is_in_its_thread()
+        if not isinstance(scope, CoroutineScope) or not scope.is_in_a_loop():
+            return None
+        return None if is_gevent_active() and not scope.is_in_its_thread() else scope.library
 
     def ring(self) -> None:
         """Wake those who wait until the message is to stop."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import sys
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .loops import LoopScope, message_here, run_for
 
@@ -34,6 +34,8 @@ class TrioScope(LoopScope):
 
     __slots__ = ("_cancel_scope",)
 
+    library: ClassVar[str] = "trio"
+
     def __init__(self, execution: Execution) -> None:
         super().__init__(execution)
         self._cancel_scope: Any = sys.modules["trio"].CancelScope()
@@ -49,6 +51,10 @@ class TrioScope(LoopScope):
     def has_come_out(self, error: BaseException | None) -> bool:
         """Say so also when the task has swallowed it: what trio has cancelled stays cancelled."""
         return self.has_raised
+
+    def is_in_a_loop(self) -> bool:
+        """Say whether the caller is in the run, which has its thread to itself."""
+        return self.is_in_its_thread()
 
     def _cancel(self) -> None:
         if self._take() is not None:
