@@ -326,6 +326,35 @@ def test_a_second_call_has_a_scope_of_its_own(start_worker: Any, broker: StubBro
     assert calls == [True, True]
 
 
+@needs_threads
+def test_a_thread_that_calls_the_function_between_two_calls_opens_nothing(
+    start_worker: Any, broker: StubBroker
+) -> None:
+    """Though it has the message's context; the second call has its scope all the same."""
+    contexts: list[Context] = []
+    calls: list[bool] = []
+
+    def between() -> None:
+        thread = threading.Thread(target=contexts[0].run, args=(task.fn,))
+        thread.start()
+        thread.join()
+
+    broker.add_middleware(Wraps(twice(between)), before=Abortable)
+
+    @dramatiq.actor
+    def task() -> str:
+        calls.append(is_in_scope())
+        if len(calls) == 1:
+            contexts.append(copy_context())
+            raise LostConnectionError
+        return "done"
+
+    start_worker()
+
+    assert result_of(task.send()) == "done"
+    assert calls == [True, False, True]
+
+
 def test_an_abort_between_two_calls_holds_for_the_second(
     start_worker: Any, broker: StubBroker, abortable: Abortable
 ) -> None:
