@@ -90,6 +90,8 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "copyreg": _all("_slotnames", _CAUGHT),
     "doctest": _all("__run", _CAUGHT),
     "email._header_value_parser": _all("get_parameter", _CAUGHT),
+    # Takes the place of traceback's up to 3.10.
+    "exceptiongroup._formatting": _all("_safe_string", _CAUGHT),
     # The request itself is cut, see CUT_IN; what is handed over before and behind it is not.
     "httpcore._sync.connection": _all("handle_request", _PLACE),
     "httpcore._sync.connection_pool": _all("close handle_request", _PLACE),
