@@ -178,7 +178,7 @@ def test_what_is_too_long_is_not_kept(redis_client: redis.Redis, namespace: str,
 def test_a_mirror_that_is_full_is_not_all_there_is(
     redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What does not fit is asked for, and what comes is heard of (3.5)."""
+    """What does not fit is asked for, and what comes is heard of (5)."""
     monkeypatch.setattr(redis_backend, "_MOST", 10)
     monkeypatch.setattr(redis_backend, "_PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
     keys = [b"%d" % number for number in range(100)]

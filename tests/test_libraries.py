@@ -1,4 +1,4 @@
-"""What libraries must do as a whole is not cut, at no place of it: their locks, pools, connections and set-up (3.1).
+"""What libraries must do as a whole is not cut, at no place of it: their locks, pools, connections and set-up (1).
 
 Each library is cut at every place where an abort may come up, one after another, and must be whole behind that.
 """

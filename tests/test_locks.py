@@ -1,4 +1,4 @@
-"""A lock that is taken before a try statement, or by an exit stack, is given back when the task is aborted (3.1)."""
+"""A lock that is taken before a try statement, or by an exit stack, is given back when the task is aborted (1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A thread that would look too late at what waits for it is watched by ``sys.monitoring``; nobody else is (3.1)."""
+"""A thread that would look too late at what waits for it is watched by ``sys.monitoring``; nobody else is (1)."""
 
 from __future__ import annotations
 

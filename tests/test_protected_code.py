@@ -1,4 +1,4 @@
-"""Functions that are protected by name: those of dramatiq, of the libraries that tasks use, of any broker (3.1)."""
+"""Functions that are protected by name: those of dramatiq, of the libraries that tasks use, of any broker (1)."""
 
 from __future__ import annotations
 

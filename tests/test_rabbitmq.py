@@ -1,4 +1,4 @@
-"""A task that is aborted while it sends leaves a connection on which others can send (3.1). With a real RabbitMQ."""
+"""A task that is aborted while it sends leaves a connection on which others can send (1). With a real RabbitMQ."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_fresh_mirror_is_not_asked_for(server: Server, namespace: str, commands: list[str]) -> None:
-    """While the watcher is connected, no question costs a command (3.7)."""
+    """While the watcher is connected, no question costs a command (7)."""
     with server.client() as client, Following(RedisBackend(client=client, namespace=namespace)) as following:
         following.backend.notify(b"a", LONG)
         following.backend.notify(BROADCAST_PREFIX + b"b", LONG)
@@ -155,7 +155,7 @@ def test_a_mirror_that_nobody_follows_is_not_trusted(redis_client: redis.Redis, 
 
 
 def test_a_cut_connection_loses_nothing(server: Server, redis_client: redis.Redis, namespace: str) -> None:
-    """What was signaled meanwhile is handed out afterwards, and nothing twice (3.5)."""
+    """What was signaled meanwhile is handed out afterwards, and nothing twice (5)."""
     with (
         server.client() as client,
         Following(RedisBackend(client=client, namespace=namespace), b"a", b"b") as following,
@@ -172,7 +172,7 @@ def test_a_cut_connection_loses_nothing(server: Server, redis_client: redis.Redi
 
 
 def test_a_restarted_server_that_kept_its_data_loses_nothing(own_server: Server) -> None:
-    """What was signaled before it went is known afterwards (3.5)."""
+    """What was signaled before it went is known afterwards (5)."""
     with own_server.client() as client:
         RedisBackend(client=client).signal([Event(b"a", b"value", LONG)])
         own_server.kill()
@@ -187,7 +187,7 @@ def test_a_restarted_server_that_kept_its_data_loses_nothing(own_server: Server)
 
 
 def test_a_reader_that_comes_late_takes_the_index(redis_client: redis.Redis, namespace: str) -> None:
-    """A worker that starts after the request, and after the log has been cut, hears of it (3.5)."""
+    """A worker that starts after the request, and after the log has been cut, hears of it (5)."""
     writer = RedisBackend(client=redis_client, namespace=namespace)
     keys = {b"%d" % number for number in range(3_000)}
     writer.signal([Event(key, b"v" + key, LONG) for key in keys])
@@ -270,7 +270,7 @@ def test_what_is_over_is_removed_on_the_way(redis_client: redis.Redis, namespace
 
 
 def test_a_shorter_request_does_not_end_a_longer_one(redis_client: redis.Redis, namespace: str) -> None:
-    """The first one's promise holds (3.5)."""
+    """The first one's promise holds (5)."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.notify(b"a", LONG)
     backend.notify(b"a", 1)
@@ -310,7 +310,7 @@ def test_the_pool_is_left_to_the_user(server: Server, namespace: str) -> None:
 def test_a_server_that_stands_still_is_not_asked(
     own_server: Server, commands: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it is known not to answer, messages are started by what the mirror knows; and nothing is lost (3.5, 3.6)."""
+    """Once it is known not to answer, messages are started by what the mirror knows; and nothing is lost (5, 6)."""
     monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE", 750)
     with own_server.client() as client, Following(RedisBackend(client=client), b"a", b"b") as following:
         following.backend.notify(b"a", LONG)
@@ -328,7 +328,7 @@ def test_a_server_that_stands_still_is_not_asked(
 
 
 def test_a_server_is_not_asked_before_it_has_answered(own_server: Server, commands: list[str]) -> None:
-    """A worker that boots while the server stands still starts its messages at once (3.6)."""
+    """A worker that boots while the server stands still starts its messages at once (6)."""
     with own_server.client() as client:
         backend = RedisBackend(client=client)
         with own_server.stopped():

@@ -1,4 +1,4 @@
-"""An exception is never raised where it would leave a lock locked, and it is raised soon all the same (3.1)."""
+"""An exception is never raised where it would leave a lock locked, and it is raised soon all the same (1)."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_only_exception_classes_interrupt(core: ModuleType, wrong: object) -> No
 @needs_threads
 @needs_interrupts
 def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
-    """An exception that is on its way when the function returns is cleared (3.2)."""
+    """An exception that is on its way when the function returns is cleared (2)."""
     lock = threading.Lock()
     lock.acquire()
     target = Target(core, lock.acquire)
@@ -187,7 +187,7 @@ def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
-    """An exception that is on its way when the function raises is cleared, too (3.2)."""
+    """An exception that is on its way when the function raises is cleared, too (2)."""
     if core.__name__.endswith("_py") and sys.version_info[:2] == (3, 12):
         pytest.skip("on 3.12 the pure-Python core takes the late exception for the function's own")
     nothing: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -204,7 +204,7 @@ def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
-    """Interrupts at about the moment of the return come up inside or not at all, and no result is lost (3.1, 3.2)."""
+    """Interrupts at about the moment of the return come up inside or not at all, and no result is lost (1, 2)."""
     wanted = 60
     scopes: list[Any] = [core.Scope()]
     counts = dict.fromkeys(["completed", "interrupted", "outside", "wrong"], 0)
@@ -247,7 +247,7 @@ def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
 @needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_stays(core: ModuleType) -> None:
-    """One that is on its way when the scope closes comes up behind it (3.3)."""
+    """One that is on its way when the scope closes comes up behind it (3)."""
     lock = threading.Lock()
     lock.acquire()
     target = Target(core, lock.acquire)
@@ -263,7 +263,7 @@ def test_somebody_elses_exception_stays(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
-    """The slot is taken: the answer says so, and a second try succeeds when it is free (3.3)."""
+    """The slot is taken: the answer says so, and a second try succeeds when it is free (3)."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot read the slot")
     lock = threading.Lock()
@@ -293,7 +293,7 @@ def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
 @needs_interrupts
 @pytest.mark.parametrize("asked", ["before theirs comes up", "after it"])
 def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: ModuleType, asked: str) -> None:
-    """They do not look before they set theirs; ours is set again when it is free, and both come up (3.3)."""
+    """They do not look before they set theirs; ours is set again when it is free, and both come up (3)."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot read the slot")
     lock = threading.Lock()
@@ -348,7 +348,7 @@ def test_what_comes_up_is_of_the_very_class(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
-    """After rearm(), and not before: a function that catches the exception is left to itself (3.4)."""
+    """After rearm(), and not before: a function that catches the exception is left to itself."""
     caught: list[BaseException] = []
     inside = threading.Semaphore(0)
 
@@ -389,7 +389,7 @@ def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_a_claimed_exception_is_not_raised_by_the_scope(core: ModuleType) -> None:
-    """Whoever claims it raises it: once, and not behind a shield, nor before or after the function (3.4)."""
+    """Whoever claims it raises it: once, and not behind a shield, nor before or after the function (1)."""
     if GREENLETS:
         pytest.skip("greenlets are interrupted in their loop as it is")
     ready, entered, go_on, shielded, unshielded = (threading.Event() for _ in range(5))
@@ -460,7 +460,7 @@ def test_a_claim_takes_off_what_has_been_armed(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
-    """What comes once more comes behind the shield, too (3.1)."""
+    """What comes once more comes behind the shield, too."""
     entered, go_on, caught = threading.Event(), threading.Lock(), list[BaseException]()
     go_on.acquire()
 
@@ -535,7 +535,7 @@ def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
-    """Up to 3.12 an interpreter whose slot was emptied goes on looking; on 3.11 a profiled thread then hangs (3.1)."""
+    """Up to 3.12 an interpreter whose slot was emptied goes on looking; on 3.11 a profiled thread then hangs (1)."""
     lock = threading.Lock()
     lock.acquire()
     target = Target(core, lock.acquire)
@@ -558,7 +558,7 @@ def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_a_thread_that_starts_another_is_interrupted_itself(core: ModuleType) -> None:
-    """Up to 3.11 a new thread bears its starter's ident until it runs, and an exception by ident could hit it (3.1)."""
+    """Up to 3.11 a new thread bears its starter's ident until it runs, and an exception by ident could hit it (1)."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot follow a thread into the next safe place")
     unraisable: list[object] = []

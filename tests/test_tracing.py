@@ -1,4 +1,4 @@
-"""Profilers, debuggers and coverage of the interrupted thread are neither cut nor taken off (3.1)."""
+"""Profilers, debuggers and coverage of the interrupted thread are neither cut nor taken off (1)."""
 
 from __future__ import annotations
 
