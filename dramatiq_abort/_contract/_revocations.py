@@ -41,10 +41,15 @@ class Revocations(Fixtures):
         assert backend.wait_many([b"a"], LONG) == b"a"
         assert make_backend().revoke(b"a")
 
-        make_backend().signal([Event(b"a", b"two" if valued else b"", SHORT, priority=-1)])
+        make_backend().signal([Event(b"a", b"two" if valued else b"", HOUR // 2, priority=-1)])
 
         event = make_backend().read(b"a")
-        assert event is None or not valued or event.value == b"two"
+        assert event is not None
+        assert event.value == (b"two" if valued else b"")
+        assert event.ttl is None or event.ttl <= HOUR // 2
+
+        assert make_backend().revoke(b"a")
+        make_backend().signal([Event(b"a", b"", SHORT, priority=-1)])
         wait_until(lambda: not make_backend().poll(b"a"), "the end of the short time to live")
 
     @pytest.mark.usefixtures("needs_revoke")

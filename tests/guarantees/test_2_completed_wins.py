@@ -9,7 +9,7 @@ import dramatiq
 import pytest
 from support import PATIENCE, result_of, run_forever, wait_until
 
-from dramatiq_abort import Abort, abort
+from dramatiq_abort import Abort, OutcomeState, abort, wait_for_outcome
 
 if TYPE_CHECKING:
     from support import Hooks
@@ -45,10 +45,13 @@ def test_a_finished_message_is_not_touched(worker: dramatiq.Worker, hooks: Hooks
     def task(number: int) -> int:
         return number
 
+    messages = []
     for number in range(20):
-        message = task.send(number)
-        assert result_of(message) == number
-        abort(message.message_id)
+        messages.append(task.send(number))
+        assert result_of(messages[-1]) == number
+        abort(messages[-1].message_id)
+    outcomes = [wait_for_outcome(message.message_id, timeout=PATIENCE * 1000) for message in messages]
     worker.join()
 
+    assert {outcome.state for outcome in outcomes} == {OutcomeState.COMPLETED}
     assert not any(hooks.exceptions.values())
