@@ -329,10 +329,10 @@ class Server:
         return redis.Redis(port=self.port, **parameters)  # type: ignore[arg-type]
 
 
-def storm(*words: str) -> tuple[int, dict[str, int], str]:
+def storm(*words: str, program: str = "storm.py") -> tuple[int, dict[str, int], str]:
     """Run a storm; return its exit status, the counters that are promised to be 0, and all that was printed."""
     finished = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "isolated" / "storm.py"), *words],
+        [sys.executable, str(Path(__file__).parent / "isolated" / program), *words],
         capture_output=True,
         text=True,
         timeout=170,  # after which it would have said that it has wedged

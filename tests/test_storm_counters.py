@@ -1,11 +1,11 @@
-"""What a storm counts can be something else than 0: it is where messages are aborted the naive way."""
+"""Each counter of a storm can be something else than 0: where messages are aborted the naive way, or by a fault."""
 
 from __future__ import annotations
 
 import pytest
 from support import needs_interrupts, needs_threads, storm
 
-#: What the naive way shows in most storms, but not in each.
+#: What the naive way shows in most storms, but not in each: it is shown by a fault of its own, too.
 RARE = {
     "hooks that ran twice, or not at all",
     "worker threads lost",
@@ -30,3 +30,15 @@ def test_the_naive_way_shows_what_the_counters_count() -> None:
         if zeros <= RARE:
             return
     pytest.fail(output)
+
+
+@needs_threads
+@needs_interrupts
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("counter", sorted(RARE))
+def test_a_fault_is_counted(counter: str) -> None:
+    """Once, in an otherwise ordinary storm."""
+    status, counters, output = storm(counter, program="storm_faults.py")
+
+    assert counters[counter] == 1, output
+    assert status == 1

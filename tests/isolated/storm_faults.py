@@ -1,0 +1,88 @@
+"""A short storm in which one thing goes wrong: ``python storm_faults.py COUNTER``, which must see it.
+
+For the counters that the naive way moves in some storms only.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import storm
+from dramatiq.middleware import Middleware
+from storm_messages import COMPUTING, lock
+
+from dramatiq_abort import Abort, restore
+
+
+class Fault(Middleware):
+    """Does something wrong when the first message that is right for it is over, behind all other middleware."""
+
+    message_id = None
+
+    def after_process_message(self, broker, message, *, result=None, exception=None):
+        if self.message_id is None and self.is_for(message, exception):
+            self.message_id = message.message_id
+            self.happen(broker, message, result)
+
+    def is_for(self, message, exception):
+        return message.actor_name == "task" and exception is None
+
+
+class HooksTwice(Fault):
+    def happen(self, broker, message, result):
+        broker.emit_after("process_message", message, result=result)
+
+
+class ThreadLost(Fault):
+    def after_process_message(self, broker, message, *, result=None, exception=None):
+        super().after_process_message(broker, message, result=result, exception=exception)
+        if message.message_id == self.message_id:  # and once more, since dramatiq catches the first one
+            raise Abort
+
+    def happen(self, broker, message, result):
+        pass
+
+
+class CompletedAndAborted(Fault):
+    def happen(self, broker, message, result):
+        broker.emit_after("process_message", message, exception=Abort())
+
+
+class RunAgain(Fault):
+    def is_for(self, message, exception):
+        return message.actor_name == "lasting" and isinstance(exception, Abort)
+
+    def happen(self, broker, message, result):
+        restore(message.message_id)
+        broker.enqueue(message.copy())  # it is aborted once more
+
+
+class LockLeft(Fault):
+    def happen(self, broker, message, result):
+        lock.acquire()
+
+
+FAULTS = {
+    storm.HOOKS: HooksTwice,
+    storm.THREADS_LOST: ThreadLost,
+    storm.BOTH: CompletedAndAborted,
+    storm.AGAIN: RunAgain,
+    storm.LOCKED: LockLeft,
+}
+
+
+class Round(storm.Round):
+    fault: type[Fault]
+
+    def __init__(self, way, kinds, rng):
+        # No other kinds: they would wait for the lock that is left locked.
+        super().__init__(way._replace(patience=10), COMPUTING, rng)
+        self.broker.middleware.insert(0, self.fault())
+
+
+if __name__ == "__main__":
+    Round.fault = FAULTS[sys.argv[1]]
+    sys.argv[1:] = ["1"]  # one round
+    storm.MESSAGES = 100
+    storm.Round = Round
+    storm.main()
