@@ -13,7 +13,7 @@ import dramatiq
 import pytest
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware.asyncio import AsyncIO
-from support import PATIENCE, stub_broker, wait_until
+from support import stub_broker, wait_until
 
 from dramatiq_abort import Abort, Abortable
 from dramatiq_abort._core.current import current

@@ -29,11 +29,15 @@ class Fault(Middleware):
 
 
 class HooksTwice(Fault):
+    """Lets dramatiq's hooks be called twice."""
+
     def happen(self, broker, message, result):
         broker.emit_after("process_message", message, result=result)
 
 
 class ThreadLost(Fault):
+    """Ends the worker thread."""
+
     def after_process_message(self, broker, message, *, result=None, exception=None):
         super().after_process_message(broker, message, result=result, exception=exception)
         if message.message_id == self.message_id:  # and once more, since dramatiq catches the first one
@@ -44,11 +48,15 @@ class ThreadLost(Fault):
 
 
 class CompletedAndAborted(Fault):
+    """Reports a message as aborted that has completed."""
+
     def happen(self, broker, message, result):
         broker.emit_after("process_message", message, exception=Abort())
 
 
 class RunAgain(Fault):
+    """Delivers an aborted message again, and takes its abort back."""
+
     def is_for(self, message, exception):
         return message.actor_name == "lasting" and isinstance(exception, Abort)
 
@@ -58,6 +66,8 @@ class RunAgain(Fault):
 
 
 class LockLeft(Fault):
+    """Takes a lock and keeps it."""
+
     def happen(self, broker, message, result):
         lock.acquire()
 
@@ -72,10 +82,11 @@ FAULTS = {
 
 
 class Round(storm.Round):
+    """One with a fault, of simple kinds only: others would wait for the lock that is kept."""
+
     fault: type[Fault]
 
     def __init__(self, way, kinds, rng):
-        # No other kinds: they would wait for the lock that is left locked.
         super().__init__(way._replace(patience=10), COMPUTING, rng)
         self.broker.middleware.insert(0, self.fault())
 
