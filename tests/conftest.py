@@ -25,7 +25,6 @@ from support import GREENLETS, PATIENCE, Hooks, Server, server_binaries, stub_br
 from ways import Installation
 
 import dramatiq_abort
-from dramatiq_abort._core.gil import GIL_IS_ON
 from dramatiq_abort._worker import hooks as installed_hooks
 from dramatiq_abort._worker import hooks_py
 from dramatiq_abort.backends import RedisBackend, StubBackend
@@ -49,19 +48,15 @@ CORES = {
 }
 
 
-#: What runs programs of its own that have nothing to do with what is patched here; and drivers in C, which hold up all
-#: greenlets while one of them waits for another.
-_OTHERS = ["test_cli.py", "test_docs.py", "test_examples.py", "test_gevent.py", "test_interrupt_switch.py"]
-_OTHERS += ["test_cli_page.py", "test_contract.py", "test_databases.py", "test_packaging.py", "test_programs.py"]
-_OTHERS += ["test_benchmarks.py", "test_tutorial.py"]
-collect_ignore = _OTHERS if GREENLETS else []
-if not GIL_IS_ON:  # nor then is anything known of where a thread stands
-    collect_ignore += ["test_locks.py", "test_safe_points.py"]
-
-
 # A shell lets what it runs in the background ignore Ctrl-C, and what that starts would ignore it, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The page's tests are for the same interpreters as those of the command line."""
+    if item.path.name.startswith("test_web"):
+        item.add_marker(pytest.mark.oldest_interpreter)
 
 
 @pytest.fixture(params=["greenlets"] if GREENLETS else ["cython", "python"])

@@ -7,6 +7,8 @@ from ways import PROGRAMS, kinds
 
 from dramatiq_abort.contract import BackendContract
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies, pytest.mark.redis_versions]
+
 WAYS = ["resp2", "resp3", "decode", "limited", "cluster", "sentinel"]
 
 

@@ -25,6 +25,9 @@ pytestmark = [
     pytest.mark.skipif(
         (sys.platform, sys.implementation.name) != ("linux", "cpython"), reason="they are for CPython on Linux"
     ),
+    pytest.mark.main_interpreter,
+    pytest.mark.newest_dependencies,
+    pytest.mark.unpatched,
 ]
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Cli = Callable[..., subprocess.CompletedProcess[str]]
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.oldest_interpreter, pytest.mark.unpatched]
 
 TESTS = Path(__file__).parent
 

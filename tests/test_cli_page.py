@@ -21,6 +21,8 @@ import click  # behind the question whether it is there
 from dramatiq_abort.cli._main import dramatiq_abort as group
 from dramatiq_abort.cli._session import BROKER, NAMESPACE, URL
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.unpatched]
+
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "cli.md").read_text(encoding="utf-8")
 

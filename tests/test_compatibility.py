@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from dramatiq.results import Results
 
+pytestmark = pytest.mark.pure_core
+
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[StubBroker], None]]:

@@ -12,6 +12,8 @@ from pages import DOCS, ROOT, marked
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.unpatched]
+
 PAGE = DOCS / "backends.md"
 EXAMPLE = (ROOT / "examples" / "sqlite_backend.py").read_text(encoding="utf-8")
 

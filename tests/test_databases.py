@@ -56,7 +56,7 @@ orm = pytest.importorskip("sqlalchemy.orm")
 psycopg = pytest.importorskip("psycopg", exc_type=ImportError)  # that is how it says that there is no libpq
 psycopg_pool = pytest.importorskip("psycopg_pool")
 
-pytestmark = [needs_interrupts, pytest.mark.usefixtures("core")]
+pytestmark = [needs_interrupts, pytest.mark.usefixtures("core"), pytest.mark.main_interpreter, pytest.mark.unpatched]
 
 #: What docs/guides/databases.md tells to protect.
 PROTECT = ["psycopg_pool", "sqlalchemy.pool"]

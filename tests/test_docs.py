@@ -14,6 +14,8 @@ from dramatiq_abort._core.protected_code import CUT_IN, PROTECTED_IN, PROTECTED_
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.unpatched
+
 
 def between(marks: str) -> str:
     found = re.search(rf"<!-- {marks} -->\n(.*)<!-- /{marks} -->", text_of(DOCS / "guarantees.md"), re.DOTALL)

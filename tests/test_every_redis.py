@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from support import Server
     from ways import Way
 
+pytestmark = [pytest.mark.every_server, pytest.mark.redis_versions]
+
 LONG = 60_000
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import redis
     from pages import Start
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.unpatched]
+
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 

@@ -11,6 +11,8 @@ from support import PATIENCE
 
 pytest.importorskip("gevent")
 
+pytestmark = pytest.mark.unpatched
+
 HERE = Path(__file__).parent
 
 #: What is quick and says the most; `make test-gevent` runs all.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from support import Server
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
+
 LONG = 60_000
 #: Stands for the key of the message that runs.
 RUNNING = b"the key of the message that runs"

@@ -30,6 +30,8 @@ pytestmark = [
     needs_threads,
     # A cut in what an object calls when it goes, such as the end of an HTTP response, is dropped by CPython.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.main_interpreter,
+    pytest.mark.newest_dependencies,
 ]
 
 

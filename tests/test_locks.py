@@ -11,7 +11,7 @@ from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support import GREENLETS, PATIENCE, needs_interrupts, needs_threads, run_forever, wait_until_it_waits
+from support import GREENLETS, PATIENCE, needs_gil, needs_interrupts, needs_threads, run_forever, wait_until_it_waits
 from test_safe_points import Storm, compiled_only, interrupt_until_it_lands
 from test_scope import Stop, Target
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-pytestmark = needs_interrupts
+pytestmark = [needs_interrupts, needs_gil, pytest.mark.sanitized]
 
 
 def acquire(lock: Any) -> None:

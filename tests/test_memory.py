@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-pytestmark = [needs_interrupts, needs_threads]
+pytestmark = [needs_interrupts, needs_threads, pytest.mark.newest_dependencies]
 
 #: Of each kind: more than 100,000 in all.
 ABORTS = 12_000

@@ -38,6 +38,9 @@ STRAY = [
 pytestmark = [
     pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the tests are here without the project"),
     pytest.mark.timeout(300),
+    pytest.mark.main_interpreter,
+    pytest.mark.newest_dependencies,
+    pytest.mark.unpatched,
 ]
 
 

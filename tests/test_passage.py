@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dramatiq_abort import EventBackend
     from dramatiq_abort._worker.execution import Execution
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized, pytest.mark.pure_core]
 
 
 @pytest.fixture

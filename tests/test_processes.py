@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from support import result_type, told
 
 from dramatiq_abort import AbortMode, abort, abort_requested, interrupt
 
 if TYPE_CHECKING:
     from types import ModuleType
+
+pytestmark = pytest.mark.pure_core
 
 
 def test_messages_are_aborted_in_other_processes(app: ModuleType, start_processes: Any) -> None:

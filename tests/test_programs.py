@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pages import Start
     from ways import Installation
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies, pytest.mark.unpatched]
+
 GUIDES = DOCS / "guides"
 
 #: The pages with tests of their own: below, and in the files for the contract, the examples, the tutorial and the page.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pika = pytest.importorskip("pika")
 
-pytestmark = [needs_interrupts, needs_threads]
+pytestmark = [needs_interrupts, needs_threads, pytest.mark.main_interpreter]
 
 ABORTS = 30
 

@@ -21,6 +21,8 @@ from dramatiq_abort.backends.redis.connection import OwnConnection
 if TYPE_CHECKING:
     from support import Server
 
+pytestmark = pytest.mark.redis_versions
+
 LONG = 60_000
 
 

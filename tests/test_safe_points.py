@@ -21,6 +21,7 @@ import pytest
 from dramatiq.brokers.stub import StubBroker
 from support import (
     PATIENCE,
+    needs_gil,
     needs_interrupts,
     needs_threads,
     protecting,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-pytestmark = needs_interrupts
+pytestmark = [needs_interrupts, needs_gil, pytest.mark.sanitized]
 
 
 def interrupt_until_it_lands(target: Target) -> set[InterruptResult]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
+pytestmark = pytest.mark.sanitized
+
 
 class Stop(BaseException):
     """What the tests interrupt with."""

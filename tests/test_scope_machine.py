@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Ending = type[BaseException | list[object]] | None
 
-pytestmark = [needs_interrupts, needs_threads]
+pytestmark = [needs_interrupts, needs_threads, pytest.mark.sanitized, pytest.mark.newest_dependencies]
 
 
 class Stop(BaseException):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
+pytestmark = pytest.mark.sanitized
+
 
 @contextmanager
 def inside_of(core: ModuleType, body: Any) -> Iterator[tuple[Target, threading.Event]]:

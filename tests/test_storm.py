@@ -11,6 +11,8 @@ from support import needs_interrupts, needs_threads, storm
 if TYPE_CHECKING:
     from types import ModuleType
 
+pytestmark = pytest.mark.newest_dependencies
+
 
 @needs_threads
 @needs_interrupts

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from support import needs_interrupts, needs_threads, storm
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
+
 #: What the naive way shows in most storms, but not in each: it is shown by a fault of its own, too.
 RARE = {
     "hooks that ran twice, or not at all",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from support import Server
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies, pytest.mark.unpatched]
+
 PAGE = text_of(DOCS / "tutorial.md")
 
 #: Each block of the page in its order: the comment in front of it, its language, its text.

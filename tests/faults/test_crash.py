@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from fault_support import Bench
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
+
 HOUR = 3_600_000
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from fault_support import Bench
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
+
 
 def wait_for_copy(primary: Server) -> None:
     """Return when a replica has all that has been written: what it has not when the primary goes is lost."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fault_support import Bench, Proxy
     from support import Server
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
+
 
 @contextmanager
 def stalled(bench: Bench) -> Iterator[None]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fault_support import Bench
     from support import Server
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
+
 LONG = 60_000
 
 #: Those that every server has.

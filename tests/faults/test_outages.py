@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fault_support import Bench, Proxy
     from support import Server
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
+
 
 @contextmanager
 def dead(server: Server, *, keeps_data: bool) -> Iterator[None]:

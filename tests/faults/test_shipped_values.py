@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fault_support import Bench
     from support import Server
 
+pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
+
 
 @pytest.fixture(autouse=True)
 def patient_workers() -> None:

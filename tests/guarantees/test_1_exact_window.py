@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
     from support import Hooks
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 def test_a_running_message_is_aborted(worker: dramatiq.Worker, hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from dramatiq_abort import Abort, OutcomeState, abort, wait_for_outcome
 if TYPE_CHECKING:
     from support import Hooks
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 def test_an_abort_that_is_swallowed_is_the_functions_affair(worker: dramatiq.Worker, hooks: Hooks) -> None:

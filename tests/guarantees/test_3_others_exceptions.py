@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 @needs_threads

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dramatiq.results import Results
     from support import Hooks
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 def test_an_aborted_message_calls_on_failure(worker: dramatiq.Worker) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dramatiq_abort import Abortable
     from dramatiq_abort._worker.execution import Execution
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 def test_an_abort_between_the_question_and_the_start_is_raised(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dramatiq.results import Results
 
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 class Breaking(StubBackend):

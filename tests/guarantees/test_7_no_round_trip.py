@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from dramatiq_abort import Abortable
 
+pytestmark = pytest.mark.sanitized
+
 
 @pytest.mark.parametrize("make_backend", ["redis"], indirect=True)
 def test_messages_cost_no_command(

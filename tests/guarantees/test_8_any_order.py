@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dramatiq.results import Results
 
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 @pytest.mark.parametrize("where", ["first", "last"])

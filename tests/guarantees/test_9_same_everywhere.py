@@ -15,7 +15,7 @@ from dramatiq_abort import abort
 if TYPE_CHECKING:
     from dramatiq.brokers.stub import StubBroker
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 @needs_interrupts
