@@ -20,6 +20,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dramatiq
 import pytest
 import redis
 from dramatiq.broker import MessageProxy
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
-    import dramatiq
     from dramatiq.message import Message
 
     from dramatiq_abort import Abortable
@@ -99,6 +99,17 @@ def stub_broker(*middleware: Middleware) -> StubBroker:
     broker = StubBroker(list(middleware) or None)
     broker.fail_fast_default = False  # no parameter before dramatiq 2.0
     return broker
+
+
+@contextmanager
+def working(broker: dramatiq.Broker) -> Iterator[dramatiq.Worker]:
+    """Let a worker of two threads process the broker's messages for a while."""
+    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
 
 
 def result_of(message: Message[Any]) -> Any:

@@ -22,6 +22,7 @@ from support import (
     stub_broker,
     wait_until,
     wait_until_requested,
+    working,
 )
 
 from dramatiq_abort import Abortable, abort, abort_requested, checkpoint, shield
@@ -484,11 +485,9 @@ def test_a_list_of_middleware_that_is_assigned(backend: EventBackend) -> None:
     results = Results(backend=StubResults(), store_results=True)
     broker.middleware = [*broker.middleware, results, Abortable(backend=backend)]
     task.options["store_results"] = True
-    worker = dramatiq.Worker(broker, worker_timeout=10, worker_threads=1)
-    worker.start()
-    message = task.send()
-    outcome = is_aborted(message, started)
-    worker.stop()
+    with working(broker):
+        message = task.send()
+        outcome = is_aborted(message, started)
     dramatiq.set_broker(None)  # type: ignore[arg-type]
 
     assert outcome

@@ -13,7 +13,7 @@ import dramatiq
 import pytest
 from dramatiq.encoder import PickleEncoder
 from dramatiq.middleware import Callbacks, Middleware, Retries
-from support import PATIENCE, result_of, run_forever, stub_broker, wait_for_request, wait_until
+from support import PATIENCE, result_of, run_forever, stub_broker, wait_for_request, wait_until, working
 
 from dramatiq_abort import Abort, Abortable, EventBackend, abort, restore
 
@@ -185,16 +185,14 @@ def test_throws_is_for_other_middleware_to_set(
         calls.append(1)
         run_forever(started)
 
-    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
-    worker.start()
-    message = task.send_with_options(on_failure="failed")
-    assert started.wait(PATIENCE)
-    abort(message.message_id)
-    assert result_of(message)[0] == "Abort"
-    wait_until(lambda: failures, "the failure callback")
-    restore(message.message_id)  # so that a retry would not be skipped
-    worker.join()
-    worker.stop()
+    with working(broker) as worker:
+        message = task.send_with_options(on_failure="failed")
+        assert started.wait(PATIENCE)
+        abort(message.message_id)
+        assert result_of(message)[0] == "Abort"
+        wait_until(lambda: failures, "the failure callback")
+        restore(message.message_id)  # so that a retry would not be skipped
+        worker.join()
 
     assert calls == [1]
     assert failures[0]["options"] == {"on_failure": "failed"}
@@ -244,13 +242,11 @@ def test_without_retries_an_abort_fails_too(backend: EventBackend, results: Resu
     def task() -> None:
         run_forever(started)
 
-    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
-    worker.start()
-    message = task.send()
-    assert started.wait(PATIENCE)
-    abort(message.message_id)
-    kind, _ = result_of(message)
-    worker.stop()
+    with working(broker):
+        message = task.send()
+        assert started.wait(PATIENCE)
+        abort(message.message_id)
+        kind, _ = result_of(message)
 
     assert kind == "Abort"
 

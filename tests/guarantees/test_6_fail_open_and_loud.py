@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import Retries
-from support import PATIENCE, result_of, run_forever, stub_broker, wait_until
+from support import PATIENCE, result_of, run_forever, stub_broker, wait_until, working
 
 from dramatiq_abort import Abortable, BackendError, Event, EventBackend, abort
 from dramatiq_abort._protocol.request import key_of
@@ -64,19 +64,17 @@ def test_a_backend_that_is_down_harms_no_message(results: Results, caplog: pytes
     def slow() -> None:
         run_forever(started)
 
-    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
-    worker.start()
-    running = slow.send()
-    assert started.wait(PATIENCE)
-    backend.reachable = False
-    wait_until(lambda: backend.failures > 3)
-    outcomes = [result_of(quick.send()) for _ in range(20)]
-    with pytest.raises(BackendError, match="was not aborted") as caught:
+    with working(broker):
+        running = slow.send()
+        assert started.wait(PATIENCE)
+        backend.reachable = False
+        wait_until(lambda: backend.failures > 3)
+        outcomes = [result_of(quick.send()) for _ in range(20)]
+        with pytest.raises(BackendError, match="was not aborted") as caught:
+            abort(running.message_id)
+        backend.reachable = True
         abort(running.message_id)
-    backend.reachable = True
-    abort(running.message_id)
-    outcome, _ = result_of(running)
-    worker.stop()
+        outcome, _ = result_of(running)
 
     assert outcomes == ["ran"] * 20
     assert isinstance(caught.value.__cause__, ConnectionError)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import Middleware, Retries, SkipMessage
-from support import PATIENCE, result_of, run_forever, stub_broker
+from support import PATIENCE, result_of, run_forever, stub_broker, working
 
 from dramatiq_abort import Abort, Abortable, EventBackend, OutcomeState, abort, wait_for_outcome
 
@@ -46,16 +46,14 @@ def test_it_holds_in_any_order(backend: EventBackend, results: Results, where: s
     else:
         broker.add_middleware(Abortable(backend=backend))
     task = task or declare()
-    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
-    worker.start()
-    running, waiting = task.send(), task.message()
-    abort(waiting.message_id)
-    broker.enqueue(waiting)
-    assert started.wait(PATIENCE)
-    abort(running.message_id)
-    outcomes = result_of(running)[0], result_of(waiting)
-    worker.join()
-    worker.stop()
+    with working(broker) as worker:
+        running, waiting = task.send(), task.message()
+        abort(waiting.message_id)
+        broker.enqueue(waiting)
+        assert started.wait(PATIENCE)
+        abort(running.message_id)
+        outcomes = result_of(running)[0], result_of(waiting)
+        worker.join()
 
     assert outcomes == ("Abort", None)
     assert calls == ["task"]
@@ -100,11 +98,9 @@ def test_all_are_told_of_a_message_that_is_skipped(
 
     message = task.send()
     abort(message.message_id)
-    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
-    worker.start()
-    result = result_of(message)
-    worker.join()
-    worker.stop()
+    with working(broker) as worker:
+        result = result_of(message)
+        worker.join()
 
     assert (result[0] if fails else result) == ("AbortedBeforeStart" if fails else None)
     assert keeps.ended == [message.message_id]
@@ -129,11 +125,9 @@ def test_another_may_skip_what_is_skipped(results: Results, caplog: pytest.LogCa
 
     message = task.send()
     abort(message.message_id)
-    worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
-    worker.start()
-    result = result_of(message)
-    state = wait_for_outcome(message.message_id, timeout=PATIENCE * 1000).state
-    worker.stop()
+    with working(broker):
+        result = result_of(message)
+        state = wait_for_outcome(message.message_id, timeout=PATIENCE * 1000).state
 
     assert (result, state) == (("SkipMessage", "by another"), OutcomeState.SKIPPED)
     assert not [record for record in caplog.records if record.levelname == "CRITICAL"]
