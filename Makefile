@@ -32,11 +32,12 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits record pictures wheels \
-	docs lint types install clean
+.PHONY: help demo quick test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits record pictures \
+	wheels docs lint types install clean
 
 help:
 	@echo "make demo     see messages being aborted, on workers and a server of its own"
+	@echo "make quick    run what a change usually breaks, in under a minute"
 	@echo "make test     run the whole suite (ARGS='-k shield': a part of it)"
 	@echo "make test-all the same with every CPython and PyPy on this machine, and with the oldest dependencies"
 	@echo "make test-gevent the same under gevent's monkey patching, where threads are greenlets"
@@ -67,6 +68,11 @@ demo: $(installed)
 test: $(installed)
 	@$(bin)/pytest $(ARGS)
 
+# What runs with every interpreter, less what is slow.
+quick: marked := not slow and not main_interpreter and not oldest_interpreter and not every_server and not newest_dependencies
+quick: $(installed)
+	@$(bin)/pytest -m '$(marked)' $(ARGS)
+
 test-all: $(installed)
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" .ci/suite
 
@@ -88,9 +94,7 @@ storm: $(installed)
 sanitize: watched := env LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=$(sanitized) DRAMATIQ_ABORT_EXTENSION=1
 sanitize: $(sanitized)
-	@$(watched) $(bin)/pytest --capture=sys -k cython $(ARGS) \
-		tests/test_locks.py tests/test_passage.py tests/test_safe_points.py tests/test_scope*.py tests/test_shield.py \
-		tests/test_tracing.py tests/guarantees
+	@$(watched) $(bin)/pytest --capture=sys -m sanitized -k cython $(ARGS)
 	@$(watched) $(bin)/python tests/isolated/storm.py $(or $(ABORTS),5000)
 
 waits: $(installed)
