@@ -13,7 +13,7 @@ import dramatiq
 import pytest
 from dramatiq.broker import MessageProxy
 from dramatiq.middleware.asyncio import AsyncIO
-from support import stub_broker, wait_until
+from support import stub_broker, wait_until, working
 
 from dramatiq_abort import Abort, Abortable
 from dramatiq_abort._core.current import current
@@ -229,14 +229,10 @@ def test_hooks_of_a_subclass_are_called() -> None:
     def task() -> None:
         called.append("task" if current.get() else "nothing")
 
-    worker = dramatiq.Worker(broker, worker_threads=1)
-    worker.start()
-    try:
+    with working(broker) as worker:
         task.send()
         broker.join(task.queue_name)
         worker.join()
-    finally:
-        worker.stop()
 
     assert called == ["before", "task", "after"]
 
@@ -305,11 +301,9 @@ def test_one_middleware_on_two_brokers() -> None:
             running = current.get()
             begun.append(running is not None and running.scope.is_here())
 
-        worker = dramatiq.Worker(broker, worker_threads=1)
-        worker.start()
-        task.send()
-        broker.join(task.queue_name)
-        worker.stop()
+        with working(broker):
+            task.send()
+            broker.join(task.queue_name)
 
     assert begun == [True, True]
 
