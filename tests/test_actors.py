@@ -62,6 +62,7 @@ class Thing:
     """Something that a task has."""
 
 
+@pytest.mark.slow
 @needs_interrupts
 @pytest.mark.parametrize("kind", ["abort", "another exception", "coroutine", "own Abort"])
 def test_nothing_that_the_task_had_is_kept(

@@ -134,6 +134,7 @@ def test_a_delayed_message_is_aborted_for_its_delay_and_longer() -> None:
     assert late_ttl == id_ttl == 90_000
 
 
+@pytest.mark.slow
 def test_a_message_that_is_delayed_beyond_the_time_to_live_is_skipped(
     broker: StubBroker, start_worker: Any, backend: EventBackend
 ) -> None:

@@ -11,7 +11,7 @@ from support import PATIENCE
 
 pytest.importorskip("gevent")
 
-pytestmark = pytest.mark.unpatched
+pytestmark = [pytest.mark.slow, pytest.mark.unpatched]
 
 HERE = Path(__file__).parent
 

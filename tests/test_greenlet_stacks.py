@@ -128,6 +128,7 @@ def test_greenlets_may_close_their_scopes_in_any_order(core: ModuleType) -> None
     assert {each.interrupt(Stop) for each in scopes} == {InterruptResult.CLOSED}
 
 
+@pytest.mark.slow
 def test_many_greenlets_in_turn(core: ModuleType) -> None:
     """A thread that switches all the time is interrupted all the same, and its greenlets end as they should."""
 

@@ -125,6 +125,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [wrapped, unmarked])
 @pytest.mark.parametrize("declare", WAYS)
 def test_a_hidden_coroutine_is_one(broker: StubBroker, start_worker: Any, declare: Any, wrap: Any) -> None:

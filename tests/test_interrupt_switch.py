@@ -18,7 +18,7 @@ import dramatiq_abort
 from dramatiq_abort import interrupt
 from dramatiq_abort._core.gil import GIL_IS_ON
 
-pytestmark = [pytest.mark.pure_core, pytest.mark.unpatched]
+pytestmark = [pytest.mark.slow, pytest.mark.pure_core, pytest.mark.unpatched]
 
 SWITCH = "DRAMATIQ_ABORT_EXTENSION"
 

@@ -183,6 +183,7 @@ def check_in_both(scope: Any, function: Callable[[], None], pids: list[int]) -> 
     assert os.waitstatus_to_exitcode(os.waitpid(pids[0], 0)[1]) == 0
 
 
+@pytest.mark.slow
 @needs_threads
 @needs_fork
 @pytest.mark.parametrize("way", ["plain", "shielded", "protected"])

@@ -198,6 +198,7 @@ def test_the_first_interrupt_in_a_code_is_as_good_as_any(core: ModuleType) -> No
     assert lock.acquire(blocking=False)
 
 
+@pytest.mark.slow
 @needs_threads
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 looks at its slot at the beginning of a handler")
 def test_a_call_that_fails_by_itself_is_handled(core: ModuleType) -> None:
@@ -263,6 +264,7 @@ def test_who_tries_again_and_again_is_stopped(core: ModuleType, function: Callab
         assert isinstance(target.error, Stop)
 
 
+@pytest.mark.slow
 @needs_threads
 @pytest.mark.parametrize("function", LOOPS)
 def test_a_storm_over_threads_that_share_a_lock(core: ModuleType, function: Callable[[Any], None]) -> None:

@@ -699,6 +699,7 @@ async def compute_beside() -> None:
     await tasks[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("main", [compute_by_turns, sleep_by_turns, end, compute_beside])
 @pytest.mark.parametrize("start_loop", [run, "keep"])
 def test_no_abort_is_lost(

@@ -24,6 +24,7 @@ def follows_none(core: ModuleType) -> bool:
     return core.__name__.endswith("_py") and sys.version_info < (3, 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", LOOPS)
 def test_every_loop_ends(core: ModuleType, function: Callable[[], None]) -> None:
     """With the scope's own exception, and soon: the loop has no end of its own, nor has the wait for it."""

@@ -151,6 +151,7 @@ def test_who_cannot_do_it_is_named() -> None:
         backend.revoke(b"a")
 
 
+@pytest.mark.slow
 class TestSQLite(BackendContract):
     """The example carries values and takes events back, between any processes."""
 
@@ -166,6 +167,7 @@ def events_in_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_SQLITE_EVENTS", str(tmp_path / "events"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("events_in_sqlite")
 def test_sqlite_reaches_other_processes(app: ModuleType, start_processes: Any) -> None:
     """A message that waits, some that run, and one that has a grace period."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("core")
 
 
+@pytest.mark.slow
 @needs_interrupts
 @pytest.mark.parametrize("says_so", ["middleware", "abort", "second abort"])
 def test_an_abort_is_repeated_if_that_is_wanted(worker: dramatiq.Worker, abortable: Abortable, says_so: str) -> None:

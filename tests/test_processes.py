@@ -12,7 +12,7 @@ from dramatiq_abort import AbortMode, abort, abort_requested, interrupt
 if TYPE_CHECKING:
     from types import ModuleType
 
-pytestmark = pytest.mark.pure_core
+pytestmark = [pytest.mark.slow, pytest.mark.pure_core]
 
 
 def test_messages_are_aborted_in_other_processes(app: ModuleType, start_processes: Any) -> None:

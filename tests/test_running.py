@@ -122,6 +122,7 @@ def test_a_worker_that_stops_leaves_the_roll(broker: StubBroker, start_worker: A
     assert running(timeout=0).workers == []
 
 
+@pytest.mark.slow
 def test_real_worker_processes_answer(app: ModuleType, start_processes: Any) -> None:
     """Each for itself."""
     start_processes()

@@ -403,6 +403,7 @@ class Collections:
         self.number += phase == "start"
 
 
+@pytest.mark.slow
 @needs_threads
 @pytest.mark.parametrize(
     "function",
@@ -502,6 +503,7 @@ LOOPS = [condition_at_the_end, condition_in_the_middle, no_call, no_call_in_one_
 LOOPS += [_with_many_variables()]
 
 
+@pytest.mark.slow
 @needs_threads
 @pytest.mark.parametrize("function", LOOPS)
 def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType, function: Callable[..., None]) -> None:

@@ -186,6 +186,7 @@ def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
     assert target.late is None
 
 
+@pytest.mark.slow
 @needs_threads
 @needs_interrupts
 def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:

@@ -136,6 +136,7 @@ def test_a_status_can_be_checked() -> None:
     assert caught.value.stdout == b"out\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("exit_signal")
 def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     """And says what has been written until then."""

@@ -65,6 +65,7 @@ def test_an_abort_between_the_question_and_the_start_is_raised(
     assert calls == []
 
 
+@pytest.mark.slow
 @needs_gil
 @needs_threads
 @needs_interrupts

@@ -48,6 +48,7 @@ def test_messages_cost_no_command(
     assert set(commands() - before) <= {"cmdstat_xread", "cmdstat_info"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_backend", ["redis"], indirect=True)
 def test_waiting_costs_two_commands_a_second(
     abortable: Abortable, start_worker: Callable[..., dramatiq.Worker], redis_client: redis.Redis
