@@ -204,6 +204,7 @@ def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
     assert target.late is None
 
 
+@pytest.mark.untraced
 @needs_threads
 @needs_interrupts
 def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
@@ -247,6 +248,7 @@ def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
     assert counts["wrong"] == 0
 
 
+@pytest.mark.untraced
 @needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_stays(core: ModuleType) -> None:

@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
     Ending = type[BaseException | list[object]] | None
 
-pytestmark = [needs_interrupts, needs_threads, pytest.mark.sanitized, pytest.mark.newest_dependencies]
+pytestmark = [
+    needs_interrupts,
+    needs_threads,
+    pytest.mark.slow,
+    pytest.mark.sanitized,
+    pytest.mark.newest_dependencies,
+]
 
 
 class Stop(BaseException):

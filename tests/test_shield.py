@@ -349,6 +349,7 @@ def test_a_shield_that_is_entered_while_an_interrupt_waits_raises_nothing(core: 
     assert order == [InterruptResult.DEFERRED, "inside", "between"]
 
 
+@pytest.mark.untraced
 @needs_interrupts
 def test_a_shield_in_the_clean_up_raises_nothing(core: ModuleType) -> None:
     """What has come up already does not come up again: it is on its way out."""

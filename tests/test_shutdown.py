@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 def test_a_worker_stops_while_an_abort_is_pending(abortable: Abortable, start_worker: Any) -> None:
     """And does not wait for one that cannot be raised."""
+    before = set(threading.enumerate())
     started, go_on = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -35,7 +36,7 @@ def test_a_worker_stops_while_an_abort_is_pending(abortable: Abortable, start_wo
     abort(message.message_id)
     wait_until_requested(abortable, message)
     worker.stop(timeout=1)
-    left = [thread.name for thread in threading.enumerate() if "dramatiq-abort" in thread.name]
+    left = [thread.name for thread in set(threading.enumerate()) - before if "dramatiq-abort" in thread.name]
     go_on.set()
 
     assert left == []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType, ModuleType
 
-pytestmark = [needs_interrupts, needs_threads, pytest.mark.sanitized]
+pytestmark = [needs_interrupts, needs_threads, pytest.mark.sanitized, pytest.mark.untraced]
 
 
 class Observer:

@@ -50,6 +50,7 @@ def test_a_running_message_is_aborted(worker: dramatiq.Worker, hooks: Hooks, cap
     worker.join()
 
 
+@pytest.mark.untraced
 @needs_threads
 @needs_interrupts
 def test_a_storm_of_aborts(broker: StubBroker, start_worker: Any, hooks: Hooks, tiny_switch_interval: None) -> None:
