@@ -21,6 +21,8 @@ tools := $(VENV)/.tools
 linters := $(VENV)/.linters
 wheelers := $(VENV)/.wheelers
 benchers := $(VENV)/.benchers
+# The package once more, with a compiled core that tells which of its lines it runs.
+traced := $(VENV)/.traced
 # The package of the same name, in an environment of its own, to be compared with.
 other := $(VENV)/.other
 documenters := $(VENV)/.documenters
@@ -32,7 +34,7 @@ sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # What a build leaves behind, and what would find its way into the next one.
 leftovers := build *.egg-info
 
-.PHONY: help demo quick test test-all test-gevent faults storm sanitize bench gate planted waits measure-waits record pictures \
+.PHONY: help demo quick test test-all test-gevent coverage faults storm sanitize bench gate planted waits measure-waits record pictures \
 	wheels docs lint types install clean
 
 help:
@@ -41,6 +43,8 @@ help:
 	@echo "make test     run the whole suite (ARGS='-k shield': a part of it)"
 	@echo "make test-all the same with every CPython and PyPy on this machine, and with the oldest dependencies"
 	@echo "make test-gevent the same under gevent's monkey patching, where threads are greenlets"
+	@echo "make coverage run the tests of the core and of messages with coverage, of Python and of the compiled core (Linux,"
+	@echo "              CPython 3.12)"
 	@echo "make faults   only what concerns servers and networks that fail, and workers that are killed"
 	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
@@ -68,10 +72,10 @@ demo: $(installed)
 test: $(installed)
 	@$(bin)/pytest $(ARGS)
 
-# What runs with every interpreter, less what is slow.
+# What runs with every interpreter, less what is slow; in two processes, since tests wait as much as they compute.
 quick: marked := not slow and not main_interpreter and not oldest_interpreter and not every_server and not newest_dependencies
 quick: $(installed)
-	@$(bin)/pytest -m '$(marked)' $(ARGS)
+	@$(bin)/pytest --numprocesses 2 --dist loadfile -m '$(marked)' $(ARGS)
 
 test-all: $(installed)
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" .ci/suite
@@ -79,6 +83,14 @@ test-all: $(installed)
 # A script in tests/, so that the source tree is not in front of what is installed here either.
 test-gevent: $(installed)
 	@$(bin)/python tests/under_gevent.py $(ARGS)
+
+# From where the .pyx stands beside its C code, or Cython's plugin finds neither. A test that crashes the traced core, or
+# fails under a tracer, is marked.
+coverage: run := ../bin/coverage
+coverage: $(traced)
+	@cd $(traced) && rm -f .coverage* && export COVERAGE_RCFILE=$(CURDIR)/pyproject.toml DRAMATIQ_ABORT_EXTENSION=1 PYTHONPATH=. && \
+		{ $(run) run ../bin/pytest -c $(CURDIR)/pyproject.toml -m 'sanitized and not untraced and not slow' $(ARGS) \
+		$(CURDIR)/tests; status=$$?; $(run) combine --quiet; $(run) report; exit $$status; }
 
 faults: $(installed)
 	@$(bin)/pytest $(ARGS) tests/faults
@@ -171,6 +183,14 @@ $(sanitized): $(installed)
 	@CC=gcc CFLAGS="$(sanitizers) -fno-wrapv -UNDEBUG -fno-omit-frame-pointer -g -O1" LDFLAGS="$(sanitizers)" \
 		DRAMATIQ_ABORT_EXTENSION=1 $(pip) install --no-build-isolation --no-deps --target $@ .
 	@rm -rf $(leftovers)
+	@touch $@
+
+# The tracing by sys.monitoring, from 3.13 on, is none that coverage's plugins hear of.
+$(traced): $(installed)
+	@rm -rf $@ && mkdir $@ && cp -R dramatiq_abort $@
+	@$(pip) install --group coverage
+	@cd $@ && CFLAGS="-O1 -DCYTHON_TRACE=1 -DCYTHON_USE_SYS_MONITORING=0" ../bin/cythonize --inplace -3 -X linetrace=True \
+		dramatiq_abort/_interrupt.pyx >/dev/null
 	@touch $@
 
 $(tools): pyproject.toml
