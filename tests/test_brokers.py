@@ -240,6 +240,7 @@ def test_each_broker_has_the_backend_that_goes_with_it(
     broker.client.close()
 
 
+@pytest.mark.slow
 def test_a_middleware_on_brokers_with_different_backends_stands_for_none_of_them(make_broker: Any) -> None:
     """An abort could go to a backend without workers otherwise. Brokers that are garbage do not count."""
     abortable = Abortable()

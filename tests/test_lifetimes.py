@@ -241,6 +241,7 @@ def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way
     assert target.late is None
 
 
+@pytest.mark.slow
 @needs_threads
 def test_an_interpreter_ends_with_aborts_on_their_way(core: ModuleType) -> None:
     """Daemon threads in scopes, and the main thread in one of its own: it ends as if they were not there."""

@@ -779,6 +779,7 @@ def test_a_loop_that_protected_code_runs_is_not_cancelled(
     assert steps == ["closed"]
 
 
+@pytest.mark.slow
 @needs_trio
 def test_no_abort_of_a_trio_run_is_lost() -> None:
     """Its tasks see a cancellation of trio's, the function an Abort, and the thread can run trio again."""

@@ -100,6 +100,7 @@ def test_arguments_are_shown_whatever_they_are() -> None:
     assert said["arguments"][3] == "z={}"
 
 
+@pytest.mark.slow
 def test_who_does_not_answer_is_named(broker: StubBroker, start_worker: Any, backend: EventBackend) -> None:
     """For as long as it is on the roll."""
     start_worker()

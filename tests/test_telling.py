@@ -180,6 +180,7 @@ def prometheus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     return f"http://127.0.0.1:{port}"
 
 
+@pytest.mark.slow
 def test_prometheus_counts(prometheus: str, app: ModuleType, start_processes: Any) -> None:
     """Beside what dramatiq counts, and shown by its server."""
     start_processes()

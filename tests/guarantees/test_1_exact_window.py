@@ -50,6 +50,7 @@ def test_a_running_message_is_aborted(worker: dramatiq.Worker, hooks: Hooks, cap
     worker.join()
 
 
+@pytest.mark.slow
 @pytest.mark.untraced
 @needs_threads
 @needs_interrupts
