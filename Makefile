@@ -8,15 +8,16 @@ DRAMATIQ_ABORT_EXTENSION ?= auto
 # Extra words: WITH for pip install (WITH='dramatiq==1.17.0'), ARGS for pytest (ARGS='-k shield').
 WITH ?=
 # The extras to install, and what else the tests need: gevent takes minutes where there is no wheel of it.
-EXTRAS ?= redis,gevent,cli
-NEEDS ?= dev databases examples libraries
+EXTRAS ?= redis,gevent,cli,web
+NEEDS ?= dev browser databases examples libraries
 ARGS ?=
 
 export DRAMATIQ_ABORT_EXTENSION
 
 bin := $(VENV)/bin
 pip := $(bin)/python -m pip --disable-pip-version-check -qq
-package := $(shell find dramatiq_abort -name '*.py' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.h' -o -name '*.pyi' -o -name py.typed)
+package := $(shell find dramatiq_abort -name '*.py' -o -name '*.pyx' -o -name '*.px[di]' -o -name '*.h' -o -name '*.pyi' -o -name py.typed) \
+	$(wildcard dramatiq_abort/web/static/* dramatiq_abort/web/templates/*)
 tools := $(VENV)/.tools
 linters := $(VENV)/.linters
 wheelers := $(VENV)/.wheelers
@@ -55,7 +56,7 @@ help:
 	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
 	@echo "make docs     build the documentation site into docs/_build/html; what it warns of is an error"
 	@echo "make record   run the commands of docs/cli.md, and write down what they say"
-	@echo "make pictures take the pictures in docs/web.md anew, with Chromium"
+	@echo "make pictures take the screenshots of docs/web.md again, with Chromium"
 	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each by itself"
 	@echo "              (with Python 3.11 or later, as make lint)"
 	@echo "make lint     check the style of everything, and what the workflows and cibuildwheel are told"
@@ -134,6 +135,7 @@ docs: $(installed) $(documenters)
 		--doctree-dir docs/_build/doctrees docs docs/_build/html
 
 pictures: $(installed)
+	@$(pip) install --group pictures
 	@$(bin)/python docs/web_pictures.py
 
 gate: $(installed)

@@ -162,7 +162,7 @@ def test_the_sdist_has_all_that_a_build_and_the_tests_need(kind: str, request: p
 
     expected = {"LICENSE", "README.md", "MANIFEST.in", "pyproject.toml", "setup.py"}
     expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
-    for pattern in ("*.py", "*.pyi", "*.pyx", "*.px[di]", "*.h", "py.typed"):
+    for pattern in ("*.py", "*.pyi", "*.pyx", "*.px[di]", "*.h", "py.typed", "static/*", "templates/*"):
         expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "dramatiq_abort").rglob(pattern)}
     assert expected - files == set()
 
@@ -172,7 +172,8 @@ def test_the_sdist_has_nothing_that_was_made_here(kind: str, request: pytest.Fix
     """Neither what this build made nor what lay about in the tree."""
     files = files_in(request.getfixturevalue(kind).sdist)
 
-    assert with_suffix(files, ".c", ".so", ".pyd", ".pyc", ".html") == []
+    assert with_suffix(files, ".c", ".so", ".pyd", ".pyc") == []
+    assert not any(name.startswith("docs/_build/") for name in files)
 
 
 def test_the_platform_wheel_has_the_extension_once(platform: Built) -> None:
@@ -199,13 +200,16 @@ def test_the_pure_wheel_is_for_everybody(pure: Built) -> None:
 
 @pytest.mark.parametrize("kind", ["platform", "pure"])
 def test_a_wheel_has_the_package_and_its_types_only(kind: str, request: pytest.FixtureRequest) -> None:
-    """No sources of the extension, no tests; the stub is there in the pure wheel, too, since type checkers need it."""
+    """No sources of the extension, no tests. Type checkers need the stub also in the pure wheel."""
     files = files_in(request.getfixturevalue(kind).wheel)
 
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "dramatiq_abort").rglob("*.py")}
+    web = ROOT / "dramatiq_abort" / "web"
+    pages = {str(path.relative_to(ROOT)) for kind in ("static", "templates") for path in (web / kind).iterdir()}
+    assert len(pages) == 6
     typed = {"dramatiq_abort/py.typed", "dramatiq_abort/_interrupt.pyi"}
     others = {name for name in files if ".dist-info/" not in name and not name.endswith((".so", ".pyd"))}
-    assert others == modules | typed
+    assert others == modules | typed | pages
     assert any(re.fullmatch(r"dramatiq_abort-[^/]*\.dist-info/licenses/LICENSE", name) for name in files)
 
 

@@ -1,10 +1,15 @@
-"""A page that shows what the workers are running, and aborts it: to mount in a site, or to be run by itself.
+"""A web dashboard that shows the running messages and aborts them: mounted in a site, or served by itself.
 
-It has no users and no passwords. Whoever can open the page can abort every message, so it belongs behind the login of
-the site that it is mounted in; by itself it listens to this machine alone.
+It has no users and no passwords. Everyone who can open the page can abort every message, so mount it behind the login
+of a site; by itself, it listens on the loopback interface only.
 """
 
-from ._application import application
-from ._server import Server, make_server, serve
+try:
+    from ._application import application
+    from ._server import Server, make_server, serve
+except ModuleNotFoundError as _error:
+    raise ModuleNotFoundError(
+        f"dramatiq_abort.web needs the module {_error.name!r}: pip install 'dramatiq-abort[web]'", name=_error.name
+    ) from _error
 
 __all__ = ["Server", "application", "make_server", "serve"]

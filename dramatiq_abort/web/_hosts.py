@@ -1,63 +1,55 @@
-"""Under which names a page may be asked for.
+"""The hosts that the page answers to.
 
-A site that a browser is on can have its own name lead to 127.0.0.1, and then is, for the browser, where the page is.
-It cannot make the browser say another name, so the name tells.
+The check prevents DNS rebinding: another site can make its own name resolve to 127.0.0.1, and then shares the page's
+origin, but its requests still have that name in their ``Host`` header.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+
+from werkzeug.sansio.utils import host_is_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Hosts", "is_loopback", "named"]
+__all__ = ["Hosts", "address_of"]
 
 
 class Hosts:
-    """Some names, and the addresses that nobody can have his name pass for.
+    """Host names, which Werkzeug compares, and IP addresses, of which it does not know the IPv6 ones.
 
     Parameters:
-      names: What the page may be called, without the port.
-      addresses: Whether any IP address will do, as well.
-    """
-
-    def __init__(self, names: Iterable[str], *, addresses: bool = False) -> None:
-        self._names = {name.lower().rstrip(".") for name in named(names)}
-        self._addresses = addresses
-
-    def know(self, host: str) -> bool:
-        """Say whether this is one of them, as a browser says it: with the port, if that is not the usual one."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if urlsplit(f"//{host}").netloc != host or "@" in host:
-            return False
-        return name.rstrip(".") in self._names or (self._addresses and _is_address(name))
-
-
-def named(names: Iterable[str]) -> list[str]:
-    """Return some names.
+      hosts: Names and addresses without a port; a name with a leading dot includes its subdomains.
+      any_address: Whether every IP address is trusted: another site's name cannot pass for one.
 
     Raises:
-      TypeError: When it is one, whose letters would be taken for names.
+      TypeError: When ``hosts`` is a string, whose letters would be taken for names.
     """
-    if isinstance(names, str):
-        raise TypeError(f"hosts is a list of names, not {names!r:.80}")
-    return list(names)
+
+    def __init__(self, hosts: Iterable[str], *, any_address: bool = False) -> None:
+        if isinstance(hosts, str):
+            raise TypeError(f"hosts is a list of names, not {hosts!r:.80}")
+        addresses = {host: address_of(host) for host in hosts}
+        self._names = [host.lower().rstrip(".") for host, address in addresses.items() if address is None]
+        self._addresses = set(addresses.values()) - {None}
+        self._any_address = any_address
+
+    def __contains__(self, header: str) -> bool:
+        """Say whether the value of a ``Host`` header is one of these hosts, with any port."""
+        host = re.sub(r":\d*$", "", header.lower())
+        address = address_of(host.removeprefix("[").removesuffix("]"))
+        if address is not None:
+            return self._any_address or address in self._addresses
+        # Werkzeug trusts every host if the list is empty.
+        return bool(self._names) and host_is_trusted(host.rstrip("."), self._names)
 
 
-def is_loopback(address: str) -> bool:
-    """Say whether an IP address is reached from this machine alone."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-
-
-def _is_address(name: str) -> bool:
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that this is, or None for a name."""
     try:
-        ipaddress.ip_address(name)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None

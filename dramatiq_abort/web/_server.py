@@ -1,69 +1,82 @@
-"""The page by itself, on the server of the standard library."""
+"""The page by itself, on waitress."""
 
 from __future__ import annotations
 
 import socket
 import sys
+import threading
 from contextlib import suppress
-from socketserver import TCPServer, ThreadingMixIn
 from typing import TYPE_CHECKING, Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from dramatiq.logging import get_logger
+from waitress import create_server, wasyncore
 
 from ..errors import ConfigurationError
-from ._application import TITLE, Application
-from ._hosts import Hosts, is_loopback, named
+from ._application import MAX_FORM, TITLE, make_application
+from ._hosts import Hosts, address_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from _typeshed.wsgi import WSGIApplication
+    from typing_extensions import Self
 
     from .._middleware.abortable import Abortable
 
 __all__ = ["Server", "make_server", "serve"]
 
-#: What this machine calls itself.
-_LOCAL: Final = ("localhost", "127.0.0.1", "::1")
-
-_LOGGER: Final = get_logger(__name__)
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
-class Server(ThreadingMixIn, WSGIServer):
-    """Serves the page, a thread to each request. ``url`` is where; ``serve_forever()`` starts it."""
+class Server:
+    """A server for the page, which listens already. As a context manager, it closes at the end."""
 
-    daemon_threads = True
-    address_family: int
-    server_name: str
-    server_port: int
-
-    def __init__(self, family: socket.AddressFamily, address: tuple[Any, ...], app: Application) -> None:
-        self.address_family = family
-        super().__init__(address, _Handler)
-        self.set_app(app)
+    def __init__(self, listener: socket.socket, app: WSGIApplication) -> None:
+        self._stopping = threading.Event()
+        self._sockets: dict[int, Any] = {}
+        # A page waits up to a second for the workers, and occupies a thread for that time.
+        self._server: Any = create_server(
+            app,
+            map=self._sockets,
+            sockets=[listener],
+            threads=16,
+            channel_timeout=30,
+            max_request_body_size=MAX_FORM,
+            ident=None,
+        )
 
     @property
     def url(self) -> str:
-        """Where the page is."""
-        host, port = self.socket.getsockname()[:2]
+        """The address of the page."""
+        host, port = self._server.effective_host, self._server.effective_port
         return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
-    def server_bind(self) -> None:
-        # Not HTTPServer's, which asks the name servers what this machine is called, and they may take their time.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.socket.getsockname()[:2]
-        self.setup_environ()
+    def serve_forever(self) -> None:
+        """Answer requests until another thread calls ``shutdown()``."""
+        try:
+            # Not waitress's run(), which no other thread can end.
+            while not self._stopping.is_set():
+                wasyncore.loop(timeout=30, map=self._sockets, count=1)
+        finally:
+            self._server.task_dispatcher.shutdown()
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A browser has gone away, or has said nothing: nobody needs a traceback on the terminal for that.
-        _LOGGER.debug("A request from %s has failed.", client_address, exc_info=True)  # noqa: LOG014
+    def shutdown(self) -> None:
+        """Make ``serve_forever()`` return, from any thread."""
+        self._stopping.set()
+        self._server.pull_trigger()
 
+    def close(self) -> None:
+        """Close all connections, after ``serve_forever()`` has returned."""
+        self._server.task_dispatcher.shutdown()
+        wasyncore.close_all(self._sockets)
 
-class _Handler(WSGIRequestHandler):
-    #: For how many seconds a browser may say nothing.
-    timeout = 30
+    def __enter__(self) -> Self:
+        return self
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        _LOGGER.debug("%r", format % args)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def make_server(
@@ -78,29 +91,30 @@ def make_server(
     hosts: Iterable[str] = (),
     by: str | None = None,
 ) -> Server:
-    """Return a server for the page, which listens already; ``serve_forever()`` lets it answer. See ``serve``.
+    """Return a server for the page, which listens already; ``serve_forever()`` answers requests.
 
-    Parameters, errors: As there.
+    Parameters, errors: As with ``serve()``.
     """
-    family, _, _, _, address = _address_of(host, port)
-    local = is_loopback(str(address[0]))
-    if not local and not allow_remote:
+    # Resolved once, so that the address that is checked is the one that is listened on.
+    family, _, _, _, address = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM)[0]  # noqa: S104
+    found = address_of(str(address[0]).partition("%")[0])
+    loopback = found is not None and found.is_loopback
+    if not loopback and not allow_remote:
         raise ConfigurationError(
-            f"{host or 'the empty host'} can be reached from other machines, and everybody who reaches the page can "
-            "abort every message. Use 127.0.0.1; or allow_remote=True, behind something that asks who it is."
+            f"{host or 'the empty host'} can be reached from other machines, and everyone who reaches the page can "
+            "abort every message. Use 127.0.0.1, or allow_remote=True behind a login."
         )
-    names = {*_LOCAL, *named(hosts), host} - {""}
-    if not local:
-        names.add(socket.gethostname())
-    app = Application(
+    Hosts(hosts)  # a string is an error
+    names = [*_LOOPBACK, *hosts, host, *([] if loopback else [socket.gethostname()])]
+    app = make_application(
         middleware,
         arguments=arguments,
         title=title,
         refresh=refresh,
-        hosts=Hosts(names, addresses=not local),
+        hosts=Hosts(filter(None, names), any_address=not loopback),
         by=lambda _: by,
     )
-    return Server(family, address, app)
+    return Server(socket.create_server(address, family=family), app)
 
 
 def serve(
@@ -116,23 +130,23 @@ def serve(
     by: str | None = None,
     started: Callable[[str], object] | None = None,
 ) -> None:
-    """Serve the page until somebody presses Ctrl-C.
+    """Serve the page until Ctrl-C is pressed.
 
-    It listens to this machine alone, whose users can all open it: there are no passwords.
+    It listens on the loopback interface, and every user of the machine can open it: there are no passwords.
 
     Parameters:
-      middleware: The ``Abortable`` of a broker; without it, the default broker's.
-      host: Where to listen: an address of this machine, or a name of it.
-      port: The same; 0: any that is free.
-      arguments, title, refresh: As ``application()`` has them.
-      allow_remote: Whether other machines may be listened to, if ``host`` is such.
-      hosts: More names under which the page may be asked for: those that a proxy in front of it has, say.
-      by: Who asks, for ``abort(by=...)``.
-      started: Called with the address of the page; without it, the address is written to stderr.
+      middleware: The ``Abortable`` of a broker; the default broker's, if None.
+      host: The address or the name to listen on.
+      port: The port; 0: any free one.
+      arguments, title, refresh: As with ``application()``.
+      allow_remote: Allows a host that other machines can reach.
+      hosts: More host names that it answers to, such as those of a proxy.
+      by: The name of the user, for ``abort(by=...)``.
+      started: Called with the address of the page; by default, the address is written to stderr.
 
     Raises:
-      TypeError, ValueError: As ``application()`` has them.
-      ConfigurationError: A ``RuntimeError``: when others could reach it and ``allow_remote`` does not say so.
+      TypeError, ValueError: As with ``application()``.
+      ConfigurationError: A ``RuntimeError``: when other machines can reach the host, without ``allow_remote``.
       OSError: When the host is unknown, or the port is in use.
     """
     with make_server(
@@ -146,17 +160,11 @@ def serve(
         hosts=hosts,
         by=by,
     ) as server:
-        (started or _say)(server.url)
+        (started or _announce)(server.url)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
 
 
-def _address_of(host: str, port: int) -> Any:
-    """Resolve it once, so that what is looked at is what is listened to."""
-    found = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)  # noqa: S104
-    return found[0]
-
-
-def _say(url: str) -> None:
-    sys.stderr.write(f"The running messages are at {url} (Ctrl-C ends it)\n")
+def _announce(url: str) -> None:
+    sys.stderr.write(f"The dashboard is at {url} (Ctrl-C stops it)\n")
     sys.stderr.flush()
