@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 import threading
@@ -32,6 +33,8 @@ class Server:
     """A server for the page, which listens already. As a context manager, it closes at the end."""
 
     def __init__(self, listener: socket.socket, app: WSGIApplication) -> None:
+        # Without any logging configuration, Python would write waitress's warnings of waiting requests to the terminal.
+        logging.getLogger("waitress").addHandler(logging.NullHandler())
         self._stopping = threading.Event()
         self._sockets: dict[int, Any] = {}
         # A page waits up to a second for the workers, and occupies a thread for that time.
