@@ -104,7 +104,7 @@ def test_a_messages_option_goes_before_its_actors_and_that_before_the_middleware
     of_middleware: bool, of_actor: bool | None, of_message: bool | None
 ) -> None:
     """None says nothing, as if the option were not there."""
-    abortable = Abortable(base=StubBackend(), abortable=of_middleware)
+    abortable = Abortable(backend=StubBackend(), abortable=of_middleware)
     broker = stub_broker(abortable)
     actor = dramatiq.actor(lambda: None, actor_name="task", broker=broker, abortable=of_actor)
     message = actor.message_with_options(abortable=of_message)
@@ -127,7 +127,7 @@ def test_a_subclass_decides_which_messages_can_be_aborted(
     core: ModuleType, results: Results, serve: Callable[[StubBroker], None]
 ) -> None:
     """In the worker, for each message, whatever the options say."""
-    abortable = Choosy(base=StubBackend())
+    abortable = Choosy(backend=StubBackend())
     broker = stub_broker(results, abortable)
 
     @dramatiq.actor(actor_name="task", broker=broker, store_results=True)
@@ -146,7 +146,7 @@ def test_the_middleware_aborts_by_itself(
     core: ModuleType, results: Results, serve: Callable[[StubBroker], None]
 ) -> None:
     """With every parameter in its place; and tells what it is asked for."""
-    abortable = Abortable(base=StubBackend())
+    abortable = Abortable(backend=StubBackend())
     broker = stub_broker(results, abortable)
     started = threading.Semaphore(0)
     told: list[float | None] = []
@@ -191,16 +191,16 @@ def test_the_middlewares_methods_fail_as_the_functions_do(method: str, monkeypat
         monkeypatch.setattr(event_backend, name, lambda *_: 1 / 0)
 
     with pytest.raises(BackendError, match=r"message id.*: ZeroDivisionError"):
-        getattr(Abortable(base=event_backend), method)("id")
+        getattr(Abortable(backend=event_backend), method)("id")
     for wrong, error in [("", ValueError), (5, TypeError)]:
         with pytest.raises(error):
-            getattr(Abortable(base=event_backend), method)(wrong)
+            getattr(Abortable(backend=event_backend), method)(wrong)
 
 
 def test_a_program_runs_unchanged(core: ModuleType, redis_url: str) -> None:
     """With its backend from a URL, the middleware, and every call with positional arguments."""
     event_backend = backends.RedisBackend.from_url(redis_url)
-    abortable = Abortable(base=event_backend, abortable=False, abort_ttl=60_000)
+    abortable = Abortable(backend=event_backend, abortable=False, abort_ttl=60_000)
     broker = StubBroker()
     broker.add_middleware(abortable)
     dramatiq.set_broker(broker)

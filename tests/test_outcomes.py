@@ -452,7 +452,7 @@ def test_a_backend_without_a_board_says_so(broker: StubBroker, backend: EventBac
     """And goes on without one."""
     monkeypatch.setattr(backend, "reply_store", None)
 
-    with pytest.raises(UnsupportedByBackend, match="has no board"):
+    with pytest.raises(UnsupportedByBackend, match="has no reply store"):
         wait_for_outcome("x")
 
 

@@ -153,7 +153,7 @@ def test_a_backend_that_cannot_is_an_error(backend: EventBackend, monkeypatch: p
     """Of ours, with the cause where there is one."""
     with monkeypatch.context() as patch:
         patch.setattr(backend, "reply_store", None)
-        with pytest.raises(UnsupportedByBackend, match="has no board"):
+        with pytest.raises(UnsupportedByBackend, match="has no reply store"):
             running()
     monkeypatch.setattr(backend.reply_store, "workers", lambda: (_ for _ in ()).throw(ConnectionError("gone")))
     with pytest.raises(BackendError, match="nobody could be asked what is running: ConnectionError: gone"):

@@ -182,7 +182,7 @@ def test_what_would_hold_up_the_run_is_refused() -> None:
     async def main() -> None:
         with pytest.raises(RuntimeError, match=r"sleep\(\) would hold up the event loop: await trio\.sleep\(\)"):
             sleep(1)
-        with pytest.raises(RuntimeError, match=r"await trio\.to_thread\.run_sync\(run, \.\.\.\)"):
+        with pytest.raises(RuntimeError, match=r"await trio\.to_thread\.run_sync\(run_process, \.\.\.\)"):
             run_process(["true"])
         await trio.to_thread.run_sync(sleep, 1)
 

@@ -278,7 +278,7 @@ def test_a_page_that_is_not_set_up_says_so(site: Site, backend: EventBackend, mo
     monkeypatch.setattr(backend, "reply_store", None)
     answer = site.ask()
     assert answer.status_code == 500
-    assert "StubBackend has no board" in answer.page.text
+    assert "StubBackend has no reply store" in answer.page.text
     dramatiq.set_broker(dramatiq.brokers.stub.StubBroker())
     assert "the default broker has no Abortable middleware" in site.ask().page.text
 

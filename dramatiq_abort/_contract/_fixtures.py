@@ -39,7 +39,7 @@ class Fixtures:
     @pytest.fixture
     def board(self, backend: EventBackend) -> ReplyStore:
         if backend.reply_store is None:
-            pytest.skip("this backend has no board")
+            pytest.skip("this backend has no reply store")
         return backend.reply_store
 
     @pytest.fixture

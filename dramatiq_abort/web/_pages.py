@@ -11,8 +11,10 @@ from dramatiq.logging import get_logger
 from flask import redirect, render_template, request
 from werkzeug.exceptions import BadRequest
 
-from .._client.outcomes import running, wait_for_outcomes
-from .._client.requests import abort, abort_rules, restore
+from .._client.abort import abort, restore
+from .._client.bulk import abort_rules
+from .._client.inspection import running
+from .._client.outcomes import wait_for_outcomes
 from .._protocol.request import MAX_TEXT
 from ._view import NOTICES, View
 
