@@ -129,6 +129,15 @@ def result_of(message: Message[Any]) -> Any:
     return found[0]
 
 
+def configure(abortable: Abortable, **settings: Any) -> None:
+    """Change parameters of an ``Abortable`` as if its workers had been booted with them."""
+    for name, value in settings.items():
+        setattr(abortable, name, value)
+        for binding in abortable._bindings.values():
+            if binding.settings is not None:
+                object.__setattr__(binding.settings, name, value)
+
+
 def runtime_of(abortable: Abortable) -> BrokerRuntime:
     """Return what a middleware does on the one broker that it has workers for."""
     (runtime,) = [binding.runtime for binding in abortable._bindings.values() if binding.runtime is not None]

@@ -14,7 +14,7 @@ import dramatiq
 import pytest
 from dramatiq.asyncio import get_event_loop_thread
 from dramatiq.middleware import AsyncIO, CurrentMessage
-from support import PATIENCE, needs_threads, result_of, wait_until, wait_until_requested
+from support import PATIENCE, configure, needs_threads, result_of, wait_until, wait_until_requested
 
 from dramatiq_abort import Abort, Abortable, AsyncAbort, abort, abort_requested, shield
 from dramatiq_abort.backends import StubBackend
@@ -485,7 +485,7 @@ def test_a_worker_thread_leaves_a_coroutine_that_cleans_up_for_too_long(
     """cleanup_timeout: it is cancelled once more, and what does not care is left behind; other messages run."""
     if not _can_leave():
         pytest.skip("this interpreter cannot raise an exception in a thread")
-    abortable.cleanup_timeout = 20
+    configure(abortable, cleanup_timeout=20)
     seen = Seen()
     released = threading.Event()
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import Middleware, SkipMessage
-from support import PATIENCE, needs_gil, needs_interrupts, result_of, run_forever, wait_until, wait_until_it_waits
+from support import (
+    PATIENCE,
+    configure,
+    needs_gil,
+    needs_interrupts,
+    result_of,
+    run_forever,
+    wait_until,
+    wait_until_it_waits,
+)
 
 from dramatiq_abort import Abort, Abortable, abort, shield
 
@@ -36,7 +45,7 @@ def test_an_abort_is_repeated_if_that_is_wanted(worker: dramatiq.Worker, abortab
                 caught.append(error)
         run_forever()
 
-    abortable.repeat_every = 200 if says_so == "middleware" else None
+    configure(abortable, repeat_every=200 if says_so == "middleware" else None)
     message = goes_on.send()
     assert started.wait(PATIENCE)
     abort(message.message_id, repeat_every=200 if says_so == "abort" else None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dramatiq
 import pytest
 from dramatiq.middleware import AsyncIO
-from support import PATIENCE, needs_interrupts, result_of, run_forever, wait_until
+from support import PATIENCE, configure, needs_interrupts, result_of, run_forever, wait_until
 
 from dramatiq_abort import Abort, Abortable, AbortRequest, abort
 from dramatiq_abort._protocol.request import MAX_TEXT, MAX_VALUE
@@ -110,7 +110,7 @@ def test_what_it_makes_of_the_abort_does_not_hide_it(broker: StubBroker, start_w
 
 def test_a_skipped_message_says_it(broker: StubBroker, abortable: Abortable, start_worker: Any) -> None:
     """In the failure that is stored, where skipped messages fail."""
-    abortable.fail_skipped = True
+    configure(abortable, fail_skipped=True)
 
     @dramatiq.actor
     def task() -> None: ...

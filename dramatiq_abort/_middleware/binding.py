@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dramatiq import Actor, Broker, Worker
 
     from .._worker.broker_runtime import BrokerRuntime
+    from .._worker.settings import Settings
     from ..backends.base import EventBackend
     from .abortable import Abortable
 
@@ -35,6 +36,8 @@ class BrokerBinding:
         self._declared: weakref.WeakSet[Actor[Any, Any]] = weakref.WeakSet()
         #: Of a process that has workers: any other need not import what goes with it.
         self.runtime: BrokerRuntime | None = None
+        #: The same of what that is told.
+        self.settings: Settings | None = None
         self._workers: set[Worker] = set()
 
     @property
@@ -80,16 +83,16 @@ class BrokerBinding:
         for actor in actors.values():
             if actor not in self._declared:  # it was there before the list of middleware was set
                 self.declare(actor, self.abortable.logger)
-        if self.runtime is None:
-            self._settings = self.abortable.settings()
-            self.runtime = BrokerRuntime(self.broker, self.backend, self._settings)
+        if self.runtime is None or self.settings is None:
+            self.settings = self.abortable.settings()
+            self.runtime = BrokerRuntime(self.broker, self.backend, self.settings)
         for name, actor in actors.items():  # it may be an old name, and other middleware may have set options since
             self.runtime.declare(name, actor)
         self._enclose(actors.values())
         if self.runtime.worker_runtime is None:
             sharing = (other.runtime for other in others if other.backend is self.backend)
             shared = (each.worker_runtime for each in sharing if each is not None and each.worker_runtime is not None)
-            worker_runtime = next(shared, None) or WorkerRuntime(self._settings, self.backend)
+            worker_runtime = next(shared, None) or WorkerRuntime(self.settings, self.backend)
             worker_runtime.join(self.runtime)
         self._workers.add(worker)
         return self.runtime

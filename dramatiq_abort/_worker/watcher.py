@@ -71,7 +71,7 @@ class Watcher:
         self._executions = executions
         self._logger = logger = settings.logger
         self._on_outcome = on_outcome
-        self._repeat_every = settings.repeat_every
+        self._settings = settings
         self._inspection = Inspection(executions)
         self._reporter = (
             None if backend.reply_store is None else Reporter(backend.reply_store, self._inspection.entry, logger)
@@ -227,7 +227,7 @@ class Watcher:
         self, messages: Iterable[Execution], request: AbortRequest, age: float | None, rule: bytes | None = None
     ) -> None:
         for execution in messages:
-            execution.repeat = execution.repeat or self._repeat_every
+            execution.repeat = execution.repeat or self._settings.repeat_every
             if execution.accept(request, age, rule):
                 self._scheduler.interrupt(execution)
             if execution.is_over and execution.is_awaited:  # by now, unseen by its worker thread

@@ -13,7 +13,7 @@ import dramatiq
 import pytest
 from dramatiq.encoder import PickleEncoder
 from dramatiq.middleware import Callbacks, Middleware, Retries
-from support import PATIENCE, result_of, run_forever, stub_broker, wait_for_request, wait_until, working
+from support import PATIENCE, configure, result_of, run_forever, stub_broker, wait_for_request, wait_until, working
 
 from dramatiq_abort import Abort, Abortable, EventBackend, abort, restore
 
@@ -271,7 +271,7 @@ def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, hoo
 
 def test_a_skipped_message_fails_if_that_is_wanted(broker: StubBroker, abortable: Abortable, start_worker: Any) -> None:
     """(4) So that it can be told from success."""
-    abortable.fail_skipped = True
+    configure(abortable, fail_skipped=True)
 
     @dramatiq.actor
     def task() -> None: ...
