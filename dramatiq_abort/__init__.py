@@ -9,6 +9,7 @@ from ._client.outcomes import wait_for_outcome, wait_for_outcome_async, wait_for
 from ._middleware.abortable import Abortable
 from ._protocol.event import Event
 from ._protocol.outcome import Outcome, OutcomeState
+from ._protocol.reply import Reply
 from ._protocol.request import AbortMode, AbortRequest
 from ._protocol.rule import AbortRule
 from ._protocol.snapshot import RunningMessage, Snapshot, WorkerProcess
@@ -16,7 +17,7 @@ from ._task.cooperation import checkpoint, shield, sleep
 from ._task.process import run_process
 from ._version import __version__
 from .backends.base import EventBackend
-from .backends.replies import Reply, ReplyStore
+from .backends.replies import ReplyStore
 from .errors import (
     Abort,
     AbortedBeforeStart,

@@ -20,7 +20,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dramatiq.errors import DramatiqError
 from dramatiq.middleware import Interrupt, MiddlewareError, SkipMessage
@@ -31,7 +31,6 @@ from ._core.dropped import was_dropped
 if TYPE_CHECKING:
     import subprocess
 
-    from ._protocol.request import AbortRequest
 
 __all__ = [
     "Abort",
@@ -46,6 +45,22 @@ __all__ = [
 ]
 
 
+class Attributed(Protocol):
+    """What is known of a request to abort: ``_protocol/request.py`` has the class."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why."""
+
+    @property
+    def by(self) -> str | None:
+        """The requester."""
+
+    @property
+    def attribution(self) -> str:
+        """Both, to be put behind a sentence."""
+
+
 class Abort(Interrupt):
     """Raised in an actor's function when its message is aborted.
 
@@ -56,7 +71,7 @@ class Abort(Interrupt):
     # Python code at the making of an instance would be a place where the next interrupt can come up; and CPython
     # makes the instance, from the class. So there is no __init__: what is known is looked up until it is written down.
     _message_id: str | None = None
-    _request: AbortRequest | None = None
+    _request: Attributed | None = None
 
     #: The type of what the function raised instead, if this has taken its place.
     failure: str | None = None
@@ -90,7 +105,7 @@ class Abort(Interrupt):
         request = self._asked()
         return None if request is None else request.by
 
-    def write_down(self, message_id: str, request: AbortRequest | None) -> None:
+    def write_down(self, message_id: str, request: Attributed | None) -> None:
         """Keep what is so far looked up: called on the exception's way out of its scope, and out of those around it."""
         if self._message_id is None:
             self._message_id, self._request = message_id, request
@@ -101,7 +116,7 @@ class Abort(Interrupt):
         request = self._asked()
         return f"message {self.message_id} was aborted{'' if request is None else request.attribution}"
 
-    def _asked(self) -> AbortRequest | None:
+    def _asked(self) -> Attributed | None:
         if self._message_id is not None:
             return self._request
         execution = here()

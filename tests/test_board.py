@@ -11,10 +11,10 @@ from support import PATIENCE, wait_until
 
 from dramatiq_abort import Event, Reply, ReplyStore
 from dramatiq_abort._protocol.event import BROADCAST_PREFIX
+from dramatiq_abort._protocol.reply import MAX_REPLY
 from dramatiq_abort._worker import reporter as _reporter
 from dramatiq_abort._worker.reporter import Reporter
 from dramatiq_abort.backends import RedisBackend
-from dramatiq_abort.backends.replies import MAX_REPLY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

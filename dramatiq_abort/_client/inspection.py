@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from .._protocol.event import Event
 from .._protocol.request import milliseconds
 from .._protocol.snapshot import QUESTION, WITH_ARGUMENTS, RunningMessage, Snapshot, answer_name, answer_of, worker_of
+from ..backends.base import reply_store_of
 from ..backends.errors import backend_errors
-from ..backends.replies import reply_store_of
 from .middleware import resolve_middleware
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from .._protocol.outcome import Outcome, outcome_key
 from .._protocol.request import milliseconds
+from ..backends.base import reply_store_of
 from ..backends.errors import backend_errors
-from ..backends.replies import reply_store_of
 from ..errors import InvalidRequest
 from .middleware import resolve_middleware
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from ..backends.replies import MAX_REPLIES, MAX_REPLY, Reply
+from .._protocol.reply import MAX_REPLIES, MAX_REPLY, Reply
 from ._fixtures import Fixtures
 from ._patience import HOUR, LONG, PATIENCE, SHORT, in_thread, wait_until
 

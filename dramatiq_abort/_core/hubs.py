@@ -8,17 +8,25 @@ the task's greenlet, as ``_core/greenlets.py`` does where all worker threads are
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from .. import interrupt
-
 __all__ = ["throw_from_hub"]
 
 
-def throw_from_hub(scope: interrupt.Scope, exception: type[BaseException]) -> None:
+class HubScope(Protocol):
+    """The scope of an ordinary worker thread."""
+
+    def frames(self) -> list[FrameType]:
+        """Return the frames of the scope's thread, innermost last."""
+
+    def claim(self, frame: FrameType | None = None, /) -> bool:
+        """Mark the exception as raised by the caller, and return whether it is to be raised."""
+
+
+def throw_from_hub(scope: HubScope, exception: type[BaseException]) -> None:
     """Have the hub in which the scope's thread is, if it is in one, raise the exception where the task waits for it.
 
     Nothing is done where that must not be cut, or when the hub is not what the thread runs: call this again, then.
@@ -36,7 +44,7 @@ def _hub_of(frames: list[FrameType]) -> Any:
     return frames[0].f_locals["self"]
 
 
-def _throw(greenlet: Any, scope: interrupt.Scope, exception: type[BaseException]) -> None:
+def _throw(greenlet: Any, scope: HubScope, exception: type[BaseException]) -> None:
     # In the hub, so that the greenlet waits for something, in gevent's functions, which clean up after themselves.
     frame = greenlet.gr_frame
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gevent":

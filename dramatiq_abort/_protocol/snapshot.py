@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .._protocol.event import BROADCAST_PREFIX
-from ..backends.replies import MAX_REPLY
+from .._protocol.reply import MAX_REPLY
 from ..errors import InvalidRequest
 from .validation import number_of, object_of, text_of
 

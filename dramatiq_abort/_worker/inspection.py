@@ -15,9 +15,9 @@ import dramatiq
 from dramatiq.common import q_name
 
 from .. import interrupt
+from .._protocol.reply import MAX_REPLY, Reply
 from .._protocol.snapshot import answer_name
 from .._version import __version__
-from ..backends.replies import MAX_REPLY, Reply
 from .execution import since_1970
 
 if TYPE_CHECKING:

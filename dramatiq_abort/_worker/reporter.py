@@ -8,12 +8,13 @@ from collections import deque
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Final
 
-from ..backends.replies import MAX_REPLIES
+from .._protocol.reply import MAX_REPLIES
 
 if TYPE_CHECKING:
     import logging
 
-    from ..backends.replies import Reply, ReplyStore
+    from .._protocol.reply import Reply
+    from ..backends.replies import ReplyStore
 
 __all__ = ["Reporter"]
 

@@ -8,12 +8,12 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Final
 
 from .._protocol.outcome import OutcomeState, outcome_key
+from .._protocol.reply import Reply
 from .._protocol.request import AbortMode, AbortRequest
 from .._protocol.rule import RULE, AbortRule
 from .._protocol.snapshot import QUESTION, WITH_ARGUMENTS
 from ..backends.base import keeps_signals
 from ..backends.rate_limited_log import RateLimitedLog
-from ..backends.replies import Reply
 from ..errors import InvalidRequest
 from .inspection import Inspection
 from .reporter import Reporter

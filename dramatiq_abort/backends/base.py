@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .replies import ReplyStore
 
-__all__ = ["EventBackend", "keeps_signals"]
+__all__ = ["EventBackend", "keeps_signals", "reply_store_of"]
 
 
 class EventBackend(abc.ABC):
@@ -168,3 +168,16 @@ class EventBackend(abc.ABC):
 def keeps_signals(backend: EventBackend) -> bool:
     """Say whether asking for a signal leaves it where it is, which a backend with only ``poll`` does not promise."""
     return type(backend).read is not EventBackend.read
+
+
+def reply_store_of(backend: EventBackend) -> ReplyStore:
+    """Return the reply store of an event backend.
+
+    Raises:
+      UnsupportedByBackend: If it has none.
+    """
+    if backend.reply_store is None:
+        raise UnsupportedByBackend(
+            f"{type(backend).__name__} has no reply store: workers can report neither outcomes nor running messages."
+        )
+    return backend.reply_store

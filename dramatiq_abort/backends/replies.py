@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-from ..errors import UnsupportedByBackend
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from .base import EventBackend
+    from .._protocol.reply import Reply
 
-__all__ = ["MAX_REPLIES", "MAX_REPLY", "Reply", "ReplyStore", "reply_store_of"]
-
-#: How many notes one step takes.
-MAX_REPLIES: Final = 100
-
-#: A longer note than this is none of ours, in bytes.
-MAX_REPLY: Final = 1 << 20
-
-
-class Reply(NamedTuple):
-    """One word of one worker.
-
-    Parameters:
-      name: By which those who wait for it know it. A later note takes the place of an earlier one.
-      text: What it says.
-      ttl: For how many milliseconds it can be read.
-    """
-
-    name: bytes
-    text: bytes
-    ttl: int
+__all__ = ["ReplyStore"]
 
 
 class ReplyStore(abc.ABC):
@@ -62,16 +40,3 @@ class ReplyStore(abc.ABC):
     @abc.abstractmethod
     def workers(self) -> list[bytes]:
         """Return the workers that are on the roll."""
-
-
-def reply_store_of(backend: EventBackend) -> ReplyStore:
-    """Return the reply store of an event backend.
-
-    Raises:
-      UnsupportedByBackend: If it has none.
-    """
-    if backend.reply_store is None:
-        raise UnsupportedByBackend(
-            f"{type(backend).__name__} has no reply store: workers can report neither outcomes nor running messages."
-        )
-    return backend.reply_store

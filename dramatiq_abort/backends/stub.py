@@ -15,7 +15,7 @@ from .tombstones import Tombstone, Tombstones, event_of, now
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from .replies import Reply
+    from .._protocol.reply import Reply
 
 __all__ = ["StubBackend"]
 

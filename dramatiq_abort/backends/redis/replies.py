@@ -15,14 +15,15 @@ import time
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from ..replies import MAX_REPLIES, MAX_REPLY, ReplyStore
+from ..._protocol.reply import MAX_REPLIES, MAX_REPLY
+from ..replies import ReplyStore
 from .connection import OwnConnection
 from .scripts import GET_REPLIES, PUT_REPLIES, WORKERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from ..replies import Reply
+    from ..._protocol.reply import Reply
 
 __all__ = ["RedisReplyStore"]
 
