@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from runpy import run_path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,18 +82,40 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in headings(there), target
 
 
-def test_the_map_has_each_module_once() -> None:
-    """With those of the backends, and the three packages that only use the rest."""
+def test_the_map_has_each_folder_and_file() -> None:
+    """Each folder and each file at the top, and each file of a worker."""
     package = ROOT / "dramatiq_abort"
     if not package.exists():
         pytest.skip("the tests are here without the project")
-    names = {path.relative_to(package).as_posix() for path in package.rglob("*.py*") if path.suffix != ".pyc"}
-    names |= {path.name for kind in ("*.h", "*.px[di]") for path in package.glob(kind)}
-    whole = {"_contract/", "cli/", "web/"}
-    expected = sorted(whole | {name for name in names if name.split("/")[0] + "/" not in whole} - {"py.typed"})
-    rows = re.findall(r"^\| (`.*?`) \|", text_of(DOCS / "internals.md"), re.MULTILINE)
+    text = text_of(DOCS / "internals.md")
+    named = set(re.findall(r"`([\w./]+)`", text[text.index("## Where to find what") : text.index("<!-- imports -->")]))
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    files = {path.name for path in package.glob("*.py*")} | {path.name for path in (package / "_worker").glob("*.p*")}
 
-    assert sorted(re.findall(r"`([\w./]+)`", " ".join(rows))) == expected
+    assert folders | files - {"__init__.py", "py.typed", "_version.py"} <= named
+
+
+def test_a_message_id_passes_through_few_files() -> None:
+    """At most 12 from abort() to the exception, each of which exists."""
+    package = ROOT / "dramatiq_abort"
+    if not package.exists():
+        pytest.skip("the tests are here without the project")
+    text = text_of(DOCS / "internals.md")
+    files = re.findall(r"`([\w/]+\.py)`", text[text.index("The files that a") : text.index("From there on")])
+
+    assert 0 < len(files) <= 12
+    assert all((package / file).exists() for file in files)
+
+
+def test_no_part_of_the_package_imports_one_above_it() -> None:
+    """Also for types; and the drawing in the internals shows the imports as they are."""
+    script = DOCS / "imports.py"
+    if not script.exists():
+        pytest.skip("the tests are here without the project")
+    module = run_path(str(script))
+
+    assert module["upward"]() == []
+    module["main"]()
 
 
 @pytest.mark.parametrize(
