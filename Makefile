@@ -127,7 +127,7 @@ bench: $(installed) $(benchers) $(other)
 	@$(bin)/python benchmarks/bulk.py
 	@$(bin)/python benchmarks/sync.py
 	@$(bin)/python benchmarks/scale.py
-	@$(bin)/python benchmarks/roll_call.py
+	@$(bin)/python benchmarks/inspection.py
 	@$(bin)/python benchmarks/side_by_side.py $(other)/bin/python --write
 
 docs: $(installed) $(documenters)

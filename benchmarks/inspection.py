@@ -1,6 +1,6 @@
 """How long it takes to ask many worker processes what they are running.
 
-``python benchmarks/roll_call.py [WORKERS]`` starts a server and 100 workers, each of which has four messages, and asks
+``python benchmarks/inspection.py [WORKERS]`` starts a server and 100 workers, each of which has four messages, and asks
 them all, again and again. A few dozen of them share a process, which is what most of the time is for.
 """
 
