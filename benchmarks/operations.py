@@ -227,9 +227,9 @@ def prepared(operation: Callable[[], Repeated], core: str = "cython") -> Repeate
     with ExitStack() as stack:
         stack.enter_context(patch("dramatiq_abort.interrupt.Scope", module.Scope))
         if core == "python":  # not at the top: a version that the gate compares with may have none
-            passage = importlib.import_module("dramatiq_abort._worker.hooks_py")
+            chosen = importlib.import_module("dramatiq_abort._worker.hooks_py")
             for name in ("ScopedCall", "MessageHooks"):
-                stack.enter_context(patch(f"dramatiq_abort._worker.hooks.{name}", getattr(passage, name)))
+                stack.enter_context(patch(f"dramatiq_abort._worker.hooks.{name}", getattr(chosen, name)))
         repeated = operation()
     repeated(200)  # CPython adapts its code to what it meets
     return repeated
