@@ -1,42 +1,104 @@
 # cython: language_level=3, binding=False, embedsignature=True, embedsignature.format=clinic, auto_pickle=False
 # cython: boundscheck=False, wraparound=False
-"""The compiled interrupt core: an exception raised from another thread, inside one function or not at all."""
+"""The compiled interrupt core: raises an exception from another thread inside one function, or not at all."""
 
-# docs/internals.md tells the problem, the ways that do not work and what is done here, under "The exact window" and
-# "Safe points". What the code must keep to:
+# The problem
+# -----------
 #
-# - No bytecode runs between the function's return and the closing of the scope. So opening, calling, closing and
-#   clearing are one C function, ``Scope.run``.
-# - No Python code runs from the first look at a scope's state, and at its thread's frames, to the setting of the slot:
-#   the thread would get a turn. What takes Python to find out is found out before (``Scope.interrupt``, ``learn``).
-#   Making an object may start the garbage collector, which runs Python code, up to 3.11 (``hold_collector``).
-# - The slot is read before it is written, and cleared only while the exception in it came from this scope.
-# - What goes into the slot is a class that stands for the exception's own (``token_for``). CPython asks it for an
-#   instance when it raises it, so the scope knows that its exception has come up. One that is not in the slot any more
-#   and has not come up has been overwritten, and is put there again.
-# - A callback that runs in the target (``_core/profiling.pxi``, ``_core/monitoring.pxi``, ``_core/jumps.pxi``) looks again before it
-#   raises, and takes itself off.
+# CPython can raise an exception in another thread. PyThreadState_SetAsyncExc (Python/pystate.c) stores an exception
+# class in the one slot that each thread state has for this, PyThreadState.async_exc, and sets the eval breaker, a flag
+# that tells the evaluation loop to check. The thread checks its slot when it enters a Python function, when it jumps
+# backwards and after a call, and raises what it finds (_Py_HandlePending in Python/ceval_gil.c; before 3.12
+# eval_frame_handle_pending in Python/ceval.c).
+#
+# Between the store and the check the thread goes on running. An exception that is meant for one function can do three
+# kinds of damage:
+#
+# - It is raised after the function has returned: in dramatiq's worker loop, in another middleware, in the next message.
+#   dramatiq catches Exception there, and an interrupt is not an Exception, so the thread dies, or hooks run twice.
+# - It is raised inside the function, but between lock.acquire() and its ``try``. The lock stays locked, and every other
+#   thread that needs it hangs.
+# - It replaces an exception that is already in the slot, such as one of dramatiq's TimeLimit, or is replaced by one.
+#
+# Ways that do not work
+# ---------------------
+#
+# - Open the scope in one hook and close it in another. The slot is checked after each call, so it is always checked
+#   between the function's return and the first instruction of the closing hook.
+# - Catch the exception that comes late. The function's result is lost by then, and the code that catches can be
+#   interrupted itself.
+# - Hold a lock while storing and while closing. The thread that closes the scope can be interrupted while it acquires
+#   the lock, and then the lock stays locked.
+# - Clear the slot from Python, by way of ctypes. That takes a call, and the slot is checked after a call: the exception
+#   has been raised by then.
+# - Retry until the thread is found at a safe point. Threads that contend for a lock give up the GIL only inside
+#   ``acquire``, so each retry finds them there.
+# - Kill the process. When one worker process dies, dramatiq's main process stops them all.
+#
+# Solution
+# --------
+#
+# - *One C function opens the scope, calls the function, closes the scope and clears the slot*: ``Scope.run``. CPython
+#   checks the slot only between bytecodes, and no bytecode runs between the function's return and the closing. The
+#   interrupting thread holds the GIL, so it finds the scope either open, and the exception goes in, or closed, and
+#   nothing happens.
+# - *Inspect, then store.* While the interrupting thread holds the GIL, the target stands still. The core walks the
+#   target's frames, from the innermost one to the scope's own, and stores the exception only if none of them runs
+#   protected code and the thread stands at an instruction that checks the slot before the next one. The inspection and
+#   the store are one C function, so the target cannot move in between.
+# - *Where nothing may be raised now, follow the thread.* The core installs a profile function, written in C, on the
+#   target's own thread state. It runs in the target at each call and return, inspects again, and at the first safe
+#   point removes itself and raises (``_core/profiling.pxi``). A loop that calls nothing is followed to its next jump
+#   backwards (``_core/jumps.pxi``). From 3.13 on a thread can resume without checking its slot again, so the
+#   instructions of its code are watched as well (``_core/monitoring.pxi``).
+# - *Store a token, not the exception class.* A token is a subclass that stands for the exception class
+#   (``token_for``). CPython calls it for an instance when it raises it, which tells the scope that its exception has
+#   been raised. A token that has left the slot without being raised has been overwritten, and is stored again.
+#
+# What can still fail
+# -------------------
+#
+# - A thread that waits in C (for a lock, a socket, a database driver) raises the exception when the call returns. From
+#   3.15 on a signal can end some of these calls early (``_core/blocking_calls.py``).
+# - Code of the form ``thing = take(); try:`` can be interrupted before its ``try``, unless the call is a lock's
+#   ``acquire``, and a ``finally`` block can be interrupted halfway. That is what ``shield()`` is for.
+# - Some callbacks that C code calls without an error path look like any other function, such as the clean-up of an
+#   unfinished generator. CPython drops the exception there. If that is noticed, the scope can be interrupted once more
+#   (``Scope.rearm``).
+#
+# docs/internals.md has the details, under "The exact window" and "Safe points".
+#
+# Rules for this code
+# -------------------
+#
+# - No bytecode runs between the function's return and the closing of the scope.
+# - No Python code runs from the first read of a scope's state, and of its thread's frames, until the slot is set: the
+#   target would get a turn. Anything that takes Python code is found out before (``Scope.interrupt``, ``learn``). Up to
+#   3.11 even creating an object may start the garbage collector, which runs Python code (``hold_collector``).
+# - The slot is read before it is written, and cleared only while it holds this scope's own exception.
+# - A callback that runs in the target (``_core/profiling.pxi``, ``_core/monitoring.pxi``, ``_core/jumps.pxi``) inspects
+#   the frames again before it raises, and removes itself.
 #
 # What protects the fields
 # ------------------------
 #
-# The GIL: no field is touched without it, and no method of a scope gives it up half way. Field by field, for builds
-# without it:
+# The GIL: no field is accessed without it, and no method of a scope gives it up halfway. On a build without it, each
+# field would need something else:
 #
 # - ``_state``, ``_thread``, ``_thread_id``, ``_base_field``, ``_outer`` and ``_inner`` are written by the scope's own
-#   thread and read by whoever interrupts; ``innermost_scope`` is each thread's own. A lock per scope would do.
+#   thread and read by interrupting threads; ``innermost_scope`` is thread-local. A lock per scope would do.
 # - ``_exception``, ``_raised``, ``_owns_slot``, ``_base``, ``_profiler``, ``_watched``, ``_shields`` (another thread
-#   may leave one, or drop it) and what is known of the last look are written by both. The same lock would do, but the
-#   closing would have to take it for each call.
+#   may leave a shield, or drop it) and the record of the last inspection are written by both sides. The same lock would
+#   do, but the closing of the scope would have to take it for each call.
 # - The target's frames, its slot and its profile function are CPython's. Reading them needs a target that stands still,
-#   and there is no such thing for extensions: only the interpreter can stop the others (``_PyEval_StopTheWorld``).
-# - In the passage, ``by_id`` and ``again`` are dictionaries, on which each operation is one step, and what is kept of
-#   those that have completed is written by whoever lets go of a message, in ``_keep_in_mind``, which runs no Python
-#   code from the choice of a place there to its end. That would need a lock.
+#   and an extension cannot stop a thread: only the interpreter can (``_PyEval_StopTheWorld``).
+# - The hooks (``_worker/hooks.pxi``) keep ``by_id`` and ``redelivered`` as dictionaries, in which each operation is one
+#   step. The records of completed messages are written by each thread that completes one, in ``_remember``, which runs
+#   no Python code from the choice of a place there to its end. These would need a lock.
 #
-# So the module is not declared safe for free-threaded builds, which would switch the GIL on to import it: it is not
-# built there (setup.py), and not imported where the GIL is off (interrupt.py). The profile function alone could do
-# without: it runs in the target.
+# For these reasons the module is not declared safe for free-threaded builds. Importing it there would switch the GIL
+# on, so it is not built there (setup.py), and not imported while the GIL is off (interrupt.py). The profile function
+# alone would work without the GIL, because it runs in the target.
 
 cimport cython
 from cpython.object cimport PyObject, PyObject_Call, PyTypeObject
@@ -70,7 +132,7 @@ cdef bint HAS_SIGNAL = SUPPORTS_SIGNAL
 cdef dict tokens = {}
 cdef object monotonic = time.monotonic
 
-#: After how many seconds a thread that stands at one place waits in C code there, and not for its turn.
+#: A thread that has stood at one place for longer than this, in seconds, waits in C code there, not for the GIL.
 cdef double LONGEST_TURN = 5
 
 cdef enum State:
@@ -86,8 +148,11 @@ include "_core/monitoring.pxi"
 include "_core/jumps.pxi"
 
 
-def come_up(token, *args):
-    """Make the instance when a token is raised, in its thread: one of the class for which the token stands."""
+def make_exception(token, *args):
+    """Return an instance of the class that the token stands for. CPython calls this when it raises the token.
+
+    It runs in the thread that raises, so this is where the scope learns that its exception has been raised.
+    """
     cdef Scope scope = <Scope>innermost_scope if innermost_scope != NULL else None
     while scope is not None and not (scope._owns_slot and scope._token is token):
         scope = scope._outer
@@ -95,25 +160,25 @@ def come_up(token, *args):
         scope._owns_slot = False
         scope._watch(None)
         scope._frame = None
-    # Up to 3.11, CPython asks a second time, with the instance that it has got.
+    # Up to 3.11 CPython calls a second time, with the instance that the first call returned.
     return args[0] if args else token.__base__()
 
 
 cdef object token_for(object exception):
-    """Return the class that stands for an exception class in the slots of threads."""
+    """Return the token of an exception class: the subclass that is stored in slots in its place."""
     token = tokens.get(exception)
     if token is None:
-        tokens[exception] = token = type(exception.__name__, (exception,), {"__new__": staticmethod(come_up)})
+        tokens[exception] = token = type(exception.__name__, (exception,), {"__new__": staticmethod(make_exception)})
     return token
 
 
 @cython.final
 @cython.freelist(16)
 cdef class Scope:
-    """The stretch of one call in which an exception may be raised from another thread.
+    """The part of a thread's execution in which another thread may raise an exception: one call of a function.
 
-    A scope runs one callable, once. Scopes nest: an exception for the outer one may come up in the inner one's
-    function, which runs inside the outer one's.
+    A scope runs one callable, once. Scopes nest: an exception for the outer scope may be raised in the inner scope's
+    function, because that runs inside the outer one's.
     """
 
     cdef State _state
@@ -122,74 +187,74 @@ cdef class Scope:
     cdef Scope _outer
     cdef Scope _inner
     cdef int _shields
-    #: The class that was asked for, from the first interrupt on.
+    #: The exception class to raise, or already raised; None before the first interrupt.
     cdef object _exception
-    #: What has been put into the thread's slot for it.
+    #: The token that stands for it in the thread's slot.
     cdef object _token
-    #: That has not come up yet.
+    #: Whether the token has been stored and has not been raised yet.
     cdef bint _owns_slot
-    #: Has been put into the slot, or raised by a shield or by the profile function: a scope does so once.
+    #: Whether the token has been stored, or raised by a shield or by a callback: once per scope.
     cdef bint _raised
-    #: The frame from which run() was called, as the thread state had it.
+    #: The thread state's frame field when run() was called.
     cdef void *_base_field
-    #: The same as an object, while the profile function is on the thread; else None.
+    #: The same frame as an object, while the profile function is on the thread; else None.
     cdef object _base
-    #: The profile function that the thread had before, meanwhile.
+    #: The profile function that the thread had before, for as long as ours is installed.
     cdef Py_tracefunc _profiler
-    #: Where the last interrupt has found the thread.
+    #: Where the last interrupt found the thread.
     cdef object _frame
     cdef Py_ssize_t _offset
-    #: When the exception has been put into the slot of a thread that may not look at once, in seconds.
+    #: When the token was stored, in seconds, if the thread may not check its slot at once.
     cdef double _raised_at
-    #: The code of which every instruction is watched, meanwhile.
+    #: The code whose instructions are watched, or None.
     cdef object _watched
-    #: What is followed to its next jump backwards: a code or, before 3.12, a frame; and where the last one has led to,
-    #: or the last instruction.
+    #: What is followed to its next jump backwards: a code or, before 3.12, a frame.
     cdef object _followed
+    #: Where that code's last jump has led or, before 3.12, that frame's last instruction.
     cdef Py_ssize_t _target
 
     def run(self, function, tuple args=(), dict kwargs=None):
         """Call ``function(*args, **kwargs)`` in this scope, and return what it returns.
 
-        An interrupt raises its exception inside of the function or not at all: when the function has returned, or
-        raised, nothing comes up any more. An interrupt that came before the opening is raised instead of the call.
+        An interrupt raises its exception inside the function or not at all: once the function has returned or raised,
+        nothing more is raised. An interrupt that came before the scope opened is raised instead of the call.
 
         Raises:
-          RuntimeError: When the scope has been run before.
+          RuntimeError: If the scope has been run before.
         """
         return self._call(function, args, {} if kwargs is None else kwargs)
 
     def interrupt(self, exception not None):
-        """Raise ``exception`` in the scope, from any thread, and answer what happened.
+        """Raise ``exception`` in the scope, and return what became of it. Can be called from any thread.
 
-        The exception is raised once, however often this is called; but one that somebody else's has taken the place of
-        before it came up is raised behind that one.
+        The exception is raised once, however often this is called. If another exception has overwritten it in the slot
+        before it was raised, the next call raises it after that one.
 
         Parameters:
-          exception: A subclass of ``BaseException``. A class, since CPython makes the instance, in the target.
+          exception: A subclass of ``BaseException``. A class, because CPython makes the instance, in the target.
 
         Returns:
-          Answer: ``RAISED``, ``WAITING``, ``ARMED``, ``PROTECTED``, ``TAKEN`` or ``CLOSED``.
+          InterruptResult: ``RAISED``, ``DEFERRED``, ``ARMED``, ``PROTECTED``, ``SLOT_BUSY`` or ``CLOSED``.
 
         Raises:
-          TypeError: When ``exception`` is not an exception class.
+          TypeError: If ``exception`` is not an exception class.
         """
         if not PyExceptionClass_Check(exception):
-            raise TypeError(f"an exception class is needed to interrupt a scope, not {exception!r}")
-        cdef object answer = None
-        while answer is None:
+            raise TypeError(f"exception must be an exception class, not {exception!r}")
+        cdef object result = None
+        while result is None:
             learn()
-            answer = self._ask(exception)
-        return answer
+            result = self._try_interrupt(exception)
+        return result
 
-    cdef object _ask(self, object exception):
-        """Answer an interrupt; None if ``learn`` is needed first."""
-        # Both run Python code, and from the first look at the state on nothing may: the target would get a turn.
+    cdef object _try_interrupt(self, object exception):
+        """Interrupt the scope, and return the result; None if ``learn`` has to run first."""
+        # These run Python code, so they come before the first read of the state: the target would get a turn.
         cdef object token = token_for(exception)
         cdef int number = signal_number() if HAS_SIGNAL else 0
         cdef bint can_watch = HAS_MONITORING and monitoring_tool() is not None
-        cdef bint can_follow = LOOKS_LATE and can_watch and not is_monitored()
-        cdef object _held = self._frame  # what goes with it must not go before the end
+        cdef bint can_follow = CHECKS_LATE and can_watch and not is_monitored()
+        cdef object _held = self._frame  # releasing the frame may run Python code, so not before the end
         if self._state == DONE:
             return CLOSED
         if self._state == NEW:
@@ -205,34 +270,34 @@ cdef class Scope:
                     return RAISED
                 if slot_of(thread) == <PyObject *>self._token:
                     if self._watched is not None and monotonic() > self._raised_at + LONGEST_TURN:
-                        self._watch(None)  # it waits in C code
-                    send_signal(thread, number)  # the last one came before the call
+                        self._watch(None)  # the thread waits in C code, and checks its slot on its return
+                    send_signal(thread, number)  # an earlier signal may have come before the call
                     return RAISED
                 self._give_up_slot()  # it has been overwritten
             if self._is_shielded():
                 self._exception = exception
-                self._token = token  # what is armed comes up as that one, too
+                self._token = token  # for the profile function as well, if it is installed
                 return DEFERRED
-            answer = self._interrupt(thread, exception, token, can_watch, can_follow)
-            if answer is RAISED:
+            result = self._look_and_raise(thread, exception, token, can_watch, can_follow)
+            if result is RAISED:
                 send_signal(thread, number)
-            return answer
+            return result
         finally:
             release_collector(collector)
 
     def shield(self):
-        """Return a context manager inside of which interrupts of this scope wait.
+        """Return a context manager inside which interrupts of this scope wait.
 
-        Shields nest, and protect against the scopes around this one, too. What has been waiting is raised on the way
-        out of the outermost one, with the exception that is leaving it, if any, as its context. In another thread
-        than the scope's, and when the scope is not open, a shield does nothing.
+        Shields nest, and delay the interrupts of the scopes around this one, too. The end of the outermost shield
+        raises the exception that has been waiting; an exception that is leaving the shield becomes its context. A
+        shield does nothing in a thread other than the scope's, or while the scope is not open.
         """
         return Shield(self)
 
     def rearm(self):
-        """Let the scope be interrupted once more, after what was raised has come up, and say whether it may be.
+        """Allow the scope to be interrupted again after its exception has been raised; return whether it now can be.
 
-        From any thread. Before that, and when nothing has been raised, there is nothing to be done.
+        Can be called from any thread. Returns False, and does nothing, before the exception has been raised.
         """
         if self._state != OPEN or not self._raised:
             return False
@@ -245,7 +310,7 @@ cdef class Scope:
         return True
 
     def revoke(self):
-        """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
+        """Withdraw an exception that has not been raised yet, from any thread; return whether that was in time."""
         cdef PyThreadState *thread
         if self._raised or self._state == DONE:
             return False
@@ -257,13 +322,14 @@ cdef class Scope:
         return True
 
     def claim(self, frame=None):
-        """Mark the exception as raised, by the caller, who raises it in another way; say whether that is to be done.
+        """Mark the exception as raised by the caller, which raises it in another way; return whether it may.
 
-        From any thread. Not when it has been raised already, behind a shield, or when the scope is not open. What has
-        been armed is taken off.
+        Can be called from any thread. Returns False if the exception has been raised already, behind a shield, and
+        while the scope is not open. A profile function that is waiting to raise it is removed.
 
         Parameters:
-          frame: Where it is to come up, in a greenlet that waits: not if that must not be cut, or is not in the scope.
+          frame: The frame of a waiting greenlet in which the caller wants to raise. The result is False if that frame
+            runs protected code, or is not in the scope.
         """
         if self._state != OPEN or self._raised or self._is_shielded():
             return False
@@ -280,21 +346,21 @@ cdef class Scope:
 
     @property
     def is_shielded(self):
-        """Whether its thread is behind a shield of this scope."""
+        """Whether the scope's thread is inside a shield of this scope."""
         return self._shields > 0
 
     def is_here(self):
-        """Say whether the caller is in this scope, on its thread."""
+        """Return whether the caller is in this scope, on the scope's thread."""
         return self._state == OPEN and self._thread == PyThreadState_Get()
 
     def frames(self):
-        """Return the frames of the scope's thread, innermost last; none when the scope is not open."""
+        """Return the frames of the scope's thread, innermost last; an empty list while the scope is not open."""
         cdef PyThreadState *thread = living(self._thread, self._thread_id) if self._state == OPEN else NULL
         return frames_from(None if thread == NULL else innermost_frame(thread))
 
     cdef object _call(self, object function, tuple args, dict kwargs):
         if self._state != NEW:
-            raise RuntimeError("a scope runs one call: make a new Scope for each")
+            raise RuntimeError("this scope has been run before: make a new Scope for each call")
         if self._exception is not None:
             self._state = DONE
             self._raised = True
@@ -305,33 +371,38 @@ cdef class Scope:
         finally:
             self._close()
 
-    cdef object _interrupt(
+    cdef object _look_and_raise(
         self, PyThreadState *thread, object exception, object token, bint can_watch, bint can_follow
     ):
-        # From the look to the setting nothing may run Python code, or the target moves.
+        """Inspect the thread, then store the token or install the profile function, and return the result.
+
+        Returns None if ``learn`` has to run first.
+        """
+        # No Python code may run from the inspection to the store, or the target moves.
         cdef object base = frame_object(thread, self._base_field)
         cdef object frame = innermost_frame(thread)
         cdef Scope armed = self._armed()
         if armed is not None and profiler_of(thread) != raise_if_safe:
-            armed._base = None  # somebody else's has taken the place of ours
+            armed._base = None  # another profiler has replaced ours
             armed._watch(None)
             armed._follow(thread, None)
             armed = None
-        cdef bint asked_before = armed is self
+        cdef bint was_armed = armed is self
         if is_tracing(thread):
             return PROTECTED
         cdef Place place = place_of(frame)
         if place == UNLEARNED:
-            self._frame = None  # the next look is no later one
+            self._frame = None  # the repeated inspection must not count as a later one
             return None
         cdef bint has_profiler = (profiler_of(thread) if armed is None else armed._profiler) != NULL
-        # A thread that looks late can be followed; but somebody's tracer or profiler would be in between. Or else it
-        # must wait in C code, and so have stood for a while, and not at a jump.
+        # The exception is exact in a thread that checks its slot at once, or whose instructions can be watched. For the
+        # latter, no tracer, profiler or monitoring tool may run in between. Any other thread must be waiting in C code:
+        # it must not have moved since the last interrupt, nor, where jumps can be followed, stand at one.
         cdef bint has_stood = self._stands_where_it_stood(frame)
         can_follow = can_follow and tracer_of(thread) == NULL and not has_profiler
-        cdef Py_ssize_t jump = jump_at(frame) if LOOKS_LATE else -1
+        cdef Py_ssize_t jump = jump_at(frame) if CHECKS_LATE else -1
         cdef bint is_in_gap = jump >= 0 and is_gap(frame_code(frame), jump)
-        cdef bint is_exact = can_follow or not LOOKS_LATE or has_stood and (jump < 0 or not can_watch)
+        cdef bint is_exact = can_follow or not CHECKS_LATE or has_stood and (jump < 0 or not can_watch)
         if is_exact and not is_in_gap and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
             is_waiting(frame, base) or place == DELIVERS and is_safe(frame, base)
         ):
@@ -349,7 +420,7 @@ cdef class Scope:
         if profiling_blocks(thread):
             self._disarm(thread)
             return PROTECTED
-        if asked_before:
+        if was_armed:
             if can_watch or not HAS_MONITORING:
                 self._follow(thread, frame_of_loop(frame, base))
             return ARMED
@@ -360,14 +431,14 @@ cdef class Scope:
         self._token = token
         self._base = base
         self._profiler = profiler_of(thread)
-        if set_profiler(thread, raise_if_safe, argument) < 0:  # an audit hook forbids it
+        if set_profiler(thread, raise_if_safe, argument) < 0:  # an audit hook has refused it
             PyErr_Clear()
             self._base = None
             return PROTECTED
         return ARMED
 
     cdef bint _stands_where_it_stood(self, object frame) noexcept:
-        """Say whether the thread is where the last interrupt has found it, and remember where it is."""
+        """Return whether the thread is where the last interrupt found it, and record where it is now."""
         cdef Py_ssize_t offset = frame_offset(frame)
         cdef bint same = frame is self._frame and offset == self._offset
         self._frame = frame
@@ -375,8 +446,8 @@ cdef class Scope:
         return same
 
     cdef void _watch(self, object code) noexcept:
-        """Watch the instructions of this code, and of no other any more; None: of none."""
-        if HAS_MONITORING and code is not self._watched:  # else it is always None
+        """Watch the instructions of this code instead of the code watched so far; None: stop watching."""
+        if HAS_MONITORING and code is not self._watched:  # without monitoring, _watched stays None
             before, self._watched = self._watched, code
             if before is not None:
                 count_watchers(before, -1, 0)
@@ -384,7 +455,7 @@ cdef class Scope:
                 count_watchers(code, 1, 0)
 
     cdef void _follow(self, PyThreadState *thread, object frame) noexcept:
-        """Have the exception come up at the next jump backwards of this frame, too; None: of none any more."""
+        """Raise the exception at the next jump backwards of this frame, too; None: stop following."""
         cdef object followed = frame_code(frame) if HAS_MONITORING and frame is not None else frame
         if followed is self._followed:
             return
@@ -401,28 +472,29 @@ cdef class Scope:
         cdef bint is_ours = tracer_of(thread) == trace_jumps
         if followed is not None and (is_ours or tracer_of(thread) == NULL):
             trace_instructions(followed, True)
-            if not is_ours and set_tracer(thread, trace_jumps) < 0:  # an audit hook forbids it
+            if not is_ours and set_tracer(thread, trace_jumps) < 0:  # an audit hook has refused it
                 PyErr_Clear()
                 trace_instructions(followed, False)
                 self._followed = None
         elif is_ours and set_tracer(thread, NULL) < 0:
             PyErr_Clear()
 
-    cdef int _come_up(self, PyThreadState *thread) noexcept:
-        """Raise the exception here, in what the interpreter calls on the scope's own thread."""
+    cdef int _raise_here(self, PyThreadState *thread) noexcept:
+        """Raise the exception in a callback of the interpreter, on the scope's own thread."""
         self._disarm(thread)
         self._raised = True
-        # As from the slot: before 3.12 the instance is made when it is caught, and not if it is dropped before.
+        # Counts as not raised yet, as from the slot: before 3.12 the instance is made when the exception is caught, and
+        # never if it is dropped before.
         self._owns_slot = True
         PyErr_SetNone(<PyObject *>self._token)
         return -1
 
-    cdef bint _may_come_up_in_loop(self, PyThreadState *thread):
-        """Say whether the exception may come up behind a jump backwards, on the scope's own thread."""
+    cdef bint _may_raise_in_loop(self, PyThreadState *thread):
+        """Return whether the exception may be raised after a jump backwards, on the scope's own thread."""
         return not self._is_shielded() and is_safe_here(innermost_frame(thread), self._base)
 
     cdef void _disarm(self, PyThreadState *thread) noexcept:
-        """Take the profile function off the thread, if it is this scope's, and watch nothing any more."""
+        """Remove the profile function from the thread if it is this scope's, and stop watching and following."""
         self._frame = None
         self._watch(None)
         self._follow(thread, None)
@@ -446,7 +518,7 @@ cdef class Scope:
         self._state = OPEN
 
     cdef Scope _armed(self):
-        """Return the scope for which the profile function is on the thread, of this one's outer and inner ones."""
+        """Return the scope whose profile function is on the thread: this scope, an outer or an inner one, or None."""
         cdef Scope scope = self
         while scope is not None and scope._base is None:
             scope = scope._outer
@@ -458,12 +530,12 @@ cdef class Scope:
 
     cdef void _close(self) noexcept:
         global innermost_scope
-        self._state = DONE  # from here on, nothing comes any more
+        self._state = DONE  # from here on, no interrupt stores anything
         if self._owns_slot and slot_of(self._thread) == <PyObject *>self._token:
             self._absorb()
         self._disarm(self._thread)
         self._thread = NULL
-        # Greenlets may close their scopes in any order.
+        # Greenlets may close their scopes in any order, so this scope need not be the innermost.
         if self._inner is not None:
             self._inner._outer = self._outer
         else:
@@ -473,20 +545,20 @@ cdef class Scope:
         self._outer = self._inner = None
 
     cdef void _absorb(self) noexcept:
-        """Let the exception that has come too late come up here, in a Python function that does nothing."""
-        # Emptying the slot would not do: up to 3.12 the evaluation loops of all threads go on looking for an exception
-        # until one is raised (UNSIGNAL_ASYNC_EXC in Python/ceval_gil.c), and on 3.11 those that are being traced or
-        # profiled never get past that look (see profiling_blocks).
+        """Raise the exception that has come too late in a Python function that does nothing, and drop it."""
+        # Clearing the slot is not enough. Up to 3.12 the evaluation loops of all threads keep checking for an exception
+        # until one is raised (UNSIGNAL_ASYNC_EXC in Python/ceval_gil.c), and on 3.11 a thread that is traced or
+        # profiled never gets past that check (see profiling_blocks).
         cdef PyObject *result = PyObject_CallNoArgs(landing)
         if result != NULL:
             Py_DECREF(<object>result)
         elif not PyErr_ExceptionMatches(self._exception):
-            # Somebody else's has taken its place meanwhile: it comes up behind the scope.
+            # Another exception has replaced it in the meantime: that one is raised after the scope.
             PyThreadState_SetAsyncExc(ident_of(self._thread), <PyObject *>PyErr_Occurred())
         PyErr_Clear()
 
     cdef void _take_slot(self, PyThreadState *thread) noexcept:
-        # The slot is empty: what the thread's other scopes had put there has come up, or been overwritten.
+        # The slot is empty: the tokens of the thread's other scopes have been raised, or overwritten.
         cdef Scope scope = self._outer
         while scope is not None:
             scope._give_up_slot()
@@ -500,7 +572,7 @@ cdef class Scope:
         PyThreadState_SetAsyncExc(ident_of(thread), <PyObject *>self._token)
 
     cdef void _give_up_slot(self) noexcept:
-        """Raise what has not come up once more, when that is asked for."""
+        """Let the next interrupt store the token again, if it has not been raised."""
         if self._owns_slot:
             self._raised = self._owns_slot = False
             self._watch(None)
@@ -515,7 +587,7 @@ cdef class Scope:
         return False
 
     cdef Scope _first_due(self):
-        """Of this scope and those around it, the first with an exception that waits and may now be raised."""
+        """Return the innermost scope, from this one outwards, whose waiting exception may now be raised; or None."""
         cdef Scope scope = self
         while scope is not None and not scope._shields:
             if scope._exception is not None and not scope._raised:

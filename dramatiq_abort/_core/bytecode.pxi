@@ -1,13 +1,22 @@
-"""A part of ``_interrupt.pyx``: what ``_core/bytecode.py`` says, asked without running any Python code."""
+"""A part of ``_interrupt.pyx``: the rules of ``_core/bytecode.py``, applied without running Python code."""
 
 import opcode
 import sys
 
-from dramatiq_abort._core.bytecode import ACQUIRE, CACHE, CALLS, DELIVERING, JUMPS, LOAD_SPECIAL, RETURNS, calls_before_try
+from dramatiq_abort._core.bytecode import (
+    ACQUIRE,
+    CACHE,
+    CALLS,
+    DELIVERING,
+    JUMPS,
+    LOAD_SPECIAL,
+    RETURNS,
+    calls_before_try,
+)
 
 
 cdef bytes table(opcodes):
-    """Return of each instruction whether it is one of these: to look there makes no object."""
+    """Return a byte per opcode that tells whether it is one of these; a lookup in it creates no object."""
     return bytes([each in opcodes for each in range(256)])
 
 
@@ -20,17 +29,20 @@ cdef bytes delivering = table(DELIVERING)
 cdef bytes jumps = table(JUMPS)
 cdef bytes returns = table(RETURNS)
 
-#: The offsets that ``calls_before_try`` has returned for a code, by the code's id, together with the code, so that the
-#: id stays its own. Only codes that name ``acquire`` get here.
+#: The results of ``calls_before_try``: by the code's id, the code, which keeps the id its own, and the offsets. Only
+#: codes that name ``acquire`` are in here.
 cdef dict learned = {}
-#: Those that a look has not found there, by their ids.
+#: The codes that an inspection has missed in there, by their ids.
 cdef dict unlearned = {}
-#: So many are kept; then all are dropped, and learned again at need.
+#: The size at which ``learned`` is cleared. What is still needed is learned again.
 cdef Py_ssize_t most_learned = 1000
 
 
 cdef object learn():
-    """Fill in what looks have not found. Runs Python code, so not from a look on to what follows from it."""
+    """Learn the codes that inspections have missed.
+
+    This runs Python code, so it must not be called between an inspection and the action that relies on it.
+    """
     while unlearned:
         _, code = unlearned.popitem()
         offsets = calls_before_try(code, in_loops=True)
@@ -40,7 +52,7 @@ cdef object learn():
 
 
 cdef Py_ssize_t instruction_at(bytes instructions, Py_ssize_t offset):
-    """The offset of the instruction that a frame is at, by the offset that it gives, which is not negative."""
+    """Return the offset of a frame's instruction, given the frame's own offset, which must not be negative."""
     while instructions[offset] == cache:
         offset -= 2
     while instructions[offset] == extended_arg:
@@ -49,7 +61,7 @@ cdef Py_ssize_t instruction_at(bytes instructions, Py_ssize_t offset):
 
 
 cdef bint is_at_call(object frame):
-    """Say whether the frame's thread is where a profile function is called before the slot is looked at."""
+    """Return whether the frame is at an instruction that calls a profile function before the slot is checked."""
     cdef Py_ssize_t offset = frame_offset(frame)
     if offset < 0:
         return False
@@ -58,7 +70,7 @@ cdef bint is_at_call(object frame):
 
 
 cdef Py_ssize_t jump_at(object frame):
-    """If the frame is at a jump: its offset; else -1."""
+    """Return the offset of the jump that the frame is at; -1 if it is not at a jump."""
     cdef Py_ssize_t offset = frame_offset(frame)
     if offset < 0:
         return -1
@@ -68,18 +80,18 @@ cdef Py_ssize_t jump_at(object frame):
 
 
 cdef enum Place:
-    #: The thread goes on to the next instruction without a look at its slot.
+    #: The thread does not check its slot before the next instruction.
     GOES_ON
-    #: It looks, and an exception may come up.
+    #: It checks its slot, and an exception may be raised.
     DELIVERS
-    #: It looks behind a call, where no exception may come up.
+    #: It checks its slot after a call where no exception may be raised.
     HELD_BACK
-    #: It looks, and ``learn`` has to find out whether an exception may come up.
+    #: It checks its slot, and ``learn`` has to find out whether an exception may be raised.
     UNLEARNED
 
 
 cdef Place place_of(object frame):
-    """Say what happens where the frame's thread stands; GOES_ON for None, which stands for no frame."""
+    """Return what the frame's thread does next; GOES_ON if ``frame`` is None, because no Python code runs."""
     cdef Py_ssize_t offset = frame_offset(frame)
     if offset < 0:
         return GOES_ON if frame is None else DELIVERS
@@ -87,7 +99,7 @@ cdef Place place_of(object frame):
 
 
 cdef Place place_at(object code, Py_ssize_t offset):
-    """The same for an offset in a code. The rules are those of ``bytecode.delivers``."""
+    """Return the same for an offset in a code. The rules are those of ``bytecode.delivers``."""
     cdef bytes instructions = code_bytes(code)
     offset = instruction_at(instructions, offset)
     if not delivering[instructions[offset]]:
@@ -98,7 +110,7 @@ cdef Place place_at(object code, Py_ssize_t offset):
         return HELD_BACK
     cdef tuple names = code_names(code), known
     for name in names:
-        if name is acquire:  # the names in a code are interned
+        if name is acquire:  # the names in a code object are interned
             known = learned.get(id(code))
             if known is None:
                 unlearned[id(code)] = code
@@ -108,13 +120,13 @@ cdef Place place_at(object code, Py_ssize_t offset):
 
 
 def _delivers(code, Py_ssize_t offset):
-    """Say whether an exception may come up there: for the test that compares this with ``bytecode.delivers``."""
+    """Return whether an exception may be raised there. A test compares this with ``bytecode.delivers``."""
     while place_at(code, offset) == UNLEARNED:
         learn()
     return place_at(code, offset) == DELIVERS
 
 
 cdef bint is_returning(object frame):
-    """Say whether the frame ends with a result, and not with an exception."""
+    """Return whether the frame is returning a result, rather than raising."""
     cdef bytes instructions = code_bytes(frame_code(frame))
     return returns[instructions[frame_offset(frame)]]

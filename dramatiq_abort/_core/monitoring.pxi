@@ -1,22 +1,22 @@
-"""A part of ``_interrupt.pyx``: has the instructions or the jumps of a code watched by ``sys.monitoring``."""
+"""A part of ``_interrupt.pyx``: watches the instructions and the jumps of a code, with ``sys.monitoring``."""
 
 import os
 import sys
 
-#: The watched codes, by their ids, and how many scopes watch the instructions and the jumps of each.
+#: The watched codes by their ids, each with the number of scopes that watch its instructions and its jumps.
 cdef dict watchers = {}
 
-# Looked up once: to do so in each place takes time, and much code.
+# Looked up once: each lookup costs time, and much generated code.
 cdef object monitoring = sys.monitoring if HAS_MONITORING else None
 cdef str own_name = __name__
-#: Under which _core/jumps.py has a tool of its own: where tests run both cores in one process.
+#: The name of the tool of _core/jumps.py, which is in use where tests run both cores in one process.
 cdef str other_cores_name = "dramatiq_abort._core.jumps"
 
 
 cdef object monitoring_tool():
-    """Return the id under which ``sys.monitoring`` calls what is registered here, from the first need on, or None."""
-    cdef int tool = 4  # or 3: the others have names: debuggers, coverage, profilers, optimizers
-    while tool > 2:  # as a loop over a tuple, the compiler would write it out
+    """Return the id of our tool in ``sys.monitoring``, which the first call acquires; None if there is no free one."""
+    cdef int tool = 4  # or 3: the other ids are reserved for debuggers, coverage, profilers and optimizers
+    while tool > 2:  # the compiler would unroll a loop over a tuple
         if monitoring.get_tool(tool) is None:
             monitoring.use_tool_id(tool, own_name)
             monitoring.register_callback(tool, monitoring.events.INSTRUCTION, raise_at_instruction)
@@ -28,7 +28,7 @@ cdef object monitoring_tool():
 
 
 cdef bint is_monitored() noexcept:
-    """Say whether somebody else's callbacks are called in between: what came up in there would be theirs."""
+    """Return whether another tool is active: the exception could be raised in one of its callbacks."""
     for tool in range(6):
         if monitoring.get_tool(tool) not in (None, own_name, other_cores_name):
             return True
@@ -36,7 +36,7 @@ cdef bint is_monitored() noexcept:
 
 
 cdef void count_watchers(object code, int instructions, int jumps) noexcept:
-    """Change how many scopes watch the instructions and the jumps of a code, in whichever thread it runs."""
+    """Change the numbers of scopes that watch the instructions and the jumps of a code, in all threads."""
     cdef tuple before = watchers.pop(id(code), (code, 0, 0))
     cdef int instructions_now = max(0, <int>before[1] + instructions)
     cdef int jumps_now = max(0, <int>before[2] + jumps)
@@ -54,27 +54,27 @@ cdef void set_events(object code, object events) noexcept:
 
 
 def raise_at_instruction(code, Py_ssize_t offset):
-    """The callback for each instruction of the watched code, in any thread."""
+    """Raise the exception that belongs here. The callback for each instruction of the watched code, in any thread."""
     cdef Scope scope = <Scope>innermost_scope if innermost_scope != NULL else None
     while scope is not None and scope._watched is not code:
         scope = scope._outer
     if scope is None:
         return
     cdef PyThreadState *thread = PyThreadState_Get()
-    if not scope._owns_slot:  # it has jumped to here
+    if not scope._owns_slot:  # follow_jump has watched the code, to raise where the jump leads to
         scope._watch(None)
-        if scope._target != offset or not scope._may_come_up_in_loop(thread):
+        if scope._target != offset or not scope._may_raise_in_loop(thread):
             return
-    elif slot_of(thread) != <PyObject *>scope._token:  # it has been overwritten
+    elif slot_of(thread) != <PyObject *>scope._token:  # another exception has overwritten it
         scope._watch(None)
         return
     else:
-        # The thread has gone on without a look at it. If not to a place like the one where it stood, whoever
-        # interrupts asks again.
-        is_there = innermost_frame(thread) is scope._frame and is_covered_alike(code, scope._offset, offset)
+        # The thread has gone on without checking its slot. If it is in another function, or under another handler,
+        # nothing is raised here, and the next interrupt inspects the thread again.
+        is_same_place = innermost_frame(thread) is scope._frame and is_covered_alike(code, scope._offset, offset)
         PyThreadState_SetAsyncExc(ident_of(thread), NULL)
         scope._give_up_slot()
-        if not is_there:
+        if not is_same_place:
             return
     scope._disarm(thread)
     scope._raised = True
@@ -82,7 +82,7 @@ def raise_at_instruction(code, Py_ssize_t offset):
 
 
 def forget_watchers():
-    """After a fork, the threads whose code was watched are gone."""
+    """Stop watching all codes after a fork: the threads for which they were watched are gone."""
     for code, _, _ in watchers.values():
         set_events(code, 0)
     watchers.clear()

@@ -1,4 +1,4 @@
-"""A part of ``_interrupt.pyx``: what ``_core/safe_points.py`` says, asked without running any Python code."""
+"""A part of ``_interrupt.pyx``: the rules of ``_core/safe_points.py``, applied without running Python code."""
 
 import sys
 from types import FunctionType, MethodType
@@ -31,7 +31,7 @@ cdef dict modules = sys.modules
 
 
 cdef bint is_among(set modules, str module):
-    """Say whether a module, or the package it is in, is one of these, without running any Python code."""
+    """Return whether a module, or a package it is in, is in ``modules``. Runs no Python code."""
     cdef Py_ssize_t dot
     while module not in modules:
         dot = module.rfind(".")
@@ -42,19 +42,22 @@ cdef bint is_among(set modules, str module):
 
 
 cdef enum Stack:
+    #: An exception may be raised.
     SAFE
+    #: The frames do not lead to the scope's own: the thread has switched to another greenlet.
     CUT_OFF
+    #: One of the frames runs protected code.
     MUST_STAY
 
 
 cdef Stack look_at_stack(object frame, object base):
-    """Say whether something from this frame up to the scope's own must be left alone; CUT_OFF: that one is not there.
+    """Return whether an exception may be raised in this frame, judged by all frames from there up to the scope's own.
 
-    Runs no Python code, so that no thread moves meanwhile.
+    Runs no Python code, so no thread moves in the meantime.
     """
     cdef object called = None
     while frame is not base:
-        if frame is None:  # the thread has switched to another greenlet
+        if frame is None:
             return CUT_OFF
         if must_stay(frame, called):
             return MUST_STAY
@@ -64,7 +67,11 @@ cdef Stack look_at_stack(object frame, object base):
 
 
 cdef bint must_stay(object frame, object called):
-    """Say whether the function in this frame, which has called that code or None, must not be left half done."""
+    """Return whether the function in this frame is protected.
+
+    Parameters:
+      called: The code that the function has called, or None.
+    """
     cdef object code = frame_code(frame)
     if PySet_Contains(protected_functions, code_name(code)) or is_collectors_callback(code):
         return True
@@ -73,12 +80,12 @@ cdef bint must_stay(object frame, object called):
 
 
 cdef bint is_safe(object frame, object base):
-    """Say whether nothing from this frame up to the scope's own must be left alone."""
+    """Return whether none of the frames from this one up to the scope's own runs protected code."""
     return look_at_stack(frame, base) == SAFE
 
 
 cdef bint is_safe_here(object frame, object base):
-    """The same, asked by the scope's own thread, which sees across its greenlets: see ``_core/greenlet_stacks.py``."""
+    """Return the same for the current thread, which sees across its greenlets: see ``_core/greenlet_stacks.py``."""
     cdef Stack found = look_at_stack(frame, base)
     if found != CUT_OFF:
         return found == SAFE
@@ -96,7 +103,7 @@ cdef bint is_safe_here(object frame, object base):
 
 
 cdef list frames_of_parents():
-    """As in ``_core/greenlet_stacks.py``."""
+    """Do the same as ``greenlet_stacks.frames_of_parents``."""
     cdef list frames = []
     greenlets = modules.get("greenlet")
     if greenlets is not None:
@@ -108,7 +115,7 @@ cdef list frames_of_parents():
 
 
 cdef object frame_of_loop(object frame, object base):
-    """Of the frames from this one up to the scope's own, the innermost in which an exception may come up; or None."""
+    """Return the innermost frame, from this one up to the scope's own, in which an exception may be raised; or None."""
     cdef object found = None, called = None
     while frame is not None and frame is not base:
         if must_stay(frame, called):
@@ -121,7 +128,7 @@ cdef object frame_of_loop(object frame, object base):
 
 
 cdef bint is_named(object code, object module, object called):
-    """As ``safe_points._is_named``."""
+    """Do the same as ``safe_points._is_named``."""
     cdef dict names = named_functions.get(module)
     cdef object cut_in = None if names is None else names.get(code_name(code))
     if cut_in is None or called is None:
@@ -130,7 +137,7 @@ cdef bint is_named(object code, object module, object called):
 
 
 cdef bint is_waiting(object frame, object base):
-    """Say whether the thread whose innermost frame this is waits where it may be interrupted, in protected code."""
+    """Return whether the thread with this innermost frame is in protected code, but in a wait that is a safe point."""
     if frame is None:
         return False
     cdef object code = frame_code(frame)
@@ -142,9 +149,9 @@ cdef bint is_waiting(object frame, object base):
 
 
 cdef bint is_handed_over(object frame, object base):
-    """Say whether what is waited for, from this frame up to the scope's own, would be lost with the wait.
+    """Return whether an exception raised in this wait would lose what the thread is waiting for.
 
-    As ``safe_points.is_handed_over`` for each of the frames.
+    Does the same as ``safe_points.is_handed_over`` for the frames from this one up to the scope's own.
     """
     cdef object module, code, called = None
     while frame is not None and frame is not base:
@@ -158,11 +165,11 @@ cdef bint is_handed_over(object frame, object base):
             return True
         called = code
         frame = frame_back(frame)
-    return frame is not base  # another greenlet's wait
+    return frame is not base  # the wait belongs to another greenlet
 
 
 cdef bint is_callback(object code):
-    """Say whether what this function returns goes to C code that drops an exception."""
+    """Return whether this function is called by C code that drops an exception, even one raised at its return."""
     for callback in callbacks:
         if callback is code:
             return True
@@ -170,7 +177,7 @@ cdef bint is_callback(object code):
 
 
 cdef bint is_collectors_callback(object code):
-    """As in ``_core/safe_points.py``."""
+    """Do the same as ``safe_points._is_collectors_callback``."""
     for callback in collectors_callbacks:
         function = callback.__func__ if type(callback) is MethodType else callback
         if type(function) is FunctionType and function.__code__ is code:
@@ -179,5 +186,5 @@ cdef bint is_collectors_callback(object code):
 
 
 def _rules_of(frame, called=None):
-    """Say whether a frame must stay, and whether its wait is handed over: for the test that compares both cores."""
+    """Return the answers of ``must_stay`` and ``is_handed_over``, for the test that compares both cores."""
     return must_stay(frame, called), is_handed_over(frame, None)

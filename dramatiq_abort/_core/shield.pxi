@@ -1,4 +1,4 @@
-"""A part of ``_interrupt.pyx``: the compiled core's shields."""
+"""A part of ``_interrupt.pyx``: the shields of the compiled core."""
 
 from dramatiq_abort._core.shield import NOTHING
 
@@ -6,7 +6,7 @@ from dramatiq_abort._core.shield import NOTHING
 @cython.final
 @cython.no_gc_clear
 cdef class Shield:
-    """Inside of it, interrupts of a scope wait."""
+    """A context manager inside which interrupts of a scope wait."""
 
     cdef Scope _scope
     cdef bint _entered
@@ -17,15 +17,15 @@ cdef class Shield:
     def __enter__(self):
         cdef Scope scope = self._scope
         if self._entered:
-            raise RuntimeError("this shield has been entered: call shield() for each with statement")
+            raise RuntimeError("this shield has been entered before: call shield() for each with statement")
         if scope._state != OPEN or scope._thread != PyThreadState_Get():
             return
         scope._shields += 1
         self._entered = True
 
     def __dealloc__(self):
-        # Nobody can leave it any more: from 3.14 on, somebody else's exception can come up between a shield's entry and
-        # the block, whose end does not belong to anybody then. Whoever interrupts asks again.
+        # No code can leave the shield any more. From 3.14 on another exception can be raised between the entry of a
+        # shield and its block, and then __exit__ is not called. The next interrupt inspects the thread again.
         if self._entered:
             self._scope._shields -= 1
 
@@ -43,8 +43,8 @@ cdef class Shield:
         if scope._thread != PyThreadState_Get() or not is_safe(
             innermost_frame(scope._thread), frame_object(scope._thread, due._base_field)
         ):
-            # A generator, say, that another thread closes: the exception belongs to the scope's thread. Or a context
-            # manager that uses a shield when it is entered: what it has taken would be lost.
+            # Either another thread ends the shield, by closing a generator, say: the exception belongs to the scope's
+            # thread. Or the shield ends in protected code, in an __enter__, say: what that has acquired would be lost.
             due.interrupt(due._exception)
             return
         due._disarm(scope._thread)

@@ -1,7 +1,7 @@
-/* What _interrupt.pyx reads of CPython's thread states and frames, on each version from 3.10 to 3.15.
+/* Access to the fields of CPython's thread states and frames, on each version from 3.10 to 3.15.
  *
- * Only fields of the public headers (cpython/pystate.h, cpython/frameobject.h, cpython/code.h) and exported functions;
- * not the limited API, hence a build for each version. All of it needs the GIL. */
+ * It uses only fields of the public headers (cpython/pystate.h, cpython/frameobject.h, cpython/code.h) and exported
+ * functions. These are not in the limited API, hence a build for each version. Everything here needs the GIL. */
 #ifndef DRAMATIQ_ABORT_THREAD_STATE_H
 #define DRAMATIQ_ABORT_THREAD_STATE_H
 
@@ -19,11 +19,11 @@
 #endif
 
 #if PY_VERSION_HEX >= 0x030D0000
-/* Exported by all versions, since _lsprof is built outside of the interpreter; declared in an internal header. */
+/* Exported by all versions, because _lsprof is built outside the interpreter; declared in an internal header. */
 PyAPI_FUNC(int) _PyEval_SetProfile(PyThreadState *, Py_tracefunc, PyObject *);
 #endif
 
-/* Where a thread state keeps its innermost frame: a structure of the interpreter's since 3.11, an object before. */
+/* Where a thread state keeps its innermost frame: an internal structure since 3.11, an object before. */
 #if PY_VERSION_HEX >= 0x030D0000
 #define FRAME_FIELD(thread) ((thread)->current_frame)
 #elif PY_VERSION_HEX >= 0x030B0000
@@ -37,10 +37,10 @@ static inline unsigned long ident_of(PyThreadState *thread) { return thread->thr
 static inline void *frame_field(PyThreadState *thread) { return (void *)FRAME_FIELD(thread); }
 static inline Py_tracefunc profiler_of(PyThreadState *thread) { return thread->c_profilefunc; }
 static inline Py_tracefunc tracer_of(PyThreadState *thread) { return thread->c_tracefunc; }
-/* Whether the thread is inside of its profile or trace function, which CPython drops if it raises anything. */
+/* Whether the thread is inside its profile or trace function, which CPython removes if it raises anything. */
 static inline int is_tracing(PyThreadState *thread) { return thread->tracing != 0; }
 
-/* Make a call that the thread may be waiting in look at its slot: see _core/blocking_calls.py. 0: there is no such signal. */
+/* Make a blocking call of the thread check the slot: see _core/blocking_calls.py. 0 stands for no signal. */
 static inline void send_signal(PyThreadState *thread, int number) {
 #if defined(_WIN32)
     (void)thread, (void)number;
@@ -58,22 +58,23 @@ static inline PyObject *object_or_none(void *object) {
     return (PyObject *)object;
 }
 
-/* What the thread's profile function is called with, or None; and what sys.getprofile() gives out. */
+/* The object that the thread's profile function is called with, or None; sys.getprofile() returns it. */
 static inline PyObject *profiler_object_of(PyThreadState *thread) {
     PyObject *object = thread->c_profileobj;
     return Py_NewRef(object != NULL ? object : Py_None);
 }
 
-/* Put a profile function on the thread, or take it off (NULL); with None as its object there is none. */
+/* Install a profile function on the thread, or remove it (NULL). None as the object stands for no object. */
 static inline int set_profiler(PyThreadState *thread, Py_tracefunc function, PyObject *object) {
     return _PyEval_SetProfile(thread, function, object != Py_None ? object : NULL);
 }
 
-/* Whether a code's jumps can be watched by sys.monitoring; before, a trace function sees the instructions of one frame. */
+/* Whether sys.monitoring can watch a code's jumps; before 3.12 a trace function sees the instructions of one frame. */
 #define HAS_MONITORING (PY_VERSION_HEX >= 0x030C0000)
 
-/* Put a trace function on the thread, or take it off (NULL), and say whether that was done; and have it called before
- * each instruction of one frame, or not any more. Neither runs Python code, unless an audit hook is written in it. */
+/* Install a trace function on the thread, or remove it (NULL); a negative result means that this failed. And have it
+ * called before each instruction of one frame, or no longer. Neither runs Python code, except in an audit hook that is
+ * written in Python. */
 #if HAS_MONITORING
 #define set_tracer(thread, function) (-1)
 #define trace_instructions(frame, wanted) ((void)0)
@@ -88,13 +89,13 @@ static inline void trace_instructions(PyObject *frame, int wanted) {
 }
 #endif
 
-/* The innermost frame, as an object; None where the thread's greenlet runs no Python code. */
+/* The innermost frame, as an object; None if the thread's greenlet runs no Python code. */
 static inline PyObject *innermost_frame(PyThreadState *thread) {
     return object_or_none(PyThreadState_GetFrame(thread));
 }
 
-/* The frame that frame_field() gave earlier, as an object. Making the object is left until somebody asks, because it
- * would cost each call that nobody interrupts; and the only public way to make one starts from the thread state. */
+/* The frame that frame_field() returned earlier, as an object. It is not made earlier because that would cost each
+ * call, with or without an interrupt; and the only public function that makes one starts from the thread state. */
 static inline PyObject *frame_object(PyThreadState *thread, void *field) {
     void *now = frame_field(thread);
     FRAME_FIELD(thread) = field;
@@ -111,14 +112,14 @@ static inline int is_generator(PyObject *code) {
     return (((PyCodeObject *)code)->co_flags & (CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR)) != 0;
 }
 
-/* The name of the module that the frame's function was defined in, or None. */
+/* The name of the module in which the frame's function was defined, or None. */
 static inline PyObject *frame_module(PyObject *frame) {
 #if PY_VERSION_HEX >= 0x030B0000
     PyObject *globals = PyFrame_GetGlobals((PyFrameObject *)frame);
 #else
     PyObject *globals = Py_NewRef(((PyFrameObject *)frame)->f_globals);
 #endif
-    static PyObject *key = NULL; /* made once: each look asks this of each frame */
+    static PyObject *key = NULL; /* made once: each inspection needs it for each frame */
     if (key == NULL) {
         key = PyUnicode_InternFromString("__name__");
     }
@@ -130,13 +131,14 @@ static inline PyObject *frame_module(PyObject *frame) {
 
 static inline PyObject *code_names(PyObject *code) { return Py_NewRef(((PyCodeObject *)code)->co_names); }
 
-/* Whether a thread that has given up the GIL where it looks at its slot does not look again when it gets the GIL back:
- * from 3.13 on (_Py_HandlePending in Python/ceval_gil.c), what is put there meanwhile comes up at the next look. */
-#define LOOKS_LATE (PY_VERSION_HEX >= 0x030D0000)
+/* Whether a thread that has given up the GIL where it checks its slot does not check again when it gets the GIL back.
+ * From 3.13 on it does not (_Py_HandlePending in Python/ceval_gil.c): an exception that was stored in the meantime is
+ * raised at the next check. */
+#define CHECKS_LATE (PY_VERSION_HEX >= 0x030D0000)
 
-#if LOOKS_LATE
-/* What the code's try and with statements cover there: where the handler is for what is raised at this offset, or -1;
- * and whether a part that one of them covers ends exactly there. No two parts cover the same instruction. */
+#if CHECKS_LATE
+/* How the code's try and with statements cover an offset: the handler of an exception that is raised there, or -1; and
+ * whether a covered part ends exactly there. No two parts cover the same instruction. */
 typedef struct {
     int handler, ends;
 } Cover;
@@ -165,10 +167,10 @@ static inline Cover cover_at(PyObject *code, Py_ssize_t offset) {
 }
 #endif
 
-/* Whether what the code's try and with statements cover has a gap that begins at this offset: the part that one of them
- * covers ends exactly there. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
+/* Whether a gap begins at this offset: the part that a try or with statement covers ends exactly there, and no other
+ * part covers it. From 3.13 on the compiler leaves such gaps in the middle of a statement. */
 static inline int is_gap(PyObject *code, Py_ssize_t offset) {
-#if LOOKS_LATE
+#if CHECKS_LATE
     Cover cover = cover_at(code, offset);
     return cover.ends && cover.handler < 0;
 #else
@@ -178,11 +180,11 @@ static inline int is_gap(PyObject *code, Py_ssize_t offset) {
 #endif
 }
 
-/* Whether what is raised at the second offset goes to the same handler as at the first, if that has one. It may not: a
- * call that returns can be followed by an instruction that only an outer statement covers, and one that fails by the
- * handler itself. */
+/* Whether an exception raised at the second offset goes to the same handler as one at the first, if that has one. It
+ * may not: a call that returns can be followed by an instruction that only an outer statement covers, and a call that
+ * fails is followed by the handler itself. */
 static inline int is_covered_alike(PyObject *code, Py_ssize_t offset, Py_ssize_t later) {
-#if LOOKS_LATE
+#if CHECKS_LATE
     int handler = cover_at(code, offset).handler;
     return handler < 0 || handler == cover_at(code, later).handler;
 #else
@@ -193,7 +195,7 @@ static inline int is_covered_alike(PyObject *code, Py_ssize_t offset, Py_ssize_t
 #endif
 }
 
-/* Where the frame is in its code, in bytes; negative when it has not begun, and for None. */
+/* The frame's offset in its code, in bytes; negative before its first instruction, and for None. */
 static inline Py_ssize_t frame_offset(PyObject *frame) {
     if (frame == Py_None) {
         return -1;
@@ -214,8 +216,8 @@ static inline PyObject *code_bytes(PyObject *code) {
 #endif
 }
 
-/* The thread, if it is still alive: it can have ended, or be gone after a fork, while its scope is open, and its memory
- * can be another thread's by now. Ids are never used twice. */
+/* The thread, if it is still alive, else NULL. It can have ended while its scope is open, or be gone after a fork, and
+ * its memory can belong to another thread by now. Ids are never reused. */
 static inline PyThreadState *living(PyThreadState *wanted, uint64_t id) {
     PyThreadState *thread = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
     while (thread != NULL && thread != wanted) {
@@ -224,8 +226,9 @@ static inline PyThreadState *living(PyThreadState *wanted, uint64_t id) {
     return thread != NULL && PyThreadState_GetID(thread) == id ? thread : NULL;
 }
 
-/* Whether PyThreadState_SetAsyncExc, which goes by the ident, could hit another thread: up to 3.11 one that is about to
- * start has its starter's ident until it runs (thread_PyThread_start_new_thread in Modules/_threadmodule.c). */
+/* Whether PyThreadState_SetAsyncExc, which finds a thread by its ident, could hit another thread. Up to 3.11 a thread
+ * that is about to start has its starter's ident until it runs (thread_PyThread_start_new_thread in
+ * Modules/_threadmodule.c). */
 static inline int shares_ident(PyThreadState *thread) {
     PyThreadState *other = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
     for (; other != NULL; other = PyThreadState_Next(other)) {
@@ -236,9 +239,9 @@ static inline int shares_ident(PyThreadState *thread) {
     return 0;
 }
 
-/* Whether a profile function would hold its thread up. On 3.11 a thread that is being traced or profiled does not get
- * past a function's entry as long as any other has an exception in its slot (DO_TRACING in Python/ceval.c: it looks at
- * the slot, and starts the instruction again); and that other one may be waiting, for this one even. */
+/* Whether a profile function would block its thread. On 3.11 a thread that is traced or profiled does not get past a
+ * function's entry while any other thread has an exception in its slot (DO_TRACING in Python/ceval.c: it checks the
+ * slot, and starts the instruction again). That other thread may be waiting, perhaps for this very one. */
 static inline int profiling_blocks(PyThreadState *thread) {
 #if PY_VERSION_HEX >= 0x030B0000 && PY_VERSION_HEX < 0x030C0000
     PyThreadState *other = PyInterpreterState_ThreadHead(PyInterpreterState_Get());
@@ -253,7 +256,8 @@ static inline int profiling_blocks(PyThreadState *thread) {
     return 0;
 }
 
-/* Up to 3.11 the making of an object can start a collection, which runs Python code, and then other threads move. */
+/* Keep the garbage collector from running. Up to 3.11 creating an object can start a collection, which runs Python code
+ * and so lets other threads move. */
 #if PY_VERSION_HEX < 0x030C0000
 static inline int hold_collector(void) { return PyGC_Disable(); }
 static inline void release_collector(int was_on) { if (was_on) { PyGC_Enable(); } }
@@ -262,7 +266,7 @@ static inline int hold_collector(void) { return 0; }
 static inline void release_collector(int was_on) { (void)was_on; }
 #endif
 
-/* The innermost open scope of this thread: borrowed, since Scope.run holds a reference while it is open. */
+/* The innermost open scope of this thread. Borrowed: Scope.run holds a reference while the scope is open. */
 static THREAD_LOCAL PyObject *innermost_scope = NULL;
 
 #endif

@@ -1,4 +1,4 @@
-"""What Cython has to know of ``_core/thread_state.h``, and of what that includes."""
+"""The declarations of ``_core/thread_state.h``, and of the parts of CPython's headers that it includes."""
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint64_t
@@ -41,7 +41,7 @@ cdef extern from "_core/thread_state.h":
     bint is_tracing(PyThreadState *) noexcept
     bint shares_ident(PyThreadState *) noexcept
     bint profiling_blocks(PyThreadState *) noexcept
-    bint LOOKS_LATE
+    bint CHECKS_LATE
     bint is_gap(object, Py_ssize_t) noexcept
     bint is_covered_alike(object, Py_ssize_t, Py_ssize_t) noexcept
     Py_tracefunc profiler_of(PyThreadState *) noexcept
