@@ -1,1 +1,1 @@
-"""The interrupt core, apart from what is compiled: it knows nothing of dramatiq."""
+"""The interrupt core, except for the compiled module; it knows nothing of dramatiq."""

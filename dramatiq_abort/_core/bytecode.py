@@ -1,8 +1,8 @@
-"""What CPython does at one instruction or another: where a thread looks at its slot, and what it would leave half done.
+"""Rules about single instructions: where a thread checks its slot, and where an exception would lose a lock.
 
-A thread that waits for a lock in ``lock.acquire()``, before a ``try`` whose ``finally`` releases it, looks at its slot
-right behind the call. What came up there would leave the lock locked. So it does not count as a place to look: the
-exception is raised inside of the statement.
+A thread that waits in ``lock.acquire()``, before a ``try`` whose ``finally`` releases the lock, checks its slot right
+after the call. An exception raised there would leave the lock locked. So this does not count as a place where an
+exception may be raised: it is raised inside the statement instead.
 """
 
 from __future__ import annotations
@@ -42,36 +42,36 @@ def _opcodes(prefixes: tuple[str, ...]) -> frozenset[int]:
     )
 
 
-#: The instructions at which CPython looks at its slot before it goes on to another one (Python/bytecodes.c,
-#: CHECK_PERIODIC; CHECK_EVAL_BREAKER in Python/ceval.c before 3.13). From any other, such as a for loop's step, a
-#: thread can get into a function that must not be cut before it looks.
+#: The instructions at which CPython checks the slot before it goes on to another one (CHECK_PERIODIC in
+#: Python/bytecodes.c; before 3.13 CHECK_EVAL_BREAKER in Python/ceval.c). From any other instruction, such as a for
+#: loop's step, a thread can get into a protected function before it checks.
 DELIVERING: Final = _opcodes(("CALL", "PRECALL", "RESUME", *_JUMPS))
 
-#: Those of them behind which a profile function is called before the slot is looked at.
+#: Those of them after which a profile function is called before the slot is checked.
 CALLS: Final = _opcodes(("CALL", "PRECALL"))
 
-#: Those of them that can belong to a loop without a single call.
+#: Those of them that can belong to a loop without any call.
 JUMPS: Final = _opcodes(_JUMPS)
 
-#: Where a function ends with a result.
+#: The instructions that return a result.
 RETURNS: Final = _opcodes(("RETURN_VALUE", "RETURN_CONST"))
 
-#: Right behind this one, from 3.14 on, stands the call of a context manager's __enter__. There CPython looks at its
-#: slot when the lock has been taken and the with block has not begun.
+#: From 3.14 on, this instruction is followed by the call of a context manager's __enter__. After that call CPython
+#: checks the slot when the lock has been taken and the with block has not begun.
 LOAD_SPECIAL: Final = opcode.opmap.get("LOAD_SPECIAL", -1)
 
-#: What stands behind an instruction that keeps notes for the interpreter; a thread that has called a function from
-#: there stands behind it. -1 before 3.11.
+#: The inline cache after an instruction; a thread that has called a function from the instruction stands at its cache.
+#: -1 before 3.11.
 CACHE: Final = opcode.opmap.get("CACHE", 0 if sys.version_info >= (3, 11) else -1)
 
-#: What takes that which the try statement behind the call gives back.
+#: The method that acquires what a try statement after the call releases.
 ACQUIRE: Final = "acquire"
 
-#: Where a method gets onto the stack.
+#: The instructions that load a method.
 _METHODS: Final = _opcodes(("LOAD_ATTR", "LOAD_METHOD"))
 
-#: What may stand between a call and the try statement behind it, since nobody looks at the slot there: its result is
-#: dropped, kept or tested.
+#: The instructions that may stand between a call and the try statement after it, because the slot is not checked there:
+#: the call's result is dropped, stored or tested.
 _ENDINGS: Final = _opcodes(("POP_TOP", "STORE_"))
 _TESTS: Final = _opcodes(("POP_JUMP_IF", "POP_JUMP_FORWARD_IF"))
 _PASSING: Final = (
@@ -81,12 +81,12 @@ _PASSING: Final = (
     | _opcodes(("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CONST", "LOAD_SMALL_INT", "IS_OP"))
 )
 
-#: Where a try statement begins, on 3.10; later ones have a table (co_exceptiontable).
+#: The beginning of a try statement on 3.10; later versions have a table (co_exceptiontable).
 _SETUP_FINALLY: Final = opcode.opmap.get("SETUP_FINALLY", -1) if sys.version_info < (3, 11) else -1
 
 
 def delivers(code: CodeType, offset: int) -> bool:
-    """Say whether a thread that stands at this instruction looks at its slot before the next, and may do so."""
+    """Return whether a thread at this instruction checks its slot before the next one, and may raise there."""
     if offset < 0:
         return True
     offset, instructions = _instruction_at(code, offset), code.co_code
@@ -96,7 +96,7 @@ def delivers(code: CodeType, offset: int) -> bool:
 
 
 def _instruction_at(code: CodeType, offset: int) -> int:
-    """Return the offset of the instruction that a frame is at, by the offset that it gives, which is not negative."""
+    """Return the offset of a frame's instruction, given the frame's own offset, which must not be negative."""
     instructions = code.co_code
     while instructions[offset] == CACHE:
         offset -= 2
@@ -107,11 +107,11 @@ def _instruction_at(code: CodeType, offset: int) -> int:
 
 @lru_cache(maxsize=1000)
 def calls_before_try(code: CodeType, *, in_loops: bool) -> frozenset[int]:
-    """Return the offsets of the calls of ``acquire`` that a try statement follows at once.
+    """Return the offsets of the calls of ``acquire`` that are directly followed by a try statement.
 
     Parameters:
-      in_loops: Also of those that a loop repeats until the lock is taken. The pure-Python core does without: it would
-        find the thread nowhere else.
+      in_loops: Whether to include calls that a loop repeats until the lock is taken. The pure-Python core does not
+        include them: it would find the thread nowhere else.
     """
     instructions = [*dis.get_instructions(code)]
     if sys.version_info >= (3, 11):
@@ -127,9 +127,9 @@ def calls_before_try(code: CodeType, *, in_loops: bool) -> frozenset[int]:
         elif each.opcode in _ENDINGS:
             is_acquire = False
         elif is_acquire and each.opcode in CALLS:
-            behind = instructions[number + 1 + (each.opname == "PRECALL") :]  # on 3.11 two instructions are one call
+            following = instructions[number + 1 + (each.opname == "PRECALL") :]  # on 3.11 a call is two instructions
             is_repeated = any(each.offset in loop for loop in loops)
-            if _leads_to_try(behind, begins, may_jump=in_loops or not is_repeated):
+            if _leads_to_try(following, begins, may_jump=in_loops or not is_repeated):
                 calls.add(each.offset)
     return frozenset(calls)
 
@@ -141,13 +141,14 @@ def _leads_to_try(instructions: list[dis.Instruction], begins: set[int], *, may_
         if each.opcode not in _PASSING or (each.opcode in JUMPS and not may_jump):
             return False
         if each.opcode in _TESTS:
-            there = [at for at, other in enumerate(instructions) if other.offset == each.argval and at > number]
-            if there and _leads_to_try(instructions[there[0] :], begins, may_jump=may_jump):
+            targets = [at for at, other in enumerate(instructions) if other.offset == each.argval and at > number]
+            if targets and _leads_to_try(instructions[targets[0] :], begins, may_jump=may_jump):
                 return True
     return False
 
 
-#: What gets into the code of its caller, and what gets into another one's: a context manager's, say, or a module's.
+#: The instructions that lead back into the caller's code, and those that lead into other code, such as a context
+#: manager's or a module's.
 _LEAVING: Final = _opcodes(("RETURN_", "YIELD_"))
 _ENTERING: Final = _opcodes(
     ("BEFORE_", "IMPORT_", "RAISE_", "RERAISE", "SEND", "SETUP_WITH", "SETUP_ASYNC_WITH", "WITH_")
@@ -155,12 +156,13 @@ _ENTERING: Final = _opcodes(
 
 
 def leads_to_delivery(frames: Iterable[FrameType]) -> bool:
-    """Say whether a thread that has not stopped to look at its slot does so before it can get into another function.
+    """Return whether a thread that is not at a check is certain to check its slot before it enters another function.
 
-    Before 3.12, and whichever way it takes from there: what is in its slot comes up where ``delivers`` says so.
+    This holds whichever way the thread takes, so an exception in its slot is raised where ``delivers`` allows it. Used
+    before 3.12.
 
     Parameters:
-      frames: Those of the thread, innermost first, up to the scope's own, where nothing comes up any more.
+      frames: The thread's frames, innermost first, up to the scope's own, where nothing is raised any more.
     """
     is_innermost = True
     for frame in frames:
@@ -175,11 +177,12 @@ def leads_to_delivery(frames: Iterable[FrameType]) -> bool:
 
 
 class _Ways(enum.Enum):
-    """Where all ways from an instruction lead to."""
+    """Where all paths from an instruction lead to."""
 
     DELIVER = enum.auto()
+    """All lead to a check at which an exception may be raised."""
     LEAVE = enum.auto()
-    """That, or out of the function."""
+    """All lead to a check or out of the function."""
     ENTER = enum.auto()
     """Some lead into another function."""
 
@@ -189,7 +192,7 @@ def _ways_to_delivery(code: CodeType, offset: int) -> _Ways:
     instructions = [*dis.get_instructions(code)]
     at = {each.offset: number for number, each in enumerate(instructions)}
     left, seen = _following(instructions, at, at[offset]), set[int]()
-    ways = _Ways.ENTER  # if there is no end
+    ways = _Ways.ENTER  # if no path ends
     while left:
         number = left.pop()
         if number in seen:
@@ -200,7 +203,7 @@ def _ways_to_delivery(code: CodeType, offset: int) -> _Ways:
             ways = _Ways.LEAVE
         elif each.opcode in _ENTERING:
             return _Ways.ENTER
-        elif not _looks(instructions, at, each):
+        elif not _checks(instructions, at, each):
             left += _following(instructions, at, number)
         elif not delivers(code, each.offset):
             return _Ways.ENTER
@@ -210,20 +213,20 @@ def _ways_to_delivery(code: CodeType, offset: int) -> _Ways:
 
 
 def _following(instructions: list[dis.Instruction], at: dict[int, int], number: int) -> list[int]:
-    """Return the numbers of the instructions that may come next without a look at the slot in between."""
+    """Return the numbers of the instructions that may come next without a check of the slot in between."""
     each = instructions[number]
     if each.opname in {"JUMP_ABSOLUTE", "JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"}:
         return [at[each.argval]]
-    if each.opname.startswith(("POP_JUMP_IF", "POP_JUMP_BACKWARD_IF")):  # it looks if it jumps
+    if each.opname.startswith(("POP_JUMP_IF", "POP_JUMP_BACKWARD_IF")):  # the slot is checked if it jumps
         return [number + 1]
     if each.opcode in {*dis.hasjrel, *dis.hasjabs} and each.opcode != _SETUP_FINALLY:
         return [number + 1, at[each.argval]]
     return [number + 1]
 
 
-def _looks(instructions: list[dis.Instruction], at: dict[int, int], each: dis.Instruction) -> bool:
-    """Say whether the thread looks at its slot at this instruction, whichever way it goes on."""
+def _checks(instructions: list[dis.Instruction], at: dict[int, int], each: dis.Instruction) -> bool:
+    """Return whether the slot is checked at this instruction, whichever way the thread goes on."""
     if each.opcode not in DELIVERING or each.opname.startswith(("POP_JUMP", "JUMP_BACKWARD_NO_INTERRUPT")):
         return False
-    # 3.10 does not look if it jumps to a try statement (Python/ceval.c).
+    # 3.10 does not check the slot at a jump to a try statement (Python/ceval.c).
     return each.opname != "JUMP_ABSOLUTE" or instructions[at[each.argval]].opcode != _SETUP_FINALLY

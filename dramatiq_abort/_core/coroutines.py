@@ -1,11 +1,11 @@
-"""The same scope for a coroutine of asyncio.
+"""The scope of a coroutine: the same interface as ``interrupt.Scope``, for asyncio.
 
-A task can be cancelled only where it awaits, and only by its own loop. So the scope cannot close between a look and
-what follows from it, as long as both are done in that loop: a coroutine that has returned is never cancelled.
+A task can be cancelled only where it awaits, and only by its own loop. So the scope cannot close between a check and
+the action that relies on it, as long as both are done in that loop: a coroutine that has returned is never cancelled.
 
-asyncio throws a bare ``CancelledError``. On its way into the function it is exchanged for the scope's own exception,
-which has to be a ``CancelledError`` as well: so the function's ``except`` catches it, and everything that asyncio does
-about a cancellation (timeouts, task groups, ``gather``, ``shield``) it does about this one.
+asyncio throws a bare ``CancelledError``. On its way into the function it is replaced by the scope's own exception,
+which must be a ``CancelledError`` as well. So the function's ``except`` catches it, and asyncio treats it as it treats
+any cancellation (in timeouts, task groups, ``gather``, ``shield``).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ __all__ = ["Scope"]
 
 _R = TypeVar("_R")
 
-#: How long an interrupt from another thread pauses, in seconds: about as long as it takes the loop's thread to wake up,
-#: which otherwise would find this thread at its next step, and wait until that one has to wait for something.
+#: How long an interrupt from another thread pauses, in seconds. It is about the time that the loop's thread takes to
+#: wake up. Without the pause, that thread would have to wait for the GIL until this one waits for something.
 _PAUSE: Final = 0.0001
 
 
 class Scope:
-    """The stretch of one coroutine in which an exception may be raised from any thread: see ``interrupt.Scope``.
+    """The part of a coroutine's execution in which an exception may be raised from any thread: see ``interrupt.Scope``.
 
-    It is raised where the function awaits. A shield holds it up in whichever task or thread of the function it is.
+    It is raised where the function awaits. A shield delays it, whichever of the function's tasks or threads is inside.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Scope:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread_id: int | None = None
         self._exception: type[BaseException] | None = None
-        #: What the task has been cancelled for, until the function gets it.
+        #: The exception for which the task has been cancelled, until the function gets it.
         self._due: type[BaseException] | None = None
         self._closed = False
         self._raised = False
@@ -79,10 +79,10 @@ class Scope:
         """Await ``function(*args, **kwargs)`` in this scope, and return what it returns.
 
         Raises:
-          RuntimeError: When the scope has been run before.
+          RuntimeError: If the scope has been run before.
         """
         if self._closed or self._task is not None:
-            raise RuntimeError("a scope runs one call: make a new Scope for each")
+            raise RuntimeError("this scope has been run before: make a new Scope for each call")
         self._loop = asyncio.get_running_loop()
         self._thread_id = get_ident()
         self._task = asyncio.current_task()
@@ -93,7 +93,7 @@ class Scope:
         except asyncio.CancelledError as cancelled:
             if (exception := await self._absorb()) is None:
                 raise
-            raise exception from cancelled  # what it was cancelled for, and has not seen any more
+            raise exception from cancelled  # the function has ended before it saw the cancellation
         else:
             await self._absorb()
             return result
@@ -102,14 +102,18 @@ class Scope:
             self._task = self._coroutine = None
 
     def interrupt(self, exception: type[BaseException]) -> InterruptResult:
-        """Raise ``exception``, which is a ``CancelledError``, where the function awaits, and answer what happened."""
+        """Raise ``exception`` where the function awaits, and return what became of it. Can be called from any thread.
+
+        Raises:
+          TypeError: If ``exception`` is not a subclass of ``asyncio.CancelledError``.
+        """
         if not isinstance(exception, type) or not issubclass(exception, asyncio.CancelledError):
-            raise TypeError(f"a kind of asyncio.CancelledError is needed to interrupt a coroutine, not {exception!r}")
+            raise TypeError(f"exception must be a subclass of asyncio.CancelledError, not {exception!r}")
         if self._closed:
             return InterruptResult.CLOSED
         if self._raised:
             return InterruptResult.RAISED
-        # First the wish, then the look: whoever opens the scope or leaves its shield looks for a wish afterwards.
+        # Set the exception before checking: a thread that opens the scope or leaves its shield looks for it afterwards.
         self._exception = exception
         if self._loop is None or self._shields:
             return InterruptResult.DEFERRED
@@ -127,11 +131,11 @@ class Scope:
         return self._raised
 
     def shield(self) -> AnyShield:
-        """Return a context manager inside of which interrupts of this scope wait."""
+        """Return a context manager inside which interrupts of this scope wait."""
         return Shield(self)
 
     def rearm(self) -> bool:
-        """Let the exception be raised once more, after it has come up, and say whether it may be."""
+        """Allow the scope to be interrupted again after its exception has been raised; return whether it now can be."""
         with self._changing:
             if self._closed or not self._raised or self._due is not None:
                 return False
@@ -139,7 +143,7 @@ class Scope:
             return True
 
     def revoke(self) -> bool:
-        """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
+        """Withdraw an exception that has not been raised yet, from any thread; return whether that was in time."""
         with self._changing:
             if self._raised or self._closed:
                 return False
@@ -147,7 +151,7 @@ class Scope:
             return True
 
     def is_here(self) -> bool:
-        """Say whether the caller is in this scope, in its task."""
+        """Return whether the caller is in this scope, in its task."""
         try:
             return self._task is not None and asyncio.current_task() is self._task and self.is_in_its_thread()
         except RuntimeError:  # in a thread without a loop
@@ -162,15 +166,15 @@ class Scope:
         return True
 
     def is_in_its_thread(self) -> bool:
-        """Say whether the caller is in the thread of the loop.
+        """Return whether the caller is in the thread of the loop.
 
-        Under gevent that is a greenlet, and asyncio, which goes by the thread around all of them, tells each of them
-        that the loop and its task are running there.
+        Under gevent that is a greenlet. asyncio goes by the operating system's thread around all greenlets, and so
+        tells each of them that the loop and its task are running there.
         """
         return self._thread_id == get_ident()
 
     def frames(self) -> list[FrameType]:
-        """Return the frames of the function and of what it awaits, innermost last."""
+        """Return the frames of the function and of the awaitables it awaits, innermost last."""
         frames = []
         awaited: Any = self._coroutine
         while awaited is not None:
@@ -181,7 +185,7 @@ class Scope:
         return frames
 
     def _take(self) -> type[BaseException] | None:
-        """Return what is to be raised now, which then has been."""
+        """Return the exception that must be raised now, and mark it as raised; None if none is due."""
         with self._changing:
             if self._exception is None or self._closed or self._raised or self._shields or not self._claim():
                 return None
@@ -189,19 +193,23 @@ class Scope:
             return self._exception
 
     def _claim(self) -> bool:
-        """Say whether the exception may be raised here: the last question before it is."""
+        """Return whether the exception may be raised here.
+
+        This is called last, and overridden by a scope inside another scope.
+        """
         return True
 
     def _cancel(self) -> None:
-        # In the loop, where the task is waiting for something; or in the task itself, whose next await then raises.
+        # In the loop, while the task is waiting; or in the task itself, whose next await then raises.
         if (exception := self._take()) is not None and self._task is not None:
             self._due = exception
             self._task.cancel()
 
     async def _absorb(self) -> type[BaseException] | None:
-        """Let the cancellation come up here that the function has not awaited, and return what it was for.
+        """Receive a cancellation that the function has not awaited, and return the exception that it was for.
 
-        A task that ends while it is being cancelled is cancelled all the same (Lib/asyncio/tasks.py, Task.__step).
+        A task that ends while it is being cancelled counts as cancelled all the same (Lib/asyncio/tasks.py,
+        Task.__step).
         """
         self._closed = True
         if self._due is not None:
@@ -211,12 +219,12 @@ class Scope:
 
     @types.coroutine
     def _steps(self, coroutine: Coroutine[Any, Any, _R]) -> Generator[Any, Any, _R]:
-        """Await the coroutine as ``await`` does, but for the exchange of what cancels it."""
+        """Await the coroutine as ``await`` does, but replace the cancellation by the scope's own exception."""
         self._coroutine = coroutine
         sent = thrown = None
         try:
             while True:
-                # When a child that the function awaited has swallowed the cancellation, it comes up all the same.
+                # Raise it even if a child that the function awaited has swallowed the cancellation.
                 if self._due is not None and (thrown is None or isinstance(thrown, asyncio.CancelledError)):
                     thrown, self._due = self._due(), None
                 try:
@@ -230,14 +238,14 @@ class Scope:
                 except GeneratorExit:
                     coroutine.close()
                     raise
-                except BaseException as error:  # noqa: BLE001 - it is the function's
+                except BaseException as error:  # noqa: BLE001 - passed on to the function
                     thrown = error
         finally:
-            del thrown  # no cycle of the exception, its traceback and this frame
+            del thrown  # avoids a cycle of the exception, its traceback and this frame
 
 
 class Shield(AnyShield):
-    """Inside of it, interrupts of a scope wait."""
+    """A context manager inside which interrupts of a scope wait."""
 
     __slots__ = ("_entered", "_scope")
 
@@ -247,7 +255,7 @@ class Shield(AnyShield):
 
     def __enter__(self) -> None:
         if self._entered:
-            raise RuntimeError("this shield has been entered: call shield() for each with statement")
+            raise RuntimeError("this shield has been entered before: call shield() for each with statement")
         self._entered = True
         with self._scope._changing:
             self._scope._shields += 1
@@ -267,19 +275,20 @@ class Shield(AnyShield):
         if not scope.is_here():
             scope.interrupt(scope._exception)
         elif isinstance(exc, asyncio.CancelledError):
-            # A timeout's, say, which would take any kind of it for its own: this one has to be counted (Task.uncancel).
+            # A timeout, for example, would take any CancelledError for its own: so this one has to be counted
+            # (Task.uncancel).
             scope._cancel()
         elif (exception := scope._take()) is not None:
             raise exception
 
 
 if sys.version_info >= (3, 11) and sys.version_info < (3, 13):
-    # There a task group takes only CancelledError itself for a cancellation of its body, and wraps any kind of it in a
-    # group (Lib/asyncio/taskgroups.py; from 3.13 on it asks issubclass). With this it does as it does from 3.13 on.
+    # Here a task group takes only CancelledError itself for a cancellation of its body, and wraps subclasses of it in a
+    # group (Lib/asyncio/taskgroups.py; from 3.13 on it calls issubclass). This makes it behave as from 3.13 on.
     _exit_task_group = asyncio.TaskGroup.__aexit__
 
     @functools.wraps(_exit_task_group)
-    def _take_kinds_of_it(
+    def _accept_subclasses(
         group: asyncio.TaskGroup,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
@@ -289,4 +298,4 @@ if sys.version_info >= (3, 11) and sys.version_info < (3, 13):
             exc_type = asyncio.CancelledError
         return _exit_task_group(group, exc_type, exc, traceback)
 
-    asyncio.TaskGroup.__aexit__ = _take_kinds_of_it  # type: ignore[method-assign]
+    asyncio.TaskGroup.__aexit__ = _accept_subclasses  # type: ignore[method-assign]

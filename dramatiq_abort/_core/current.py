@@ -1,4 +1,4 @@
-"""What this thread, greenlet or coroutine is running."""
+"""The execution that this thread, greenlet or coroutine is running."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ __all__ = ["Current", "current", "here", "in_this_thread", "tables"]
 
 
 class Current(Protocol):
-    """What the exceptions and this module know of an execution: ``_worker/execution.py`` has the class."""
+    """The part of an execution that the exceptions and this module use; ``_worker/execution.py`` has the class."""
 
     @property
     def message_id(self) -> str:
-        """The message that is processed."""
+        """The id of the message that is processed."""
 
     @property
     def request(self) -> Any:
-        """The request to abort it, or None."""
+        """The request to abort the message, or None."""
 
     @property
     def thread_id(self) -> int:
-        """The thread, or greenlet, that processes it."""
+        """The id of the thread, or greenlet, that processes the message."""
 
     @property
     def outer(self) -> Current | None:
-        """The execution during which this one takes place, as with a broker that runs what it is sent at once."""
+        """The execution inside which this one runs, if a broker processes what a task sends at once; else None."""
 
     def rearm(self) -> bool:
-        """Let the exception be raised again, after the last one was dropped."""
+        """Allow the exception to be raised again after the last one was dropped; return whether it now can be."""
 
 
-#: The execution that takes place here, if it can be aborted. A context variable, so that it is right in greenlets, in
-#: coroutines and in the threads that copy their starter's context, too.
+#: The execution that runs here, if it can be aborted. As a context variable it is also right in greenlets, in
+#: coroutines and in threads that copy the context of the thread that starts them.
 current: ContextVar[Any] = ContextVar("dramatiq_abort.current", default=None)
 
-#: Return the executions of this process: one for each broker that has workers here.
+#: Functions that return the executions of this process: one for each broker with workers here.
 tables: list[Callable[[], Iterable[Current]]] = []
 
 
 def here() -> Current | None:
-    """Return the execution that takes place here, also in a context that knows nothing of it."""
+    """Return the execution that runs here, even if the current context does not know it; or None."""
     execution: Current | None = current.get()
     return in_this_thread() if execution is None else execution
 

@@ -1,8 +1,8 @@
-"""Whether an exception has been dropped by C code that called a Python function and cannot fail.
+"""Detects exceptions that were dropped by C code that called a Python function and cannot fail.
 
-A destructor's, for one: up to CPython 3.12 a file object that has not been closed calls ``close()`` and drops what that
-raises, without a word (``iobase_finalize`` in ``Modules/_io/iobase.c``). The exception has left a function, then, and
-has not come up in the one below it.
+A destructor is an example: up to CPython 3.12 a file object that has not been closed calls ``close()`` and drops any
+exception silently (``iobase_finalize`` in ``Modules/_io/iobase.c``). The exception has then left one function without
+being raised in the one below it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = ["was_dropped"]
 
-#: What ends a function behind its ``finally`` blocks and ``with`` statements with the exception that came up in them.
+#: The instruction that ends a function with the exception raised in it, after its ``finally`` and ``with`` blocks.
 _RERAISE: Final = opcode.opmap.get("RERAISE", -1)
 
 
 def was_dropped(traceback: TracebackType | None) -> bool:
-    """Say whether an exception that is at its end has left the outermost function of its traceback.
+    """Return whether an exception that is about to be deleted has left the outermost function of its traceback.
 
-    Had that one caught it, it would still be running, or have ended in some other way.
+    A function that had caught it would still be running, or would have ended in another way.
     """
-    if traceback is None:  # it has not been raised
+    if traceback is None:  # never raised
         return False
     frame = traceback.tb_frame
     at = frame.f_lasti
     if at != traceback.tb_lasti and frame.f_code.co_code[at] != _RERAISE:
         return False
-    execution: FrameType | None = sys._getframe()  # noqa: SLF001 - there is no other way to see what runs
+    execution: FrameType | None = sys._getframe()  # noqa: SLF001 - the only way to see what is running
     while execution is not None and execution is not frame:
         execution = execution.f_back
     return execution is None

@@ -1,4 +1,4 @@
-"""The frames of a thread, as its scope gives them out."""
+"""The frames of a thread, as a scope returns them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["frames_from"]
 
 
 def frames_from(innermost: FrameType | None) -> list[FrameType]:
-    """Return this frame and all that have led to it, innermost last."""
+    """Return this frame and all its callers, innermost last."""
     frames = []
     while innermost is not None:
         frames.append(innermost)

@@ -1,14 +1,14 @@
-"""The same scope for a greenlet of gevent.
+"""The scope of a greenlet: the same interface as ``interrupt.Scope``, for gevent.
 
-A greenlet runs until it waits for something, so its scope cannot close between a look and what follows from it, as
-long as nothing in between waits. The exception is thrown by the hub, and only if the scope is open at that moment:
-``greenlet.kill`` would throw whatever the greenlet has gone on to do by then (``gevent/greenlet.py``). A greenlet that
+A greenlet runs until it waits for something, so its scope cannot close between a check and the action that relies on
+it, as long as nothing in between waits. The hub throws the exception, and only if the scope is open at that moment:
+``greenlet.kill`` would throw it into whatever the greenlet is running by then (``gevent/greenlet.py``). A greenlet that
 never waits cannot be interrupted.
 
-Nor is one where protected code waits (``_core/safe_points.py``): in an ``__exit__`` that sends something, say, or in
-``Condition.wait`` when it takes its lock again, whose ``with`` block would then release what is somebody else's. The
-innermost frames can be gevent's own: they are how a greenlet waits, and they clean up after themselves. The hub looks
-again and again, then, until the greenlet waits elsewhere.
+Nor can a greenlet be interrupted while protected code waits (``_core/safe_points.py``): in an ``__exit__`` that sends
+something, say, or in ``Condition.wait`` when it takes its lock again, whose ``with`` block would then release a lock
+that another greenlet holds. The innermost frames may be gevent's own: a greenlet waits in these, and they clean up
+after themselves. The hub then inspects the greenlet again and again, until it waits elsewhere.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ __all__ = ["Scope"]
 
 _R = TypeVar("_R")
 
-#: After how long to look again whether a greenlet has left protected code, in seconds, at first and at the most.
-_LOOK_AGAIN: Final = 0.001
+#: How long the hub waits before it inspects a greenlet in protected code again, in seconds: at first, and at most.
+_FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.02
 
 
 class Scope:
-    """The stretch of one call in which an exception may be raised from another greenlet: see ``interrupt.Scope``."""
+    """The part of a greenlet's execution in which another greenlet may raise an exception: one call of a function.
+
+    See ``interrupt.Scope``.
+    """
 
     __slots__ = ("_closed", "_exception", "_greenlet", "_hub", "_is_watched", "_pause", "_raised", "_shields", "_timer")
 
@@ -50,10 +53,10 @@ class Scope:
         self._closed = False
         self._raised = False
         self._shields = 0
-        #: Whether the hub is about to look at the greenlet.
+        #: Whether the hub is going to inspect the greenlet.
         self._is_watched = False
         self._timer: Any = None
-        self._pause = _LOOK_AGAIN
+        self._pause = _FIRST_PAUSE
 
     def run(
         self,
@@ -63,19 +66,19 @@ class Scope:
     ) -> _R:
         """Call ``function(*args, **kwargs)`` in this scope, and return what it returns."""
         if self._closed or self._greenlet is not None:
-            raise RuntimeError("a scope runs one call: make a new Scope for each")
+            raise RuntimeError("this scope has been run before: make a new Scope for each call")
         self._greenlet, self._hub = getcurrent(), gevent.get_hub()
         try:
-            self._raise_what_waits()
+            self._raise_if_due()
             return function(*args, **(kwargs or {}))
         finally:
             self._closed = True
             self._greenlet = None
 
     def interrupt(self, exception: type[BaseException]) -> InterruptResult:
-        """Raise ``exception`` in the scope where its greenlet waits next, and answer what happened."""
+        """Raise ``exception`` in the scope where its greenlet waits next, and return what became of it."""
         if not isinstance(exception, type) or not issubclass(exception, BaseException):
-            raise TypeError(f"an exception class is needed to interrupt a scope, not {exception!r}")
+            raise TypeError(f"exception must be an exception class, not {exception!r}")
         if self._closed:
             return InterruptResult.CLOSED
         if self._raised:
@@ -89,18 +92,18 @@ class Scope:
         return InterruptResult.RAISED if self._is_at_safe_point() else InterruptResult.ARMED
 
     def shield(self) -> AnyShield:
-        """Return a context manager inside of which interrupts of this scope wait."""
+        """Return a context manager inside which interrupts of this scope wait."""
         return Shield(self)
 
     def rearm(self) -> bool:
-        """Let the exception be raised once more, after it has come up, and say whether it may be."""
+        """Allow the scope to be interrupted again after its exception has been raised; return whether it now can be."""
         if self._closed or not self._raised:
             return False
         self._raised = False
         return True
 
     def revoke(self) -> bool:
-        """Take back what has not been raised yet, from any thread, and say whether nothing has been."""
+        """Withdraw an exception that has not been raised yet, from any thread; return whether that was in time."""
         if self._raised or self._closed:
             return False
         self._exception = None
@@ -108,19 +111,22 @@ class Scope:
 
     @property
     def is_shielded(self) -> bool:
-        """Whether it is behind a shield of this scope."""
+        """Whether the scope is behind one of its shields."""
         return self._shields > 0
 
     def is_here(self) -> bool:
-        """Say whether the caller is in this scope, in its greenlet."""
+        """Return whether the caller is in this scope, in its greenlet."""
         return self._greenlet is getcurrent()
 
     def frames(self) -> list[FrameType]:
-        """Return the frames of the scope's greenlet, innermost last; none when it is not open, or here."""
+        """Return the frames of the scope's greenlet, innermost last.
+
+        An empty list while the scope is not open, and in the greenlet itself.
+        """
         return frames_from(getattr(self._greenlet, "gr_frame", None))
 
     def _throw(self) -> None:
-        # In the hub, so that the scope's greenlet is waiting for something.
+        # This runs in the hub, so the scope's greenlet is waiting.
         self._is_watched = False
         if self._timer is not None:
             self._timer.close()
@@ -136,7 +142,7 @@ class Scope:
         self._timer.start(self._throw)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
-    def _raise_what_waits(self) -> None:
+    def _raise_if_due(self) -> None:
         if self._exception is not None and self._is_due():
             self._raised = True
             raise self._exception
@@ -145,11 +151,12 @@ class Scope:
         return self._exception is not None and not (self._closed or self._raised or self._shields)
 
     def _is_at_safe_point(self) -> bool:
-        """Say whether nothing that the greenlet is doing, up to this scope's own frame, must be left alone."""
+        """Return whether the greenlet is at a safe point, judged by all its frames up to the scope's own."""
         greenlet = self._greenlet
         if greenlet is None:
             return True
-        # Where the greenlet is the caller, or runs in another thread, it has no frame: the hub looks once more.
+        # In the calling greenlet, or if the greenlet runs in another thread, gr_frame is None: the hub inspects it
+        # again.
         frame: FrameType | None = sys._getframe(2) if greenlet is getcurrent() else greenlet.gr_frame
         while frame is not None and _module(frame).partition(".")[0] == "gevent":
             frame = frame.f_back
@@ -164,7 +171,7 @@ class Scope:
 
 
 class Shield(AnyShield):
-    """Inside of it, interrupts of a scope wait."""
+    """A context manager inside which interrupts of a scope wait."""
 
     __slots__ = ("_entered", "_scope")
 
@@ -174,11 +181,11 @@ class Shield(AnyShield):
 
     def __enter__(self) -> None:
         if self._entered:
-            raise RuntimeError("this shield has been entered: call shield() for each with statement")
+            raise RuntimeError("this shield has been entered before: call shield() for each with statement")
         scope = self._scope
         if scope.is_here():
             if scope._is_due() and scope._is_at_safe_point():
-                scope._raise_what_waits()
+                scope._raise_if_due()
             scope._shields += 1
             self._entered = True
 
@@ -189,7 +196,7 @@ class Shield(AnyShield):
         scope = self._scope
         scope._shields -= 1
         if scope.is_here() and scope._is_at_safe_point():
-            scope._raise_what_waits()
+            scope._raise_if_due()
         elif scope._exception is not None:
             scope.interrupt(scope._exception)
 
@@ -199,7 +206,7 @@ def _module(frame: FrameType) -> str:
 
 
 def _called_from(frame: FrameType) -> int:
-    """The offset of the call that a frame stands in, which it may stand behind (see CACHE)."""
+    """Return the offset of the call that a frame is in; the frame itself may stand at the call's cache (see CACHE)."""
     code, offset = frame.f_code.co_code, frame.f_lasti
     while offset > 0 and code[offset] == CACHE:
         offset -= 2

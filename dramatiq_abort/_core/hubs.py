@@ -1,8 +1,9 @@
-"""A task of an ordinary worker thread that waits in a gevent hub of its own.
+"""Aborts for a task of an ordinary worker thread that waits in a gevent hub of its own.
 
 The hub is a greenlet of the thread, and runs while the task's own greenlet waits for others, in ``pool.join()``, say.
-What came up in the hub, or in what it runs, gevent would log and forget. So the hub is told to throw the exception into
-the task's greenlet, as ``_core/greenlets.py`` does where all worker threads are greenlets.
+gevent would log and forget an exception that is raised in the hub, or in a greenlet that the hub runs. So the hub is
+told to throw the exception into the task's greenlet, as ``_core/greenlets.py`` does where all worker threads are
+greenlets.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ class HubScope(Protocol):
 
 
 def throw_from_hub(scope: HubScope, exception: type[BaseException]) -> None:
-    """Have the hub in which the scope's thread is, if it is in one, raise the exception where the task waits for it.
+    """If the scope's thread is in a hub, tell the hub to raise the exception where the task waits for it.
 
-    Nothing is done where that must not be cut, or when the hub is not what the thread runs: call this again, then.
+    Does nothing if the task waits in protected code, or when the hub is not what the thread is running. Call this again
+    in these cases.
     """
     hub = _hub_of(scope.frames())
     if hub is not None:
@@ -37,7 +39,7 @@ def throw_from_hub(scope: HubScope, exception: type[BaseException]) -> None:
 
 
 def _hub_of(frames: list[FrameType]) -> Any:
-    """Return the hub that runs a thread's outermost frame, or None."""
+    """Return the hub in which a thread's outermost frame runs, or None."""
     module = sys.modules.get("gevent.hub")  # most programs have none
     if module is None or not frames or frames[0].f_code is not module.Hub.run.__code__:
         return None
@@ -45,7 +47,7 @@ def _hub_of(frames: list[FrameType]) -> Any:
 
 
 def _throw(greenlet: Any, scope: HubScope, exception: type[BaseException]) -> None:
-    # In the hub, so that the greenlet waits for something, in gevent's functions, which clean up after themselves.
+    # This runs in the hub, so the greenlet is waiting, in gevent's functions, which clean up after themselves.
     frame = greenlet.gr_frame
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "gevent":
         frame = frame.f_back

@@ -1,6 +1,6 @@
-"""The next jump backwards of a thread that is never found at a safe place: ``jumps.pxi`` for the pure-Python core.
+"""The next jump backwards of a thread that is never found at a safe point: ``jumps.pxi`` for the pure-Python core.
 
-From 3.12 on only: before that, nothing calls back in another thread but what is written in C.
+This works from 3.12 on only: before that, only code written in C can be called back in another thread.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 __all__ = ["SUPPORTED", "follow", "leave"]
 
-#: Whether this interpreter calls back at a jump.
+#: Whether this interpreter can call back at a jump.
 SUPPORTED: Final = hasattr(sys, "monitoring")
 
 _monitoring: Any = getattr(sys, "monitoring", None)
 
 
 class Follower(Protocol):
-    """A scope that is waiting for the next jump backwards of a code."""
+    """A scope that waits for the next jump backwards of a code."""
 
     def raise_in_loop(self) -> None:
-        """Raise the scope's exception, if this is its thread and nothing is in the way."""
+        """Raise the scope's exception, if this is its thread and nothing prevents it."""
 
 
-#: The followed codes by their ids, since equal codes need not be the same one.
+#: The followed codes by their ids, because equal codes need not be the same object.
 _followed: dict[int, tuple[CodeType, dict[Follower, None]]] = {}
 
-#: Where each thread that has just jumped goes on: a code's id and an offset.
+#: The destination of each thread that has just jumped, by the thread's id: a code's id and an offset.
 _landing: dict[int, tuple[int, int]] = {}
 
 
 def follow(code: CodeType, scope: Follower) -> None:
-    """Call the scope behind each jump backwards of a code, in any thread, until it leaves it."""
+    """Call the scope after each jump backwards of a code, in any thread, until ``leave`` is called."""
     _followed.setdefault(id(code), (code, {}))[1][scope] = None
     _watch(code, _monitoring.events.JUMP)
 
 
 def leave(code: CodeType, scope: Follower) -> None:
-    """Call the scope no longer. If another one begins at the same moment, its next ``follow`` puts that right."""
+    """Stop calling the scope. If another scope calls ``follow`` at the same moment, its next call makes up for it."""
     _, scopes = _followed.get(id(code), (code, {}))
     scopes.pop(scope, None)
     if not scopes:
@@ -50,7 +50,7 @@ def leave(code: CodeType, scope: Follower) -> None:
 
 
 def _watch(code: CodeType, events: int) -> None:
-    for tool in (4, 3):  # the others have names: debuggers, coverage, profilers, optimizers
+    for tool in (4, 3):  # the other ids are reserved for debuggers, coverage, profilers and optimizers
         if _monitoring.get_tool(tool) is None:
             _monitoring.use_tool_id(tool, __name__)
             _monitoring.register_callback(tool, _monitoring.events.JUMP, _jumped)

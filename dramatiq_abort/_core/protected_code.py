@@ -1,8 +1,8 @@
-"""Whose code an exception may not cut, by name: modules as a whole, functions of any module, functions of one.
+"""The names of protected code: whole modules, functions of any module, and functions of certain modules.
 
-A module as a whole is for what is short, whatever it does. Where a module's functions also wait for long, or call the
-task's own code, only those are listed that must be whole: a task could not be aborted otherwise. Each entry has its
-reason, which the documentation repeats. A test holds each against the module that it names.
+A module is protected as a whole if its functions are short. In a module whose functions also wait for long, or call the
+task's own code, only the functions that must not be left half done are protected: otherwise a task could not be aborted
+there. Each entry has its reason, which the documentation repeats. A test checks each name against the module.
 """
 
 from __future__ import annotations
@@ -11,39 +11,38 @@ from typing import Final
 
 __all__ = ["ANY", "CUT_IN", "PROTECTED_FUNCTIONS", "PROTECTED_IN", "PROTECTED_MODULES"]
 
-_SWALLOWED: Final = "an abort itself: Sentry drops any exception that is raised in its own code"
+_SWALLOWED: Final = "the abort itself: Sentry swallows any exception raised in its own code"
 
-#: Modules with their reasons. A package stands for all its modules.
+#: Protected modules with the reason: what an abort would leave half done. A package stands for all its modules.
 PROTECTED_MODULES: Final = {
-    "_frozen_importlib": "the locks of modules: a module that is half imported stays in sys.modules",
-    "_frozen_importlib_external": "the same",
-    "_threading_local": "the lock of each local()",
-    "_weakrefset": "the guard of iterations, which holds back removals",
-    "asyncio": "an event loop, which drops what comes up in a callback or in a task that is not awaited",
-    "bdb": "a debugger that somebody is using: its own books, and the answer to a question it has asked",
-    "concurrent.futures": "the conditions of futures, the queues and counters of executors",
-    "coverage": "the books of what has run, which monitoring calls keep from 3.12 on",
-    "dramatiq.asyncio": "a coroutine that has been submitted and is not yet cancelled when its waiter is interrupted",
-    "dramatiq_abort._worker.loops": "an event loop on the message's own thread: what it runs is cancelled instead",
-    "importlib": "see _frozen_importlib, which bears this name once it has been imported",
-    "logging": "the module's lock and each handler's, before 3.13 with acquire() and release()",
-    "multiprocessing": "locks, semaphores and conditions around pipes, which are half written otherwise",
+    "_frozen_importlib": "module locks: a partially imported module would stay in sys.modules",
+    "_frozen_importlib_external": "see _frozen_importlib",
+    "_threading_local": "the lock of each threading.local",
+    "_weakrefset": "the guard that postpones removals during an iteration",
+    "asyncio": "the event loop, which drops an exception raised in a callback or in a task that is not awaited",
+    "bdb": "the state of a debugger in use, and the reply to its prompt",
+    "concurrent.futures": "the conditions of futures; the queues and counters of executors",
+    "coverage": "the data on what has run, which monitoring callbacks write from 3.12 on",
+    "dramatiq.asyncio": "a submitted coroutine, which would not be cancelled when its waiter is interrupted",
+    "dramatiq_abort._worker.loops": "an event loop on the message's own thread: its coroutine is cancelled instead",
+    "importlib": "see _frozen_importlib, which takes this name once importlib is imported",
+    "logging": "the lock of the module and of each handler; before 3.13 these use acquire() and release()",
+    "multiprocessing": "locks, semaphores and conditions around pipes, and data partially written to a pipe",
     "pdb": "see bdb",
-    "queue": "Python's conditions around one mutex",
+    "queue": "conditions, written in Python, around one mutex",
     "sentry_sdk.client": _SWALLOWED,
     "sentry_sdk.scope": _SWALLOWED,
     "sentry_sdk.scrubber": _SWALLOWED,
     "sentry_sdk.tracing": _SWALLOWED,
     "sentry_sdk.transport": _SWALLOWED,
-    "threading": "Python's __enter__ and __exit__ around every lock but Lock and RLock",
-    "trio": "its scheduler: an exception in there ends the run, and the thread cannot run trio again",
-    "warnings": "the lock around the filters, from 3.14 on",
+    "threading": "locks whose __enter__ and __exit__ are written in Python: all except Lock and RLock",
+    "trio": "the scheduler: an exception raised in it ends the run, and the thread cannot run trio again",
+    "warnings": "the lock of the filters, from 3.14 on",
     "weakref": "see _weakrefset",
 }
 
-#: Functions that are never left half done, whoever wrote them: they are where everybody puts what must happen, or what
-#: takes that which must be given back. With them context managers are safe, those of contextlib included, and in an
-#: ``ExitStack``.
+#: Functions that are protected in every module: they hold code that must run, or acquire what must be released again.
+#: This makes all context managers safe, including those of contextlib and those in an ``ExitStack``.
 PROTECTED_FUNCTIONS: Final = frozenset({"__enter__", "__exit__", "__del__", "enter_context", "unraisablehook"})
 
 
@@ -51,29 +50,29 @@ def _all(names: str, reason: str) -> dict[str, str]:
     return dict.fromkeys(names.split(), reason)
 
 
-_PLACE: Final = "a pool that has lost a connection, or has one too many"
-_REPLY: Final = "a reply that is not read, and then taken for that of the next command; a pool's connection"
-_FRAMES: Final = "a frame that is half sent or half read: the server drops what follows on the channel"
-_ENQUEUE: Final = "a message that is half sent, and the after_enqueue hooks that go with before_enqueue"
-_COUNTER: Final = "a counter that has changed although the caller does not know it"
-_STORE: Final = "a result that is deleted and not stored"
+_PLACE: Final = "a pool, which would lose a connection or have one too many"
+_REPLY: Final = "an unread reply, which would be taken for that of the next command; a connection of the pool"
+_FRAMES: Final = "a partially sent or read frame: the server drops everything after it on the channel"
+_ENQUEUE: Final = "a partially sent message, and after_enqueue hooks that belong to before_enqueue"
+_COUNTER: Final = "a counter that has changed without its caller knowing"
+_STORE: Final = "a result that is deleted but not stored"
 _CAUGHT: Final = "an abort itself: the function catches every exception and goes on"
 
-#: Functions with their reasons, by the module that they are defined in and by the name of their code.
+#: Protected functions with the reason, by the module in which they are defined and by the name of their code.
 PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
-    # What a task does with dramatiq. Actor.__call__ is not among it: it calls another actor's function.
+    # The calls of dramatiq that a task makes. Actor.__call__ is not one of them: it calls another actor's function.
     "dramatiq.actor": _all("send send_with_options", _ENQUEUE),
     "dramatiq.broker": _all("declare_actor add_middleware emit_before emit_after", "hooks, which come in pairs"),
     "dramatiq.brokers.rabbitmq": _all("enqueue declare_queue", _ENQUEUE),
     "dramatiq.brokers.redis": _all("enqueue declare_queue", _ENQUEUE),
     "dramatiq.brokers.stub": _all("enqueue declare_queue", _ENQUEUE),
-    "dramatiq.composition": _all("run", "a group that is sent in part: its completion callbacks never run"),
+    "dramatiq.composition": _all("run", "a partially sent group, whose completion callbacks would never run"),
     "dramatiq.rate_limits.backends.memcached": _all("add incr decr incr_and_sum", _COUNTER),
     "dramatiq.rate_limits.backends.redis": _all("add incr decr incr_and_sum wait_notify", _COUNTER),
     "dramatiq.rate_limits.backends.stub": _all("add incr decr incr_and_sum wait_notify", _COUNTER),
-    "dramatiq.rate_limits.barrier": _all("create wait", "the last party's arrival, and the signal for the others"),
+    "dramatiq.rate_limits.barrier": _all("create wait", "the arrival of the last party, and the signal to the others"),
     "dramatiq.results.backend": _all("store_result store_exception", _STORE),
-    # kombu's client for RabbitMQ. dispatch_method calls what the task has given to basic_consume.
+    # kombu's client for RabbitMQ. dispatch_method calls the function that the task has passed to basic_consume.
     "amqp.abstract_channel": _all("dispatch_method send_method wait", _FRAMES),
     "amqp.connection": _all("blocking_read on_inbound_method", _FRAMES),
     "amqp.method_framing": _all("on_frame write_frame", _FRAMES),
@@ -82,17 +81,17 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "botocore.httpsession": _all("send", _PLACE),
     "cachetools": _all(
         "__delitem__ __getitem__ __setitem__ clear expire get pop popitem setdefault",
-        "a key in one of the cache's dictionaries, and not in the other",
+        "a key that is in only one of the cache's two dictionaries",
     ),
-    "cachetools._decorator": _all("__call__", "the mark that a value is being computed, which other threads wait for"),
     "cgitb": _all("handle", _CAUGHT),  # up to 3.12
     "code": _all("runcode showsyntaxerror showtraceback", _CAUGHT),
     "copyreg": _all("_slotnames", _CAUGHT),
     "doctest": _all("__run", _CAUGHT),
     "email._header_value_parser": _all("get_parameter", _CAUGHT),
-    # Takes the place of traceback's up to 3.10.
+    # exceptiongroup replaces traceback's function up to 3.10.
     "exceptiongroup._formatting": _all("_safe_string", _CAUGHT),
-    # The request itself is cut, see CUT_IN; what is handed over before and behind it is not.
+    "cachetools._decorator": _all("__call__", "the mark that a value is being computed, for which other threads wait"),
+    # The request itself can be aborted (see CUT_IN); the steps before and after it cannot.
     "httpcore._sync.connection": _all("handle_request", _PLACE),
     "httpcore._sync.connection_pool": _all("close handle_request", _PLACE),
     "httpcore._sync.http11": _all("_response_closed close handle_request", _PLACE),
@@ -101,7 +100,8 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "httpx._models": _all("close", _PLACE),
     "httpx._transports.default": _all("close handle_request", _PLACE),
     "imaplib": _all("print_log", _CAUGHT),
-    # Not what waits for messages: start_consuming, consume, process_data_events, sleep. They call the task's functions.
+    # Without the functions that wait for messages and call the task's functions: start_consuming, consume,
+    # process_data_events, sleep.
     "pika.adapters.blocking_connection": _all(
         "basic_ack basic_cancel _basic_consume_impl basic_get basic_nack basic_publish basic_qos basic_recover "
         "basic_reject cancel channel close confirm_delivery exchange_bind exchange_declare exchange_delete "
@@ -126,12 +126,12 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "requests.models": _all("content generate", _PLACE),
     "requests.sessions": _all("<listcomp> resolve_redirects send", _PLACE),
     "shelve": _all("close", _CAUGHT),
-    "sqlalchemy.orm.mapper": _all("_configure_registries", "mappers that are half configured, for the whole process"),
+    "sqlalchemy.orm.mapper": _all("_configure_registries", "partially configured mappers, for the whole process"),
     "sqlalchemy.pool.base": _all(
         "_checkin _checkin_failed _checkout _finalize_fairy _return_conn checkin checkout invalidate", _PLACE
     ),
     "sqlalchemy.pool.impl": _all("_do_get _do_return_conn", _PLACE),
-    # They take the lock, or one of its two, and give it back in another function, or without any try.
+    # These acquire the lock, or one of its two parts, and release it in another function, or without a try.
     "tqdm.std": _all("__init__ acquire clear close refresh release", "the lock of all progress bars"),
     "traceback": _all("_safe_string _some_str", _CAUGHT),  # from 3.11 on, and before
     # The whole test: what catches is a context manager, whose generator is suspended meanwhile.
@@ -145,11 +145,11 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "xmlrpc.server": _all("_marshaled_dispatch system_multicall", _CAUGHT),
 }
 
-#: Stands for whatever a function calls.
+#: Stands for all functions that a function calls.
 ANY: Final = "*"
 
-#: Functions of those that may be cut while they call others of these names: it is there that they wait, or call the
-#: task's own code, and they clean up behind that. Behind the call they are protected again.
+#: The protected functions that can be aborted while they call functions of these names. In these calls they wait, or
+#: run the task's own code, and they clean up after them. After the call they are protected again.
 CUT_IN: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("amqp.abstract_channel", "dispatch_method"): frozenset({"_on_basic_deliver"}),
     ("amqp.connection", "blocking_read"): frozenset({"on_frame"}),
@@ -159,7 +159,7 @@ CUT_IN: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("botocore.httpsession", "send"): frozenset({"content", "urlopen"}),
     ("cachetools._decorator", "__call__"): frozenset({ANY}),
     ("dramatiq.actor", "send"): frozenset({"send_with_options"}),
-    ("dramatiq.actor", "send_with_options"): frozenset({"enqueue"}),  # which is protected itself
+    ("dramatiq.actor", "send_with_options"): frozenset({"enqueue"}),  # protected itself
     ("dramatiq.rate_limits.barrier", "wait"): frozenset({"wait"}),
     ("httpcore._sync.connection", "handle_request"): frozenset({"_connect", "handle_request"}),
     ("httpcore._sync.connection_pool", "handle_request"): frozenset({"handle_request"}),

@@ -1,4 +1,4 @@
-"""What ``Scope.interrupt()`` answers, the same for every kind of scope."""
+"""The result of ``Scope.interrupt()``, the same for every kind of scope."""
 
 import enum
 
@@ -9,22 +9,22 @@ class InterruptResult(enum.Enum):
     """What became of one call of ``Scope.interrupt()``."""
 
     RAISED = "raised"
-    """The exception has been raised in the scope, or is on its way into it."""
+    """The exception has been raised in the scope, or is pending in its thread."""
 
     DEFERRED = "waiting"
     """The exception will be raised when the shield ends, or as soon as the scope opens."""
 
     ARMED = "armed"
-    """The scope's thread is where nothing may be raised: it will be raised where it may. Ask again after a while."""
+    """The scope's thread is at no safe point: the exception will be raised at the next one. Ask again after a while."""
 
     PROTECTED = "protected"
-    """The scope's thread is where nothing may be raised, and cannot be followed: nothing was done, try again."""
+    """The scope's thread is at no safe point, and cannot be followed: nothing was done. Try again."""
 
     SLOT_BUSY = "taken"
-    """Somebody else's exception is on its way into this thread: nothing was done, try again."""
+    """Another exception is pending in this thread: nothing was done. Try again."""
 
     CLOSED = "closed"
-    """The scope is not open any more: nothing was done, and nothing can be done."""
+    """The scope is closed: nothing was done, and trying again is of no use."""
 
     UNSUPPORTED = "unsupported"
     """This interpreter cannot raise an exception in another thread: nothing was done."""

@@ -1,9 +1,9 @@
-"""Where an exception may not be raised, because the code there would be left half done.
+"""Protected code: where an exception may not be raised, because the code there would be left half done.
 
-An exception between ``lock.acquire()`` and its ``try``, or at the entry of ``release()``, leaves a lock locked. Whoever
-writes ``with lock:`` with a lock in C is safe: CPython looks at its slot neither between the lock's ``__enter__`` and
-the block nor between the block and ``__exit__``. But where the lock is wrapped in Python, those are functions, and
-CPython looks at every function's entry. So no exception is raised while one of these is on the stack, above the scope.
+An exception between ``lock.acquire()`` and its ``try``, or at the entry of ``release()``, leaves a lock locked. ``with
+lock:`` is safe for a lock in C: CPython checks the slot neither between the lock's ``__enter__`` and the block nor
+between the block and ``__exit__``. But if the lock is wrapped in Python code, these are functions, and CPython checks
+the slot at the entry of every function. So no exception is raised while one of these is on the stack, above the scope.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ __all__ = [
 
 
 def _inside(function: Any) -> Iterator[CodeType]:
-    """The functions that are made by this one."""
+    """Return the codes of the functions that this function creates."""
     return (constant for constant in function.__code__.co_consts if hasattr(constant, "co_code"))
 
 
-#: What C code calls that drops an exception, at the very return, too: by name, and those of the weak references in the
-#: standard library. The callbacks of others are not known.
+#: Functions called by C code that drops an exception, even one that is raised at their return: by name, and the
+#: callbacks of weak references in the standard library. Those of other libraries are not known.
 CALLBACK_NAMES: Final = frozenset({"__del__", "unraisablehook"})
 CALLBACKS: Final[list[CodeType]] = [
     *_inside(weakref.WeakSet.__init__),
@@ -55,16 +55,16 @@ CALLBACKS: Final[list[CodeType]] = [
 ]
 
 
-#: What the garbage collector calls, in whichever code it has its turn; it drops exceptions, too (invoke_gc_callback in
-#: Python/gc.c). The list is CPython's own: who wants to be called, Hypothesis for one, puts a function in there.
+#: Functions that the garbage collector calls, in whatever code it runs; it drops exceptions, too (invoke_gc_callback in
+#: Python/gc.c). This is CPython's own list, to which other code, such as Hypothesis, appends.
 COLLECTORS_CALLBACKS: Final[list[Any]] = getattr(gc, "callbacks", [])  # not on PyPy
 
 
 def _offsets_of_wait() -> frozenset[int]:
-    """Where Condition.wait waits: its calls of ``waiter.acquire``, but for the first, which only locks the new lock.
+    """Return the offsets at which Condition.wait waits: its calls of ``waiter.acquire``, except the first.
 
-    Anywhere else in it the condition's own lock has been given up and is not to be taken back yet, or the waiter is
-    still in the list of waiters.
+    The first call only locks the new lock. Anywhere else in the function, the condition's own lock has been released
+    and not taken back yet, or the waiter is still in the list of waiters.
     """
     calls: list[set[int]] = []
     is_call = False
@@ -78,56 +78,65 @@ def _offsets_of_wait() -> frozenset[int]:
     return frozenset().union(*calls[1:])
 
 
-#: Where a thread waits in protected code for as long as somebody else likes, and cleans up after itself: functions
-#: with the offsets of the instructions at which the exception may be raised, when the function is the innermost. Event,
-#: Semaphore, Barrier, Queue and Future all wait in Condition.wait. From 3.13 on Thread.join waits in C and holds
-#: nothing; before, it takes a lock of the thread that it waits for.
+#: Waits in protected code that clean up after themselves, and may last for any time: functions with the offsets of the
+#: instructions at which the exception may be raised, if the function is the innermost one. Event, Semaphore, Barrier,
+#: Queue and Future all wait in Condition.wait. From 3.13 on Thread.join waits in C and holds nothing; before, it takes
+#: a lock of the thread that it waits for.
 WAITS: Final[dict[CodeType, frozenset[int]]] = {threading.Condition.wait.__code__: _offsets_of_wait()}
 if sys.version_info >= (3, 13):
     WAITS[threading.Thread.join.__code__] = frozenset(range(0, len(threading.Thread.join.__code__.co_code), 2))
 
-#: Waits until the new thread runs, which up to 3.11 has the ident of the one that starts it until then.
+#: Waits until the new thread runs. Until then, up to 3.11, the new thread has the ident of the thread that starts it.
 START_OF_THREAD: Final = threading.Thread.start.__code__
 
 
 def landing() -> None:
-    """Do nothing: a place for the exceptions that come too late for their scope."""
+    """Do nothing: a function in which exceptions are raised that come too late for their scope."""
 
 
+#: The protected modules.
 _protected: set[str] = set(PROTECTED_MODULES)
 
-#: Those of them that users have added, and event loops, in which a wait is anybody's: see is_handed_over.
+#: Those of them whose waits are not safe points: modules added by users, and event loops. See is_handed_over.
 _users: set[str] = {"asyncio", "dramatiq_abort._worker.loops", "trio"}
 
-#: Functions by their modules, each with those that it may be cut in when it calls them.
+#: Protected functions by module and name, each with the names of the functions during whose call it may be aborted.
 _named: dict[str, dict[str, frozenset[str]]] = {
     module: {name: CUT_IN.get((module, name), frozenset()) for name in names} for module, names in PROTECTED_IN.items()
 }
 
 
 def protect(module: str) -> None:
-    """Raise nothing in the code of this module, or of this package's modules, from now on."""
+    """Protect this module, or all modules of this package, from now on."""
     _protected.add(module)
     _users.add(module)
 
 
 def protect_function(module: str, name: str, cut_in: frozenset[str] = frozenset()) -> None:
-    """Raise nothing in this function of this module from now on, nor in what it calls, but for these."""
+    """Protect this function of this module, and everything that it calls, from now on.
+
+    Parameters:
+      cut_in: The names of the functions during whose call it may be aborted all the same.
+    """
     _named.setdefault(module, {})[name] = cut_in
 
 
 def is_protected(module: str) -> bool:
-    """Say whether a module, or the package it is in, is protected."""
+    """Return whether a module, or a package it is in, is protected."""
     return _is_among(_protected, module)
 
 
 def may_be_cut(frames: Iterable[FrameType]) -> bool:
-    """Say whether functions that are at work, from the innermost on, may be left as they are."""
+    """Return whether none of these frames, innermost first, runs protected code."""
     return not any(must_stay(frame, called) for frame, called in _with_called(frames))
 
 
 def must_stay(frame: FrameType, called: str | None) -> bool:
-    """Say whether a function that is at work, and has called that one or none, must not be left half done."""
+    """Return whether a frame runs protected code.
+
+    Parameters:
+      called: The name of the function that the frame has called, or None.
+    """
     return (
         frame.f_code.co_name in PROTECTED_FUNCTIONS
         or _is_collectors_callback(frame.f_code)
@@ -137,7 +146,7 @@ def must_stay(frame: FrameType, called: str | None) -> bool:
 
 
 def _with_called(frames: Iterable[FrameType]) -> Iterator[tuple[FrameType, str | None]]:
-    """Pair each function that is at work with the name of the one that it has called."""
+    """Pair each frame with the name of the function that it has called; None for the innermost frame."""
     called = None
     for frame in frames:
         yield frame, called
@@ -145,7 +154,7 @@ def _with_called(frames: Iterable[FrameType]) -> Iterator[tuple[FrameType, str |
 
 
 def _is_named(frame: FrameType, called: str | None) -> bool:
-    """Say whether a function is protected by its own and its module's name, in this call of another, or in none."""
+    """Return whether a function is protected by its own and its module's name, while it calls that function or none."""
     cut_in = _named.get(str(frame.f_globals.get("__name__")), {}).get(frame.f_code.co_name)
     return cut_in is not None and (called is None or cut_in.isdisjoint({called, ANY}))
 
@@ -159,11 +168,11 @@ def _is_collectors_callback(code: CodeType) -> bool:
 
 
 def is_handed_over(frames: Iterable[FrameType]) -> bool:
-    """Say whether what functions wait for, from the innermost on, would be lost with the wait.
+    """Return whether an exception raised in a wait would lose what the wait is for. The frames are innermost first.
 
-    A thread that has been started, what a context manager or a function of ``PROTECTED_IN`` is about to take, and what
-    nobody can know of the modules that users have added. What a callback of an event loop waits for, the loop would
-    drop with the exception.
+    This is the case for a thread that is being started, and for anything that a context manager or a function of
+    ``PROTECTED_IN`` is about to acquire. It may be the case in modules that users have added. And if a callback of an
+    event loop waits, the loop would drop the exception.
     """
     return any(
         frame.f_code is START_OF_THREAD

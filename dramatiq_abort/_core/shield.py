@@ -1,4 +1,4 @@
-"""What all shields have in common: they are context managers, synchronous and asynchronous."""
+"""The interface of all shields, which are synchronous and asynchronous context managers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["NOTHING", "AnyShield"]
 
 
 class _Nothing:
-    """Nothing to wait for."""
+    """An awaitable that is done at once."""
 
     __slots__ = ()
 
@@ -21,12 +21,12 @@ class _Nothing:
         yield
 
 
-#: What an asynchronous method returns that has done everything when it was called.
+#: The return value of an asynchronous method that has done everything by the time it returns.
 NOTHING = _Nothing()
 
 
 class AnyShield(Protocol):
-    """Inside of it, interrupts of a scope wait."""
+    """A context manager inside which interrupts of a scope wait."""
 
     __slots__ = ()
 
