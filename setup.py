@@ -1,4 +1,4 @@
-"""Build the compiled interrupt core; everything else is in pyproject.toml."""
+"""Build the compiled interrupt core. Everything else is configured in pyproject.toml."""
 
 import os
 import sys
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-# auto: build the extension if the interpreter can use it and the compiler can build it, 0: do not, 1: it is an error if
+# auto: build the extension if the interpreter can use it and the compiler can build it; 0: do not build it; 1: fail if
 # it cannot be built.
 switch = os.environ.get("DRAMATIQ_ABORT_EXTENSION", "auto")
 if switch not in {"auto", "0", "1"}:
-    sys.exit(f"DRAMATIQ_ABORT_EXTENSION is {switch!r}: set it to 'auto', '0' or '1'")
+    sys.exit(f"DRAMATIQ_ABORT_EXTENSION must be 'auto', '0' or '1', not {switch!r}")
 
 # The compiled core relies on the GIL: a free-threaded interpreter would switch it on for the whole process.
 is_free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 if switch == "1" and is_free_threaded:
     sys.exit(
         "DRAMATIQ_ABORT_EXTENSION is '1', but the compiled core needs the GIL, and this Python is a free-threaded "
-        "build: set it to 'auto' or '0' to use the pure-Python core, or build with a Python that has the GIL"
+        "build: set the variable to 'auto' or '0' to use the pure-Python core, or build with a Python that has the GIL"
     )
 # PyPy has no PyThreadState_SetAsyncExc.
 is_usable = sys.implementation.name == "cpython" and not is_free_threaded

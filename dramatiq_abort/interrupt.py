@@ -1,14 +1,15 @@
-"""The interrupt core: an exception raised from another thread, inside one function or not at all.
+"""The interrupt core: raises an exception from another thread inside one function, or not at all.
 
-``Scope`` comes from the compiled core where there is one, else from the pure-Python core; ``IMPLEMENTATION`` says
-which: ``"cython"`` or ``"python"``. The environment variable ``DRAMATIQ_ABORT_EXTENSION`` decides: ``auto`` (the
-default) takes the compiled core if it is there, ``0`` never, ``1`` always or raises ``ImportError``.
+``Scope`` comes from the compiled core if it is installed, else from the pure-Python core. ``IMPLEMENTATION`` names the
+core in use: ``"cython"`` or ``"python"``. The environment variable ``DRAMATIQ_ABORT_EXTENSION`` selects it: ``auto``
+(the default) uses the compiled core if it is installed, ``0`` uses the pure-Python core, and ``1`` uses the compiled
+core or raises ``ImportError``.
 
 The compiled core relies on the GIL. On a free-threaded build, importing it would switch the GIL on for the whole
-process; with ``PYTHON_GIL=0`` it would crash. So where the GIL is off it is not imported: ``auto`` takes the other one,
-and ``1`` raises ``ImportError``.
+process; with ``PYTHON_GIL=0`` it would crash. So it is not imported where the GIL is off: ``auto`` uses the pure-Python
+core there, and ``1`` raises ``ImportError``.
 
-This package's other modules import from here, but for ``_worker/hooks.py``; these import nothing of dramatiq.
+The other modules of the package import from here, except ``_worker/hooks.py``. The core imports nothing of dramatiq.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ elif _switch == "0" or (_switch == "auto" and not GIL_IS_ON):
 elif _switch == "1" and not GIL_IS_ON:
     raise ImportError(
         "DRAMATIQ_ABORT_EXTENSION is '1', but the compiled core needs the GIL, and this free-threaded Python runs "
-        "without it: set it to 'auto' or '0' to use the pure-Python core, or use a Python with the GIL"
+        "without it: set the variable to 'auto' or '0' to use the pure-Python core, or use a Python with the GIL"
     )
 elif _switch == "1":
     from ._interrupt import SUPPORTED, Scope
@@ -51,6 +52,6 @@ elif _switch == "auto":
         IMPLEMENTATION = "python"
 else:
     raise ImportError(
-        f"DRAMATIQ_ABORT_EXTENSION is {_switch!r}: set it to 'auto' (the compiled core if it is there), "
-        "'0' (never the compiled core) or '1' (an error without it)"
+        "DRAMATIQ_ABORT_EXTENSION must be 'auto' (use the compiled core if it is installed), '0' (never use it) or '1' "
+        f"(fail without it), not {_switch!r}"
     )
