@@ -73,7 +73,7 @@
 #
 # - No bytecode runs between the function's return and the closing of the scope.
 # - No Python code runs from the first read of a scope's state, and of its thread's frames, until the slot is set: the
-#   target would get a turn. Anything that takes Python code is found out before (``Scope.interrupt``, ``learn``). Up to
+#   target would get a turn. Everything that takes Python code is done before (``Scope.interrupt``, ``learn``). Up to
 #   3.11 even creating an object may start the garbage collector, which runs Python code (``hold_collector``).
 # - The slot is read before it is written, and cleared only while it holds this scope's own exception.
 # - A callback that runs in the target (``_core/profiling.pxi``, ``_core/monitoring.pxi``, ``_core/jumps.pxi``) inspects
@@ -208,7 +208,7 @@ cdef class Scope:
     cdef double _raised_at
     #: The code whose instructions are watched, or None.
     cdef object _watched
-    #: What is followed to its next jump backwards: a code or, before 3.12, a frame.
+    #: The code or, before 3.12, the frame that is followed to its next jump backwards; None: neither.
     cdef object _followed
     #: Where that code's last jump has led or, before 3.12, that frame's last instruction.
     cdef Py_ssize_t _target
@@ -278,7 +278,7 @@ cdef class Scope:
                 self._exception = exception
                 self._token = token  # for the profile function as well, if it is installed
                 return DEFERRED
-            result = self._look_and_raise(thread, exception, token, can_watch, can_follow)
+            result = self._inspect_and_raise(thread, exception, token, can_watch, can_follow)
             if result is RAISED:
                 send_signal(thread, number)
             return result
@@ -324,7 +324,7 @@ cdef class Scope:
     def claim(self, frame=None):
         """Mark the exception as raised by the caller, which raises it in another way; return whether it may.
 
-        Can be called from any thread. Returns False if the exception has been raised already, behind a shield, and
+        Can be called from any thread. Returns False if the exception has been raised already, inside a shield, and
         while the scope is not open. A profile function that is waiting to raise it is removed.
 
         Parameters:
@@ -371,7 +371,7 @@ cdef class Scope:
         finally:
             self._close()
 
-    cdef object _look_and_raise(
+    cdef object _inspect_and_raise(
         self, PyThreadState *thread, object exception, object token, bint can_watch, bint can_follow
     ):
         """Inspect the thread, then store the token or install the profile function, and return the result.
@@ -395,14 +395,17 @@ cdef class Scope:
             self._frame = None  # the repeated inspection must not count as a later one
             return None
         cdef bint has_profiler = (profiler_of(thread) if armed is None else armed._profiler) != NULL
-        # The exception is exact in a thread that checks its slot at once, or whose instructions can be watched. For the
-        # latter, no tracer, profiler or monitoring tool may run in between. Any other thread must be waiting in C code:
-        # it must not have moved since the last interrupt, nor, where jumps can be followed, stand at one.
-        cdef bint has_stood = self._stands_where_it_stood(frame)
+        # From 3.13 on (CHECKS_LATE) a stored exception may be raised one check too late, unless the thread's
+        # instructions are watched. For that, no tracer, profiler or monitoring tool may run in between. Otherwise the
+        # thread must be waiting in C code: it has not moved since the last interrupt and, where jumps can be followed,
+        # is not at one.
+        cdef bint has_not_moved = self._has_not_moved(frame)
         can_follow = can_follow and tracer_of(thread) == NULL and not has_profiler
         cdef Py_ssize_t jump = jump_at(frame) if CHECKS_LATE else -1
         cdef bint is_in_gap = jump >= 0 and is_gap(frame_code(frame), jump)
-        cdef bint is_exact = can_follow or not CHECKS_LATE or has_stood and (jump < 0 or not can_watch)
+        cdef bint is_exact = can_follow or not CHECKS_LATE or has_not_moved and (jump < 0 or not can_watch)
+        # At a call the thread's own profiler runs before the check: the exception would be raised in there, and CPython
+        # would remove that profiler.
         if is_exact and not is_in_gap and not shares_ident(thread) and not (has_profiler and is_at_call(frame)) and (
             is_waiting(frame, base) or place == DELIVERS and is_safe(frame, base)
         ):
@@ -437,7 +440,7 @@ cdef class Scope:
             return PROTECTED
         return ARMED
 
-    cdef bint _stands_where_it_stood(self, object frame) noexcept:
+    cdef bint _has_not_moved(self, object frame) noexcept:
         """Return whether the thread is where the last interrupt found it, and record where it is now."""
         cdef Py_ssize_t offset = frame_offset(frame)
         cdef bint same = frame is self._frame and offset == self._offset

@@ -34,7 +34,7 @@ cdef bytes returns = table(RETURNS)
 cdef dict learned = {}
 #: The codes that an inspection has missed in there, by their ids.
 cdef dict unlearned = {}
-#: The size at which ``learned`` is cleared. What is still needed is learned again.
+#: The size at which ``learned`` is cleared. Codes that are still in use are learned again.
 cdef Py_ssize_t most_learned = 1000
 
 

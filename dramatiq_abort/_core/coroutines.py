@@ -195,7 +195,7 @@ class Scope:
     def _claim(self) -> bool:
         """Return whether the exception may be raised here.
 
-        This is called last, and overridden by a scope inside another scope.
+        This is called last. A scope inside another scope overrides it.
         """
         return True
 

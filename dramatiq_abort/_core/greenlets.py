@@ -111,7 +111,7 @@ class Scope:
 
     @property
     def is_shielded(self) -> bool:
-        """Whether the scope is behind one of its shields."""
+        """Whether the scope is inside one of its shields."""
         return self._shields > 0
 
     def is_here(self) -> bool:
@@ -155,8 +155,8 @@ class Scope:
         greenlet = self._greenlet
         if greenlet is None:
             return True
-        # In the calling greenlet, or if the greenlet runs in another thread, gr_frame is None: the hub inspects it
-        # again.
+        # gr_frame is None for the calling greenlet, and for one that runs in another thread: the hub then inspects it
+        # once more.
         frame: FrameType | None = sys._getframe(2) if greenlet is getcurrent() else greenlet.gr_frame
         while frame is not None and _module(frame).partition(".")[0] == "gevent":
             frame = frame.f_back

@@ -106,7 +106,7 @@ class _Gate(dict[None, "_Gate"]):
     __slots__ = ("is_closed", "is_on_its_way", "is_shut", "is_spent")
 
     def __init__(self, *, is_shut: bool = False, is_spent: bool = False, is_closed: bool = False) -> None:
-        #: Interrupts wait: the scope is not open yet, or behind a shield.
+        #: Interrupts wait: the scope is not open yet, or inside a shield.
         self.is_shut = is_shut
         #: An exception has been raised, or is about to be.
         self.is_spent = is_spent
@@ -302,7 +302,7 @@ class Scope:
     def claim(self, frame: FrameType | None = None) -> bool:
         """Mark the exception as raised by the caller, which raises it in another way; return whether it may.
 
-        Can be called from any thread. Returns False if the exception has been raised already, behind a shield, and
+        Can be called from any thread. Returns False if the exception has been raised already, inside a shield, and
         while the scope is not open.
 
         Parameters:
@@ -325,7 +325,7 @@ class Scope:
 
     @property
     def is_shielded(self) -> bool:
-        """Whether the scope is behind one of its shields."""
+        """Whether the scope is inside one of its shields."""
         return self._shields > 0
 
     def is_here(self) -> bool:

@@ -50,8 +50,8 @@ cdef enum Stack:
     MUST_STAY
 
 
-cdef Stack look_at_stack(object frame, object base):
-    """Return whether an exception may be raised in this frame, judged by all frames from there up to the scope's own.
+cdef Stack inspect_stack(object frame, object base):
+    """Inspect the frames from this one up to the scope's own, and return what they allow.
 
     Runs no Python code, so no thread moves in the meantime.
     """
@@ -81,12 +81,12 @@ cdef bint must_stay(object frame, object called):
 
 cdef bint is_safe(object frame, object base):
     """Return whether none of the frames from this one up to the scope's own runs protected code."""
-    return look_at_stack(frame, base) == SAFE
+    return inspect_stack(frame, base) == SAFE
 
 
 cdef bint is_safe_here(object frame, object base):
     """Return the same for the current thread, which sees across its greenlets: see ``_core/greenlet_stacks.py``."""
-    cdef Stack found = look_at_stack(frame, base)
+    cdef Stack found = inspect_stack(frame, base)
     if found != CUT_OFF:
         return found == SAFE
     cdef object called

@@ -1,9 +1,10 @@
 """Protected code: where an exception may not be raised, because the code there would be left half done.
 
-An exception between ``lock.acquire()`` and its ``try``, or at the entry of ``release()``, leaves a lock locked. ``with
-lock:`` is safe for a lock in C: CPython checks the slot neither between the lock's ``__enter__`` and the block nor
-between the block and ``__exit__``. But if the lock is wrapped in Python code, these are functions, and CPython checks
-the slot at the entry of every function. So no exception is raised while one of these is on the stack, above the scope.
+An exception between ``lock.acquire()`` and its ``try``, or at the entry of ``release()``, leaves a lock locked. A
+``with`` block of a lock in C is safe: CPython checks the slot neither between the lock's ``__enter__`` and the block
+nor between the block and ``__exit__``. But if the lock is wrapped in Python code, these are functions, and CPython
+checks the slot at the entry of every function. So no exception is raised while one of these is on the stack, above the
+scope.
 """
 
 from __future__ import annotations
