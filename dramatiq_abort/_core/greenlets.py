@@ -155,8 +155,7 @@ class Scope:
         greenlet = self._greenlet
         if greenlet is None:
             return True
-        # gr_frame is None for the calling greenlet, and for one that runs in another thread: the hub then inspects it
-        # once more.
+        # gr_frame is None for the calling greenlet, and for one in another thread: the hub then inspects it once more.
         frame: FrameType | None = sys._getframe(2) if greenlet is getcurrent() else greenlet.gr_frame
         while frame is not None and _module(frame).partition(".")[0] == "gevent":
             frame = frame.f_back
