@@ -56,7 +56,7 @@ _FRAMES: Final = "a partially sent or read frame: the server drops everything af
 _ENQUEUE: Final = "a partially sent message, and after_enqueue hooks that belong to before_enqueue"
 _COUNTER: Final = "a counter that has changed without its caller knowing"
 _STORE: Final = "a result that is deleted but not stored"
-_CAUGHT: Final = "an abort itself: the function catches every exception and goes on"
+_CAUGHT: Final = "the abort itself: the function catches every exception and goes on"
 
 #: Protected functions with the reason, by the module in which they are defined and by the name of their code.
 PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
