@@ -30,7 +30,7 @@ from .errors import (
     UnsupportedByBackend,
 )
 
-# Only a worker needs a core. But whoever insists on one hears at once that it is not there.
+# Only a worker imports a core. A program that requires one with this variable fails here, at once, if it is missing.
 if os.environ.get("DRAMATIQ_ABORT_EXTENSION", "auto") not in {"auto", "0"}:
     from . import interrupt as interrupt
 

@@ -1,4 +1,4 @@
-"""``python -m dramatiq_abort`` is ``dramatiq-abort``."""
+"""Run the command line: ``python -m dramatiq_abort`` is the same as ``dramatiq-abort``."""
 
 from .cli import main
 

@@ -1,4 +1,4 @@
-"""Where dramatiq-abort 1.2 has ``Abort``."""
+"""``Abort``, which dramatiq-abort 1.2 has in this module."""
 
 from .errors import Abort
 

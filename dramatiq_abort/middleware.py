@@ -1,4 +1,4 @@
-"""Where dramatiq-abort 1.2 has its names."""
+"""The names that dramatiq-abort 1.2 has in this module."""
 
 from ._client.abort import abort, abort_requested
 from ._middleware.abortable import Abortable

@@ -1,1 +1,1 @@
-"""The middleware, and what it has on each broker."""
+"""The middleware and its binding to each broker."""

@@ -1,4 +1,4 @@
-"""The middleware for the workers."""
+"""The middleware ``Abortable``."""
 
 from __future__ import annotations
 
@@ -33,47 +33,52 @@ if TYPE_CHECKING:
 
 __all__ = ["Abortable"]
 
-#: The name of its logger, as in dramatiq-abort 1.2: for programs that say how much they want to hear of it.
+#: The name of the logger, as in dramatiq-abort 1.2, so that logging configurations written for it still apply.
 _LOGGER: Final = "dramatiq_abort.middleware"
 
-#: The hooks that every message goes through.
+#: The hooks that dramatiq calls for every message.
 _HOOKS: Final = ("before_process_message", "after_process_message")
 
 
 class Abortable(Middleware):
-    """Makes the messages of a broker abortable.
+    """Makes the messages of a broker abortable, waiting or running.
 
-    Add it to the broker of the workers and of those who call ``abort()``, anywhere in the list of middleware. It can be
-    on several brokers.
+    Add it to the broker, in the workers and in the programs that call ``abort()``, at any position in the list of
+    middleware. One ``Abortable`` can be added to several brokers. All times are in milliseconds.
 
     Parameters:
-      backend: Carries the requests, of all its brokers. Without one, each broker has its own: a ``RedisBroker``'s own
-        client is used, and on a ``StubBroker`` a ``StubBackend``; any other broker needs one.
-      abortable: Whether messages can be aborted. The actor's option of the same name goes before this one, and the
-        message's before the actor's.
-      abort_ttl: For how many milliseconds a request takes effect, unless ``abort()`` says otherwise.
-      fail_skipped: What becomes of a message that is aborted before its start. dramatiq acknowledges what is skipped,
-        and its result is None; with this it fails, as with ``AgeLimit``, and its result is ``AbortedBeforeStart``.
-      protected_modules: The names of modules, or of packages, in whose code ``Abort`` is never raised, for the whole
-        process: a connection pool, say, or a driver. ``_core/safe_points.py`` has those of the standard library.
-      repeat_every: After how many milliseconds ``Abort`` is raised again, and so on, in a function that has caught it
-        and goes on. Without it, once: a function may take its time to clean up.
-      cleanup_timeout: How many milliseconds a coroutine may take to clean up after its abort. Then it is cancelled once
-        more, and its worker thread goes on without it a second later. None: as long as it takes. For async actors only:
-        any other function is what the worker thread itself is doing.
-      interrupt_blocking_calls: Whether an abort interrupts ``time.sleep``, a socket, and their like, from CPython 3.15
-        on; see ``_core/blocking_calls.py`` for how, and which.
-      warn_after: How many milliseconds after its abort a message that is still running is reported in the log, once,
-        with its stack. None: never.
-      on_outcome: Called with the ``Outcome`` of each message that somebody has asked to abort, as soon as it is over,
-        in whichever thread of the worker process that is known first: for metrics and traces. What it raises goes to
-        the log, and nowhere else.
+      backend: The event backend that carries abort requests, for all brokers of this middleware. By default each broker
+        gets its own: a ``RedisBroker`` a ``RedisBackend`` that uses the broker's client, a ``StubBroker`` a
+        ``StubBackend``. Any other broker needs this parameter.
+      abortable: Whether messages can be aborted. An actor's option of the same name overrides this parameter, and a
+        message's option overrides its actor's.
+      abort_ttl: How long an abort request is in effect, unless ``abort()`` is given an ``abort_ttl`` of its own.
+      fail_skipped: Whether a message that is aborted before its start fails. By default dramatiq acknowledges it, and
+        its result is ``None``. If true, it fails, as with dramatiq's ``AgeLimit``, and its result is
+        ``AbortedBeforeStart``.
+      protected_modules: Names of modules and packages in whose code ``Abort`` is never raised, such as a connection
+        pool or a driver. They are added to those that are always protected (``_core/protected_code.py``), for the whole
+        process.
+      repeat_every: The interval at which ``Abort`` is raised again in a function that has caught it and continues. By
+        default it is raised once, so that a function may take its time to clean up.
+      cleanup_timeout: How long the coroutine of an async actor may take to clean up after its abort. When the time is
+        over, the coroutine is cancelled once more, and a second later its worker thread continues without it. By
+        default there is no limit. Other actors have none either, because their function occupies the worker thread
+        itself.
+      interrupt_blocking_calls: Whether an abort also interrupts blocking calls such as ``time.sleep`` and
+        ``socket.recv``, from CPython 3.15 on. ``_core/blocking_calls.py`` describes how, and which calls.
+      warn_after: How long after its abort a message that is still running is reported in the log, once, with its stack.
+        ``None`` disables the report.
+      on_outcome: A function that is called with the ``Outcome`` of each message that had an abort request, as soon as
+        the message is over: for metrics and traces. It runs in the thread of the worker process that learns of the
+        outcome first. Exceptions that it raises are only logged.
 
     Raises:
-      TypeError: When the backend is no ``EventBackend``, a time is no integer, or ``protected_modules`` is no list of
-        names.
-      ValueError: When a time is not positive.
-      ConfigurationError: From the declaration of actors on, when the broker has two of these or needs a backend.
+      TypeError: If ``backend`` is not an ``EventBackend``, a time is not an int, ``protected_modules`` is not a list of
+        names, or ``on_outcome`` is not callable.
+      ValueError: If a time is not positive.
+      ConfigurationError: If the broker has two ``Abortable`` or needs a ``backend``. Raised when an actor is declared,
+        a worker starts or ``abort()`` is called, not by the constructor.
     """
 
     def __init__(
@@ -91,10 +96,10 @@ class Abortable(Middleware):
         on_outcome: Callable[[Outcome], object] | None = None,
     ) -> None:
         if backend is not None and not isinstance(backend, EventBackend):
-            raise TypeError(f"the backend of Abortable is an EventBackend, not {backend!r}")
+            raise TypeError(f"backend must be an EventBackend, not {backend!r}")
         modules = [] if isinstance(protected_modules, str) else list(protected_modules)
         if isinstance(protected_modules, str) or not all(isinstance(module, str) for module in modules):
-            raise TypeError(f"protected_modules is a list of modules' names, not {protected_modules!r}")
+            raise TypeError(f"protected_modules must be a list of module names, not {protected_modules!r}")
         self.protected_modules: list[str] = modules
         self.logger: logging.Logger = get_logger(_LOGGER, type(self))
         self.abortable = abortable
@@ -104,24 +109,24 @@ class Abortable(Middleware):
         self.interrupt_blocking_calls = interrupt_blocking_calls
         self.cleanup_timeout: int | None = _milliseconds_or_none("cleanup_timeout", cleanup_timeout)
         if not (on_outcome is None or callable(on_outcome)):
-            raise TypeError(f"on_outcome is a function that is called with an Outcome, not {on_outcome!r}")
+            raise TypeError(f"on_outcome must be callable, not {on_outcome!r}")
         self.on_outcome = on_outcome
         self.warn_after: int | None = _milliseconds_or_none("warn_after", warn_after)
         self._backend = backend
         self._bindings: WeakKeyDictionary[Broker, BrokerBinding] = WeakKeyDictionary()
         self._booting = Lock()
-        #: The hooks that dramatiq calls elsewhere than here.
+        #: Hooks that replace the methods of the same names on this object: see _bind().
         self._bound: dict[str, Callable[..., None]] = {}
-        # The names of actors of which a warning has been given.
-        self._hidden: set[str] = set()
+        # The actors that warn_of_hidden_call() has reported.
+        self._warned_actors: set[str] = set()
 
     @property
     def backend(self) -> EventBackend:
         """The event backend.
 
         Raises:
-          ConfigurationError: When none was given and the middleware has not met its broker yet, or has met several,
-            which have a backend each.
+          ConfigurationError: If the middleware was created without a backend and has not been added to a broker yet,
+            or has been added to several, each with a backend of its own.
         """
         if self._backend is not None:
             return self._backend
@@ -129,12 +134,14 @@ class Abortable(Middleware):
             gc.collect()  # brokers of an earlier application may be garbage that is not collected yet
         bindings = list(self._bindings.values())
         if not bindings:
-            raise ConfigurationError("add the Abortable to its broker before it is used, or give it a backend")
+            raise ConfigurationError(
+                "Abortable() has no event backend yet: add it to a broker first, or pass a backend"
+            )
         if len(bindings) > 1:
             raise ConfigurationError(
-                f"this Abortable is on {len(bindings)} brokers, each with an event backend of its own: pass no "
-                "middleware if the default broker's is meant, or make an Abortable for each broker, or one with a "
-                "backend for all"
+                f"this Abortable is on {len(bindings)} brokers, each with an event backend of its own: omit middleware "
+                "to use the default broker's, create an Abortable for each broker, or create one with a backend for "
+                "all of them"
             )
         return bindings[0].backend
 
@@ -145,9 +152,10 @@ class Abortable(Middleware):
         mode: AbortMode = AbortMode.ABORT,
         abort_timeout: int = 0,
     ) -> None:
-        """Abort a message, or many: the function ``abort()``, with this middleware.
+        """Abort one or more messages.
 
-        Parameters and errors are those of the function, which has more of them.
+        This is the function ``abort()`` with this middleware. It takes fewer parameters than the function, with the
+        same meaning, and raises the same errors.
         """
         requests = request_batch_of(
             message_id,
@@ -161,18 +169,22 @@ class Abortable(Middleware):
         requests.make(self.backend, self.abort_ttl)
 
     def get_abort_request(self, message_id: str | None = None) -> float | None:
-        """Say whether a message is to be aborted: the function ``abort_requested()``, with this middleware."""
+        """Return how many milliseconds a message has left, or None if it has no abort request.
+
+        This is the function ``abort_requested()`` with this middleware.
+        """
         if message_id is None:
             execution = current_execution()
             return None if execution is None else execution.grace_left()
         key_of(message_id)
-        with backend_errors(f"nothing is known of message {message_id}"):
+        with backend_errors(f"cannot look up abort requests of message {message_id}"):
             return self.requested(message_id)
 
     def is_abortable(self, actor: Actor[Any, Any], message: Message[Any]) -> bool:
-        """Say whether a message can be aborted.
+        """Return whether a message can be aborted.
 
-        Its own option ``abortable`` goes before its actor's, and that before this middleware's; None says nothing.
+        The message's option ``abortable`` overrides its actor's, which overrides this middleware's parameter. An option
+        that is None does not count. Override this method to decide in another way.
         """
         wanted = message.options.get("abortable")
         if wanted is None:
@@ -181,7 +193,7 @@ class Abortable(Middleware):
 
     @property
     def must_be_asked(self) -> bool:
-        """Whether ``is_abortable`` decides even where neither a message nor its actor says anything."""
+        """Whether ``is_abortable()`` must be called even if neither the message nor its actor has the option."""
         return not self.abortable or type(self).is_abortable is not Abortable.is_abortable
 
     @property
@@ -194,7 +206,7 @@ class Abortable(Middleware):
 
     def after_declare_actor(self, broker: Broker, actor: Actor[Any, Any] | str) -> None:
         binding = self.bind(broker)
-        if isinstance(actor, str):  # before dramatiq 2.0, for actors that were declared before the middleware was added
+        if isinstance(actor, str):  # dramatiq before 2.0, for an actor declared before the middleware was added
             actor = broker.get_actor(actor)
         binding.declare(actor, self.logger)
 
@@ -213,7 +225,7 @@ class Abortable(Middleware):
             runtime = binding.boot(worker, list(self._bindings.values()))
             if len(self._bindings) == 1:
                 self._bind(runtime.hooks)
-            if len(self._bindings) != 1:  # by now
+            if len(self._bindings) != 1:  # another thread may have added a broker since the check above
                 self._unbind()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
@@ -250,16 +262,17 @@ class Abortable(Middleware):
             binding.runtime.after_nack(message)
 
     def warn_of_hidden_call(self, actor_name: str) -> None:
-        """Say once of an actor that its messages run to their end, whatever is asked."""
-        if actor_name not in self._hidden:
-            self._hidden.add(actor_name)
+        """Warn once per actor that its running messages cannot be aborted."""
+        if actor_name not in self._warned_actors:
+            self._warned_actors.add(actor_name)
             self.logger.warning(
-                "Messages of actor %s cannot be aborted while they run: what is called for them is not the actor's fn.",
+                "Messages of actor %s cannot be aborted while they run: the function called for them is not the "
+                "declared one.",
                 actor_name,
             )
 
     def settings(self) -> Settings:
-        """Return what a worker process is told of this."""
+        """Return the settings for a worker process."""
         from .._worker.settings import Settings
 
         return Settings(
@@ -280,32 +293,32 @@ class Abortable(Middleware):
         )
 
     def middleware_behind(self, broker: Broker) -> list[Middleware]:
-        """Return the middleware of a broker that stand behind this one."""
+        """Return the middleware that come after this one on a broker."""
         middleware = list(broker.middleware)
         return middleware[middleware.index(self) + 1 :] if self in middleware else []
 
     def _bind(self, hooks: MessageHooks) -> None:
-        """Let dramatiq call the passage's hooks directly, except those that a subclass or the program overrides."""
+        """Make dramatiq call the message hooks directly, except those that a subclass or the program overrides."""
         for name in _HOOKS:
             if getattr(type(self), name) is getattr(Abortable, name) and name not in vars(self):
                 self._bound[name] = getattr(hooks, name)
                 setattr(self, name, self._bound[name])
 
     def _unbind(self) -> None:
-        """Let dramatiq call the hooks of this object again, which choose the passage by the broker."""
+        """Make dramatiq call this object's methods again, which select the hooks by the broker."""
         for name, bound in self._bound.items():
             if vars(self).get(name) is bound:
                 delattr(self, name)
         self._bound = {}
 
     def bind(self, broker: Broker) -> BrokerBinding:
-        """Make sure that this is the broker's only one and has a backend for it.
+        """Return the binding to a broker, and create it on first use.
 
         Raises:
-          ConfigurationError: When it is not, or has none.
+          ConfigurationError: If the broker has another ``Abortable``, or needs a backend.
         """
         if sum(isinstance(middleware, Abortable) for middleware in broker.middleware) > 1:
-            raise ConfigurationError("this broker has two Abortable middleware: add one")
+            raise ConfigurationError("this broker has two Abortable middleware: remove one")
         binding = self._bindings.get(broker)
         if binding is None:
             backend = backend_of(broker) if self._backend is None else self._backend
@@ -315,7 +328,7 @@ class Abortable(Middleware):
         return binding
 
     def requested(self, message_id: str) -> float | None:
-        """What ``abort_requested()`` says of a message that need not be running here."""
+        """Return what ``abort_requested()`` returns for a message that may be running elsewhere."""
         return time_left(message_id, list(self._bindings.values()), self.backend)
 
 

@@ -1,4 +1,4 @@
-"""What is done to an actor so that its messages can be aborted."""
+"""Replacing an actor's function so that its messages can be aborted."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ __all__ = ["LazyScopedCall", "call_is_hidden", "replace_function"]
 
 
 class LazyScopedCall:
-    """Stands for an actor's function in its scope until a message needs that.
+    """A lazy stub for the scoped call of an actor's function, which is made when a message first needs it.
 
-    So that a process that declares actors, but only enqueues or aborts their messages, imports no core.
+    A process that declares actors but only enqueues or aborts their messages therefore never imports a core.
+
+    Parameters:
+      function: The actor's function.
+      make: Makes the scoped call.
     """
 
     def __init__(self, function: Callable[..., Any], make: Callable[[], Callable[..., Any]]) -> None:
         self._function = function
-        #: Returns what this stands for.
+        #: Returns the scoped call, made on the first use.
         self.made = functools.cache(make)
         functools.update_wrapper(self, function)
 
@@ -34,21 +38,21 @@ class LazyScopedCall:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self._function)  # as that of InScope
+        return inspect.signature(self._function)  # as ScopedCall does
 
     def __repr__(self) -> str:
         return repr(self._function)
 
 
 def replace_function(actor: Actor[Any, Any], new: Callable[..., Any], old: Callable[..., Any]) -> None:
-    """Give an actor another function, also where its class keeps the old one for a ``__call__`` of its own."""
+    """Replace an actor's function, in every attribute: a subclass may keep it in another one for its ``__call__``."""
     for name, value in list(vars(actor).items()):
         if value is old:
             setattr(actor, name, new)
 
 
 def call_is_hidden(actor: Actor[Any, Any]) -> bool:
-    """Say whether an actor's class has a ``__call__`` of its own that calls nothing that ``replace_function`` puts."""
+    """Return whether an actor's class overrides ``__call__`` without using what ``replace_function`` replaces."""
     if type(actor).__call__ is Actor.__call__:
         return False
     kept = {name for name, value in vars(actor).items() if value is actor.fn} | {"fn", "__call__"}

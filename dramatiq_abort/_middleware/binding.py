@@ -1,4 +1,4 @@
-"""What an ``Abortable`` has for each of its brokers."""
+"""The binding of an ``Abortable`` to one of its brokers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["BrokerBinding", "backend_of", "time_left"]
 
 
 class BrokerBinding:
-    """The part of one ``Abortable`` on one broker: its event backend, its actors, and its workers in this process.
+    """One ``Abortable`` on one broker: its event backend, its actors, and its workers in this process.
 
-    It does not keep the broker alive, or a program that makes one broker after another would keep them all.
+    Does not keep the broker alive: a program that creates one broker after another would otherwise keep them all.
     """
 
     def __init__(self, abortable: Abortable, broker: Broker, backend: EventBackend) -> None:
@@ -34,9 +34,9 @@ class BrokerBinding:
         self.backend = backend
         self._broker = weakref.ref(broker)
         self._declared: weakref.WeakSet[Actor[Any, Any]] = weakref.WeakSet()
-        #: Of a process that has workers: any other need not import what goes with it.
+        #: Set where this process has workers. Other processes never import its module.
         self.runtime: BrokerRuntime | None = None
-        #: The same of what that is told.
+        #: The settings of the runtime.
         self.settings: Settings | None = None
         self._workers: set[Worker] = set()
 
@@ -46,14 +46,14 @@ class BrokerBinding:
 
     @property
     def broker(self) -> Broker:
-        """The broker, for as long as it is there.
+        """The broker.
 
         Raises:
-          ReferenceError: When it is not.
+          ReferenceError: If the broker has been garbage-collected.
         """
         broker = self._broker()
         if broker is None:
-            raise ReferenceError("this broker is gone")
+            raise ReferenceError("this broker has been garbage-collected")
         return broker
 
     def declare(self, actor: Actor[Any, Any], logger: logging.Logger) -> None:
@@ -66,27 +66,28 @@ class BrokerBinding:
             self._enclose([actor])
 
     def boot(self, worker: Worker, others: Iterable[BrokerBinding]) -> BrokerRuntime:
-        """Be ready for the messages of a worker.
+        """Prepare for the messages of a worker.
 
-        Brokers with the same backend object share what watches it, since that hands each signal out once.
+        Brokers with the same backend object share one ``WorkerRuntime``, because a backend object hands out each signal
+        only once.
 
         Raises:
-          ConfigurationError: When this interpreter cannot.
+          ConfigurationError: If this process cannot import a core.
         """
         try:
             from .._worker.broker_runtime import BrokerRuntime
             from .._worker.runtime import WorkerRuntime
-        except Exception as error:  # dramatiq would log it, and run messages that cannot be aborted
+        except Exception as error:  # dramatiq would only log it, and messages could not be aborted
             raise ConfigurationError(f"this worker cannot interrupt messages: {error}") from error
 
         actors = dict(self.broker.actors)
         for actor in actors.values():
-            if actor not in self._declared:  # it was there before the list of middleware was set
+            if actor not in self._declared:  # declared before the list of middleware was set
                 self.declare(actor, self.abortable.logger)
         if self.runtime is None or self.settings is None:
             self.settings = self.abortable.settings()
             self.runtime = BrokerRuntime(self.broker, self.backend, self.settings)
-        for name, actor in actors.items():  # it may be an old name, and other middleware may have set options since
+        for name, actor in actors.items():  # also under old names, and with options that other middleware has set since
             self.runtime.declare(name, actor)
         self._enclose(actors.values())
         if self.runtime.worker_runtime is None:
@@ -98,17 +99,17 @@ class BrokerBinding:
         return self.runtime
 
     def shut_down(self, worker: Worker) -> None:
-        """Let go of a worker: it may never have been booted, or be shut down for the second time."""
+        """Release a worker. It may never have booted, or have been shut down before."""
         self._workers.discard(worker)
         if not self._workers and self.runtime is not None and self.runtime.worker_runtime is not None:
             self.runtime.worker_runtime.leave(self.runtime)
 
     def requested(self, message_id: str) -> float | None:
-        """What ``abort_requested()`` says of a message that need not be running here."""
+        """Return what ``abort_requested()`` returns for a message that may be running elsewhere."""
         return time_left(message_id, [self], self.backend)
 
     def _enclose(self, actors: Iterable[Actor[Any, Any]]) -> None:
-        """Replace the stubs of actors by their functions in scopes, but not a stub that has been wrapped since."""
+        """Replace the lazy stubs of actors by their scoped calls, except stubs that have been wrapped since."""
         for actor in actors:
             stub = next((value for value in vars(actor).values() if isinstance(value, LazyScopedCall)), None)
             if stub is not None:
@@ -124,7 +125,10 @@ def _scoped(fn: Callable[..., Any], actor: Actor[Any, Any], logger: logging.Logg
 
 
 def time_left(message_id: str, bindings: Iterable[BrokerBinding], backend: EventBackend) -> float | None:
-    """Return the milliseconds that a message has left, on one of these sides or elsewhere; None without a request."""
+    """Return how many milliseconds a message has left, on one of these brokers or elsewhere.
+
+    None if it has no abort request.
+    """
     key = key_of(message_id)
     for binding in bindings:
         if binding.runtime is not None:
@@ -135,10 +139,10 @@ def time_left(message_id: str, bindings: Iterable[BrokerBinding], backend: Event
 
 
 def backend_of(broker: Broker) -> EventBackend:
-    """Make the backend that goes with a broker.
+    """Return a new event backend for a broker.
 
     Raises:
-      ConfigurationError: When none does.
+      ConfigurationError: If no backend fits this kind of broker.
     """
     client = getattr(broker, "client", None)  # a RedisBroker's, without importing it
     if hasattr(client, "execute_command"):
@@ -152,6 +156,6 @@ def backend_of(broker: Broker) -> EventBackend:
 
         return StubBackend()
     raise ConfigurationError(
-        f"Abortable() cannot use a {type(broker).__name__} to carry its events: pass a backend, as in "
+        f"Abortable() needs a backend on a {type(broker).__name__}: pass one, as in "
         "Abortable(backend=RedisBackend.from_url('redis://...'))"
     )
