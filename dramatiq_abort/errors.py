@@ -4,17 +4,17 @@
 
     BaseException
     └── dramatiq.middleware.Interrupt
-        └── Abort                 raised in an actor that is aborted
-            └── AsyncAbort        (and asyncio.CancelledError) the same in a coroutine
+        └── Abort                 raised in the function of an actor
+            └── AsyncAbort        (and asyncio.CancelledError) raised in a coroutine
     Exception
     ├── dramatiq.middleware.SkipMessage
-    │   └── AbortedBeforeStart    a message that was aborted while it waited
-    └── AbortError                everything that abort() and its like raise
-        ├── ConfigurationError    (and RuntimeError, dramatiq's MiddlewareError)
-        ├── InvalidOption         (and TypeError, dramatiq's MiddlewareError) of an actor or a message
-        ├── BackendError          the event backend did not take the request
-        ├── UnsupportedByBackend  (and NotImplementedError)
-        └── InvalidRequest        (and ValueError) what came from the backend is no request
+    │   └── AbortedBeforeStart    a message was aborted before its start
+    └── AbortError                base class of this package's other errors
+        ├── ConfigurationError    (and RuntimeError, dramatiq's MiddlewareError) middleware or backend missing
+        ├── InvalidOption         (and TypeError, dramatiq's MiddlewareError) an option of an actor or a message
+        ├── BackendError          the event backend cannot be reached, or failed
+        ├── UnsupportedByBackend  (and NotImplementedError) the event backend lacks an optional method
+        └── InvalidRequest        (and ValueError) the event backend holds malformed bytes
 """
 
 from __future__ import annotations
@@ -64,30 +64,32 @@ class Attributed(Protocol):
 class Abort(Interrupt):
     """Raised in an actor's function when its message is aborted.
 
-    Not an ``Exception``, like dramatiq's other interrupts, so that ``except Exception`` does not swallow it. Catch it
-    to clean up, then raise it again. Whatever the function raises instead, the message is not retried.
+    Like dramatiq's other interrupts it is not an ``Exception``, so that ``except Exception`` does not swallow it. Catch
+    it by name to clean up, then raise it again. A function that raises something else has been aborted all the same,
+    and its message is not retried; one that returns has completed.
     """
 
-    # Python code at the making of an instance would be a place where the next interrupt can come up; and CPython
-    # makes the instance, from the class. So there is no __init__: what is known is looked up until it is written down.
+    # No __init__: CPython creates the instance from the class, without arguments, and Python code that runs at that
+    # moment would be a place where the next interrupt can be raised. Until write_down() stores them, message and
+    # request are those of the current execution.
     _message_id: str | None = None
     _request: Attributed | None = None
 
-    #: The type of what the function raised instead, if this has taken its place.
+    #: The name of the exception type that the function raised instead, if this exception has replaced it.
     failure: str | None = None
 
-    #: What became of the program that ``run()`` had started, if that is where it came up.
+    #: The program that ``run_process()`` had started, if it was raised there: its exit status, and its output so far.
     process: subprocess.CompletedProcess[Any] | None = None
 
     def __del__(self) -> None:
-        # Not for a coroutine: asyncio catches what cancels one, and that is as it should be.
+        # Not in a coroutine, where asyncio catches the exception and drops it as it should.
         execution = None if isinstance(self, asyncio.CancelledError) else here()
         if execution is not None and was_dropped(self.__traceback__):
-            execution.rearm()  # whoever has interrupted it asks again
+            execution.rearm()  # the scheduler then interrupts it again
 
     @property
     def message_id(self) -> str | None:
-        """The message that was aborted, or None where no message is being processed."""
+        """The id of the aborted message, or None outside of a message."""
         if self._message_id is not None:
             return self._message_id
         execution = here()
@@ -95,28 +97,28 @@ class Abort(Interrupt):
 
     @property
     def reason(self) -> str | None:
-        """Why, if ``abort()`` was told."""
-        request = self._asked()
+        """The ``reason`` of ``abort()``, or None."""
+        request = self._abort_request()
         return None if request is None else request.reason
 
     @property
     def by(self) -> str | None:
-        """Who has asked, if ``abort()`` was told."""
-        request = self._asked()
+        """The requester, which is the ``by`` of ``abort()``, or None."""
+        request = self._abort_request()
         return None if request is None else request.by
 
     def write_down(self, message_id: str, request: Attributed | None) -> None:
-        """Keep what is so far looked up: called on the exception's way out of its scope, and out of those around it."""
+        """Store message and request once: called when the exception leaves its scope, and again for outer scopes."""
         if self._message_id is None:
             self._message_id, self._request = message_id, request
 
     def __str__(self) -> str:
         if self.args or self.message_id is None:
             return super().__str__()
-        request = self._asked()
+        request = self._abort_request()
         return f"message {self.message_id} was aborted{'' if request is None else request.attribution}"
 
-    def _asked(self) -> Attributed | None:
+    def _abort_request(self) -> Attributed | None:
         if self._message_id is not None:
             return self._request
         execution = here()
@@ -124,42 +126,45 @@ class Abort(Interrupt):
 
 
 class AsyncAbort(Abort, asyncio.CancelledError):
-    """Raised in a coroutine where it awaits: an ``Abort`` that is a cancellation, too.
+    """Raised in a coroutine, where it awaits: an ``Abort`` that is also a cancellation.
 
-    ``except Abort`` and ``except asyncio.CancelledError`` both catch it, and asyncio does about it what it does about
-    any cancellation. Outside of the coroutine it is a plain ``Abort``.
+    Both ``except Abort`` and ``except asyncio.CancelledError`` catch it, and asyncio treats it as any cancellation.
+    Outside the coroutine, in results and hooks, it is a plain ``Abort``.
     """
 
 
 class AbortedBeforeStart(SkipMessage):
-    """The message was aborted while it waited, so it is skipped."""
+    """Raised before a message starts if it has been aborted, so that dramatiq skips it.
+
+    With ``Abortable(fail_skipped=True)`` it is also the result of the message.
+    """
 
 
 class AbortError(DramatiqError):
-    """What all errors of this package's functions have in common."""
+    """Base class of this package's own errors, except those that stop a message."""
 
 
 class ConfigurationError(AbortError, MiddlewareError, RuntimeError):
-    """The middleware is missing, there are two of it, or it has no event backend."""
+    """The broker has no ``Abortable``, or two, or the ``Abortable`` has no event backend."""
 
 
 class InvalidOption(AbortError, MiddlewareError, TypeError):
-    """An option of an actor or a message is none that it can have: the actor is not declared, the message not sent."""
+    """An option of an actor or a message is invalid. The actor is not declared, or the message is not sent."""
 
 
 class BackendError(AbortError):
-    """The event backend could not be reached or did not answer; its own error is the cause.
+    """The event backend could not be reached, or failed. Its own error is the ``__cause__``.
 
-    Of what it was asked for last, it is not known whether it was done: the answer may have been lost.
+    Whether the last request took effect is unknown, because the backend's answer may have been lost.
     """
 
-    #: How many messages of many have been aborted before that, in the order in which they were given.
+    #: The number of messages aborted before the failure, in the order in which they were given.
     completed = 0
 
 
 class UnsupportedByBackend(AbortError, NotImplementedError):
-    """The event backend has only the three methods that it must have, and more is needed here."""
+    """The event backend lacks an optional method that this call needs."""
 
 
 class InvalidRequest(AbortError, ValueError):
-    """The bytes that came from the event backend are no abort request."""
+    """The bytes read from the event backend are not a valid abort request, rule or outcome."""
