@@ -111,4 +111,4 @@ def test_an_actor_that_is_not_there_is_an_error_in_the_log(
     assert result_of(message) is None
     broker.join("default")
 
-    assert f"The on_abort of message {message.message_id} could not be sent." in caplog.text
+    assert f"Failed to send the on_abort message for message {message.message_id} of actor " in caplog.text

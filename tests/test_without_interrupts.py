@@ -44,7 +44,7 @@ def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCap
 
     (warning,) = [record for record in caplog.records if record.name.startswith("dramatiq_abort")]
     assert warning.levelname == "WARNING"
-    assert "cannot interrupt a thread" in warning.message
+    assert "cannot raise exceptions in other threads" in warning.message
     assert "abort_requested()" in warning.message
 
 

@@ -1,1 +1,1 @@
-"""What only a worker process imports."""
+"""Modules that only a worker process imports."""

@@ -1,4 +1,4 @@
-"""What only some messages need on a worker thread, from before their processing until after it."""
+"""One broker in a worker process, and the slow path of its messages."""
 
 from __future__ import annotations
 
@@ -38,19 +38,23 @@ __all__ = ["BrokerRuntime"]
 
 
 class BrokerRuntime:
-    """What one ``Abortable`` does with the messages of one broker that this process runs."""
+    """One ``Abortable`` on one broker, in a process that runs messages.
+
+    Creates the hooks of the messages and is their slow path: see ``SlowPath`` in ``hooks_py.py``.
+    """
 
     def __init__(self, broker: Broker, backend: EventBackend, settings: Settings) -> None:
-        self._broker = weakref.ref(broker)  # or a program that makes one broker after another would keep them all
+        # A weak reference, so that a program that creates one broker after another does not keep them all.
+        self._broker = weakref.ref(broker)
         self._backend = backend
         self._settings = settings
         for module in settings.protected_modules:
             safe_points.protect(module)
         event_loop.install()
         self._slow_path_actors: set[str] = set()
-        #: Makes the scope of each message.
+        #: Creates the scope of a message.
         self.new_scope: Callable[[], ThreadScope] = _scopes()
-        #: What each of them goes through.
+        #: The hooks that dramatiq calls for every message.
         self.hooks: hooks.MessageHooks = hooks.MessageHooks(
             self,
             current,
@@ -59,15 +63,15 @@ class BrokerRuntime:
             slow_path_actors=self._slow_path_actors,
             all_need_slow_path=settings.must_be_asked,
         )
-        # The last message of each thread that failed before it was taken.
-        self._not_taken = threading.local()
-        #: Those that are being processed.
+        # For each thread: the last message that failed before this middleware had an execution for it.
+        self._failed_early = threading.local()
+        #: The messages that are being processed.
         self.executions: ExecutionTable = ExecutionTable(self.hooks)
-        #: What hears of requests, as long as a worker runs.
+        #: Receives the requests, while a worker runs.
         self.worker_runtime: WorkerRuntime | None = None
 
     def watch(self, worker_runtime: WorkerRuntime | None) -> None:
-        """Have messages ask this before they start, or nobody."""
+        """Check for abort requests before each message starts; with None, stop doing so."""
         self.worker_runtime = worker_runtime
         self.hooks.backend = None if worker_runtime is None else self._backend
         if worker_runtime is not None:
@@ -79,7 +83,7 @@ class BrokerRuntime:
     def broker(self) -> Broker:
         broker = self._broker()
         if broker is None:
-            raise ReferenceError("this broker is gone")
+            raise ReferenceError("this broker has been garbage-collected")
         return broker
 
     @property
@@ -87,7 +91,7 @@ class BrokerRuntime:
         return self._settings.cleanup_timeout
 
     def declare(self, name: str, actor: Actor[Any, Any]) -> None:
-        """Take note of an actor, under one of its names: its own option goes before the settings."""
+        """Register an actor under one of its names: messages take the slow path if it has the option ``abortable``."""
         if actor.options.get("abortable") is not None:
             self._slow_path_actors.add(name)
 
@@ -98,33 +102,33 @@ class BrokerRuntime:
     def tags_of(self, message: Message[Any]) -> Collection[str]:
         tags: tuple[str, ...] = ()
         for option in (self.option(message.actor_name, "abort_tags"), message.options.get("abort_tags")):
-            with suppress(InvalidOption):  # what others have set or enqueued may be anything
+            with suppress(InvalidOption):  # other programs may have set or enqueued anything
                 tags += tags_of(option)
         return tags
 
     def begin_slowly(self, plain: Message[Any]) -> Execution | None:
-        """Take a message whose options or id, or whose actor's, are not as usual."""
+        """Return an execution for a message on the slow path, or None if the message cannot be aborted."""
         settings, actor = self._settings, self._actor(plain.actor_name)
-        # An actor that is not declared here has nothing to say, and the message will fail.
+        # Without a declared actor, only the message's option counts; the message will fail.
         wanted = plain.options.get("abortable") if actor is None else settings.is_abortable(actor, plain)
         if not (settings.abortable if wanted is None else wanted):
             return None
         try:
             key_of(plain.message_id)
-        except (TypeError, ValueError):  # abort() would not take its id: what somebody else has enqueued may have any
+        except (TypeError, ValueError):  # abort() rejects such an id, which only another program can have enqueued
             return None
         return Execution(plain, self.new_scope())
 
-    def ask(self, message: MessageProxy, execution: Execution) -> None:
-        """Look for a request to abort a message that is to start.
+    def check_request(self, message: MessageProxy, execution: Execution) -> None:
+        """Check for a request to abort a message that is about to start.
 
         Raises:
-          AbortedBeforeStart: When there is one.
-          MiddlewareError: What another middleware raises that does not let the message start, either.
+          AbortedBeforeStart: If the message has an abort request.
+          MiddlewareError: If a later middleware prevents the message from starting as well.
         """
         worker_runtime = self.worker_runtime
         if worker_runtime is not None and worker_runtime.skips(execution):
-            self._tell_those_behind(message)
+            self._run_later_hooks(message)
             if self._settings.fail_skipped:
                 message.fail()
             raise AbortedBeforeStart(
@@ -135,41 +139,41 @@ class BrokerRuntime:
         if execution is not None:
             execution.fail(exception)
         else:
-            self._not_taken.message = weakref.ref(message)
+            self._failed_early.message = weakref.ref(message)
         if isinstance(exception, Abort):
-            message.fail()  # as Retries does, where it is not in use
-            expect_abort(_plain(message))  # it may not have come out of the actor's function
+            message.fail()  # Retries would do this, but may not be in use
+            expect_abort(_plain(message))  # the Abort may not come from the actor's function
 
     def after_skip_message(self, broker: Broker, message: MessageProxy) -> None:
         execution = current.get()
         if execution is not None and execution.message is _plain(message):
             self.hooks.after_skip_message(broker, message)
-        else:  # by a middleware in front of this one
-            self._tell_of_untaken(message)
+        else:  # an earlier middleware has skipped it
+            self._report_early_end(message)
 
     def after_nack(self, message: MessageProxy) -> None:
-        failed = getattr(self._not_taken, "message", None)
-        self._not_taken.message = None
-        # Its actor is not known, or a middleware in front of this one has raised something.
+        failed = getattr(self._failed_early, "message", None)
+        self._failed_early.message = None
+        # Either its actor is unknown, or an earlier middleware has raised an exception.
         if message.actor_name not in self.broker.actors or (failed is not None and failed() is message):
-            self._tell_of_untaken(message)
+            self._report_early_end(message)
 
     def note_skip(self, execution: Execution) -> None:
         execution.state = OutcomeState.SKIPPED
 
-    def note_unseen(self, execution: Execution) -> None:
+    def note_uncalled(self, execution: Execution) -> None:
         self._settings.warn_of_hidden_call(execution.actor_name)
 
-    def tell_of(self, execution: Execution) -> None:
+    def report_outcome(self, execution: Execution) -> None:
         if self.worker_runtime is not None:
-            self.worker_runtime.tell_of(execution)
+            self.worker_runtime.report_outcome(execution)
 
     def _actor(self, name: str) -> Actor[Any, Any] | None:
         broker = self._broker()
         return None if broker is None else broker.actors.get(name)
 
-    def _tell_of_untaken(self, message: MessageProxy) -> None:
-        """Report a message that ended before this middleware took it, if there is a request to abort it."""
+    def _report_early_end(self, message: MessageProxy) -> None:
+        """Report a message that ended before it reached this middleware, if it has an abort request."""
         worker_runtime, backend = self.worker_runtime, self.hooks.backend
         execution = self.begin_slowly(_plain(message))
         if (
@@ -182,13 +186,13 @@ class BrokerRuntime:
         execution.runtime = self
         if worker_runtime.skips(execution):
             execution.ended = time.monotonic()
-            worker_runtime.tell_of(execution)
+            worker_runtime.report_outcome(execution)
 
-    def _tell_those_behind(self, message: MessageProxy) -> None:
-        """Have a message that is to be skipped pass the middleware behind this one, as if this stood last.
+    def _run_later_hooks(self, message: MessageProxy) -> None:
+        """Run ``before_process_message`` of the middleware after this one, for a message that is about to be skipped.
 
-        dramatiq tells all of them that it was skipped, and one that keeps something from the message's start on, as
-        Sentry's does (sentry_sdk/integrations/dramatiq.py), would have nothing then.
+        dramatiq calls ``after_skip_message`` of all middleware. One that sets something up before the message, as
+        Sentry's does (sentry_sdk/integrations/dramatiq.py), would not find it then. So this acts as the last one.
         """
         broker = self.broker
         for middleware in self._settings.middleware_behind(broker):
@@ -197,8 +201,7 @@ class BrokerRuntime:
             except MiddlewareError:
                 raise
             except Exception:  # as dramatiq does (dramatiq/broker.py)
-                what = "Unexpected failure in before_process_message of %r."
-                broker.logger.critical(what, middleware, exc_info=True)
+                broker.logger.critical("Unexpected failure in before_process_message of %r.", middleware, exc_info=True)
 
 
 def _plain(message: MessageProxy) -> Message[Any]:
@@ -207,7 +210,7 @@ def _plain(message: MessageProxy) -> Message[Any]:
 
 
 def _scopes() -> Callable[[], ThreadScope]:
-    """The kind of scope that goes with the worker threads: those of gevent are greenlets."""
+    """Return the scope class of the worker threads, which are greenlets under gevent."""
     if is_gevent_active():
         from .._core.greenlets import Scope
 

@@ -1,4 +1,4 @@
-"""The calls of actors' functions: which of them are a message's own, and what comes out of them."""
+"""Calls of an actor's function: which of them belong to a message, and the exceptions that they raise."""
 
 from __future__ import annotations
 
@@ -24,29 +24,32 @@ __all__ = ["expect_abort", "scoped"]
 
 
 def scoped(fn: Callable[..., Any], actor: Actor[Any, Any], logger: logging.Logger) -> Callable[..., Any]:
-    """Wrap an actor's function: a call for a message runs in that message's scope, any other is a plain call."""
+    """Return an actor's function wrapped so that the call for a message runs in that message's scope.
+
+    Any other call is a plain call.
+    """
     return hooks.ScopedCall(fn, actor.actor_name, current, _Calls(actor, logger))
 
 
 class _Calls:
-    """Tells a message's own calls of an actor's function from all others, and takes what comes out of them."""
+    """Recognises a message's own calls of an actor's function, and handles the exceptions that they raise."""
 
     def __init__(self, actor: Actor[Any, Any], logger: logging.Logger) -> None:
         self._actor = actor
         self._logger = logger
 
     def message_of(self, function: Callable[..., Any], execution: Execution | None) -> Execution | None:
-        """Return the message whose call this is; None: it is a plain call.
+        """Return the execution to which this call belongs, or None for a plain call.
 
-        One that is called again, as after a lost connection, has begun already.
+        If the function is called a second time for its message, as after a lost connection, the execution starts again.
         """
-        if execution is None or execution.is_over:  # a context of its own, or one that another message has left behind
+        if execution is None or execution.is_over:  # called in a new context, or in that of an earlier message
             execution = in_this_thread()
             if execution is None or execution.is_inside:
                 return None
-        elif execution.has_begun and execution.thread_id != threading.get_ident():  # a thread that the function started
+        elif execution.has_begun and execution.thread_id != threading.get_ident():  # in a thread of the function's own
             return None
-        name = execution.proxy.actor_name  # which another middleware may have changed
+        name = execution.proxy.actor_name  # another middleware may have changed it
         if name != self._actor.actor_name and not self._is_known_as(name, function):
             return None
         if execution.has_begun:
@@ -54,7 +57,7 @@ class _Calls:
         return execution
 
     def _is_known_as(self, name: str, function: Callable[..., Any]) -> bool:
-        """Say whether messages for an actor of that name call the function: an old name, say, that is kept alive."""
+        """Return whether messages for an actor of that name call the function, as with an old name still in use."""
         try:
             actor = self._actor.broker.get_actor(name)
         except ActorNotFound:
@@ -62,25 +65,30 @@ class _Calls:
         return actor is self._actor or inspect.unwrap(actor.fn, stop=lambda each: each is function) is function
 
     def failed(self, execution: Execution, error: BaseException) -> None:
-        """Take what came out of a message's function instead of a result.
+        """Handle the exception that a message's function raised.
 
         Raises:
-          Abort: In its place, whatever the function made of its abort: a message that was to be aborted is not tried
-            again.
+          Abort: In place of another exception, if the message had an abort request: it is then not retried, whatever
+            the function turned the ``Abort`` into.
         """
         request = execution.request
         if request is not None or isinstance(error, Abort):
             expect_abort(execution.message)
         if isinstance(error, Abort):
-            # That of a message around this one comes up in here, too.
-            asked: Execution | None = execution
-            while asked is not None and asked.request is None:
-                asked = asked.outer
-            aborted = asked or execution
+            # The Abort of an outer message is raised in here, too.
+            requested: Execution | None = execution
+            while requested is not None and requested.request is None:
+                requested = requested.outer
+            aborted = requested or execution
             error.write_down(aborted.message_id, aborted.request)
         elif request is not None:
-            what = "Message %s was being aborted and raised this."
-            self._logger.warning(what, execution.message_id, exc_info=error, extra=execution.fields())
+            self._logger.warning(
+                "Message %s of actor %s raised an exception while it was being aborted.",
+                execution.message_id,
+                execution.actor_name,
+                exc_info=error,
+                extra=execution.fields(),
+            )
             was_aborted = f"message {execution.message_id} was aborted{request.attribution}"
             terminal = Abort(f"{was_aborted}, and then raised {type(error).__name__}")
             terminal.failure = type(error).__name__
@@ -88,14 +96,14 @@ class _Calls:
             try:
                 raise terminal from error
             finally:
-                del terminal  # no cycle of the exception, its traceback and this frame, which holds what the task had
+                del terminal  # avoids a cycle of exception, traceback and this frame, which holds the task's objects
 
 
 class _ExpectingAbort(dict[str, Any]):
     """The options of a message that fails with an Abort."""
 
-    # Only get() answers differently, which is what dramatiq calls. The class is not an item of the dictionary, so the
-    # message can still be copied, and encoded as JSON.
+    # Only get(), which dramatiq calls, returns something else. The class is not an item of the dictionary, so that the
+    # message can still be copied and encoded as JSON.
 
     def get(self, key: str, default: Any = None) -> Any:
         return Abort if key == "throws" else super().get(key, default)
@@ -105,10 +113,11 @@ class _ExpectingAbort(dict[str, Any]):
 
 
 def expect_abort(message: Message[Any]) -> None:
-    """Add Abort to what a message ``throws``, now that it fails with one.
+    """Make ``Abort`` an expected exception of a message that fails with it, as the option ``throws`` does.
 
-    So Retries and the worker take it for an expected end (dramatiq/middleware/retries.py, dramatiq/worker.py). Not an
-    option of the actor: other middleware may set that one at any time, and a message's own goes before it.
+    ``Retries`` then does not retry it, and the worker logs one line (dramatiq/middleware/retries.py,
+    dramatiq/worker.py). The actor's option cannot be used for this: other middleware may set it at any time,
+    and a message's own option overrides it.
     """
-    # The message is frozen, which dramatiq itself gets around in the same way (dramatiq/message.py).
+    # The message is frozen. dramatiq itself sets attributes in this way (dramatiq/message.py).
     object.__setattr__(message, "options", _ExpectingAbort(message.options))

@@ -1,8 +1,8 @@
-"""A part of ``_interrupt.pyx``: what every message goes through. ``_worker/hooks_py.py`` says the rules of each name."""
+"""The hooks of every message, as a part of ``_interrupt.pyx``. ``_worker/hooks_py.py`` documents each name."""
 
-# Each step here is taken once for a message, with all of dramatiq's own steps before the next time: nothing of it is in
-# the processor's caches any more, and it takes several times as long as in a loop. So there are as few as can be, and
-# nothing is kept of a message for longer than it takes but its id: what is kept comes back cold, too.
+# Each step here runs once per message. All of dramatiq's own steps come before the next message, so nothing is left in
+# the processor's caches, and a step takes several times as long as in a loop. The hooks therefore take as few steps as
+# possible, and keep little of a completed message, because what is kept has to be loaded again, too.
 
 from cpython.contextvars cimport PyContextVar_Set, get_value
 from cpython.float cimport PyFloat_AsDouble
@@ -14,17 +14,17 @@ import threading
 from functools import update_wrapper
 from types import BuiltinFunctionType
 
-#: How many messages that have completed are kept in mind.
+#: How many completed messages are remembered.
 cdef enum:
     MOST_COMPLETED = 1000
 
-#: A longer id is none that dramatiq makes, and is looked at more closely.
+#: Longer ids, which dramatiq does not generate, take the slow path.
 cdef enum:
     LONGEST_USUAL_ID = 100
 
 
 cdef class BaseExecution:
-    """What each message has that a worker thread has taken."""
+    """The attributes of every execution."""
 
     cdef readonly object message
     cdef public object proxy
@@ -39,7 +39,7 @@ cdef class BaseExecution:
     cdef public object declined
     cdef public bint is_inside
     cdef public bint has_begun
-    #: What only some have.
+    #: The attributes that only some executions have.
     cdef dict __dict__
 
     def __init__(self, message, scope):
@@ -52,8 +52,8 @@ cdef class BaseExecution:
         self.started = monotonic()
 
 
-cdef BaseExecution taken(type kind, object message, object scope):
-    """Make one, as a call of its class does, which has no other ``__init__``."""
+cdef BaseExecution new_execution(type kind, object message, object scope):
+    """Create an execution without calling its class, which has no other ``__init__``."""
     cdef tuple nothing = ()
     cdef BaseExecution new = <BaseExecution>(<PyTypeObject *>kind).tp_new(kind, <PyObject *>nothing, NULL)
     new._begin(message, scope)
@@ -62,7 +62,7 @@ cdef BaseExecution taken(type kind, object message, object scope):
 
 @cython.final
 cdef class MessageHooks:
-    """Takes every message before its processing, and lets go of it afterwards."""
+    """The hooks that dramatiq calls before and after it processes a message."""
 
     cdef readonly dict by_id
     cdef readonly dict redelivered
@@ -74,11 +74,11 @@ cdef class MessageHooks:
     cdef object _get_ident
     cdef set _slow_path_actors
     cdef bint _all_need_slow_path
-    # Those that have completed, at the same index of each: the oldest gives its place to the next one.
+    # A ring buffer of the completed messages, one list or array for each attribute.
     cdef list _ids
     cdef list _actors
     cdef list _queues
-    cdef double[MOST_COMPLETED] _made
+    cdef double[MOST_COMPLETED] _enqueued
     cdef double[MOST_COMPLETED] _started
     cdef double[MOST_COMPLETED] _ended
     cdef Py_ssize_t _next
@@ -90,7 +90,7 @@ cdef class MessageHooks:
         self._current = current
         self._kind = kind
         self._new_scope = new_scope
-        # That of a greenlet, under gevent; else CPython knows it without a call.
+        # gevent replaces get_ident() to return the greenlet's. CPython's own is read without a call.
         get_ident = threading.get_ident
         self._get_ident = None if type(get_ident) is BuiltinFunctionType else get_ident
         self._slow_path_actors = slow_path_actors
@@ -100,7 +100,7 @@ cdef class MessageHooks:
         self._queues = [None] * MOST_COMPLETED
 
     def before_process_message(self, broker, message):
-        plain = getattr(message, "_message", message)  # the proxy looks up what is asked of it anew, in a slow way
+        plain = getattr(message, "_message", message)  # the proxy's own attribute look-up is slow
         message_id = plain.message_id
         cdef BaseExecution execution
         if self._needs_slow_path(plain, message_id):
@@ -109,7 +109,7 @@ cdef class MessageHooks:
                 return
         else:
             scope = Scope.__new__(Scope) if self._new_scope is Scope else self._new_scope()
-            execution = taken(self._kind, plain, scope)
+            execution = new_execution(self._kind, plain, scope)
         execution.runtime = self._slow_path
         execution.proxy = message
         execution.outer = get_value(self._current)
@@ -117,12 +117,12 @@ cdef class MessageHooks:
             execution.thread_id = PyThread_get_thread_ident()
         else:
             execution.thread_id = self._get_ident()
-        # First the table, then the question: a request that is made in between is handed out by the watcher.
+        # First the table, then the check: the watcher hands out a request that is made in between.
         if self.by_id.setdefault(message_id, execution) is not execution:
             self.redelivered[execution] = None
         PyContextVar_Set(self._current, execution)
         if self.backend is not None and not execution.started < self.backend.no_events_before:
-            self._slow_path.ask(message, execution)
+            self._slow_path.check_request(message, execution)
 
     def after_process_message(self, broker, message, *, result=None, exception=None):
         cdef BaseExecution execution = self._leave(message)
@@ -133,7 +133,7 @@ cdef class MessageHooks:
             elif execution is not None and not execution.has_begun:
                 has_completed = not getattr(message, "failed", False)
                 if has_completed:
-                    self._slow_path.note_unseen(execution)
+                    self._slow_path.note_uncalled(execution)
                 else:
                     self._slow_path.note_skip(execution)
         finally:
@@ -151,8 +151,8 @@ cdef class MessageHooks:
         for _ in range(MOST_COMPLETED):
             at = (at or MOST_COMPLETED) - 1
             if self._ids[at] == message_id:
-                made = None if isnan(self._made[at]) else self._made[at]
-                return message_id, self._actors[at], self._queues[at], made, self._started[at], self._ended[at]
+                enqueued = None if isnan(self._enqueued[at]) else self._enqueued[at]
+                return message_id, self._actors[at], self._queues[at], enqueued, self._started[at], self._ended[at]
         return None
 
     def completed_ids(self):
@@ -202,43 +202,43 @@ cdef class MessageHooks:
             del self.by_id[message_id]
         else:
             self.redelivered.pop(execution, None)
-        # Who hears of a request from now on sees that the message is over.
+        # A request that arrives from now on finds the message over.
         if execution.request is not None or execution.declined is not None:
-            self._slow_path.tell_of(execution)
+            self._slow_path.report_outcome(execution)
 
     cdef int _remember(self, object plain, object message_id, BaseExecution execution, double ended) except -1:
-        # First what a subclass of Message may work out in Python: behind that, no other thread has a turn.
+        # First attributes that a subclass of Message may compute in Python: after them, no other thread gets a turn.
         queue_name = plain.queue_name
-        cdef double made = number(plain.message_timestamp)
+        cdef double enqueued = timestamp_of(plain.message_timestamp)
         cdef Py_ssize_t at = self._next
         cdef Py_ssize_t before = (at or MOST_COMPLETED) - 1
         self._ids[at] = message_id
-        self._actors[at] = the_same(self._actors[before], execution.actor_name)
-        self._queues[at] = the_same(self._queues[before], queue_name)
-        self._made[at] = made
+        self._actors[at] = shared_name(self._actors[before], execution.actor_name)
+        self._queues[at] = shared_name(self._queues[before], queue_name)
+        self._enqueued[at] = enqueued
         self._started[at] = execution.started
         self._ended[at] = ended
         self._next = (at + 1) % MOST_COMPLETED
 
 
-cdef object the_same(object before, object name):
-    """Return the name as it was there before, if it was: each message brings its own."""
+cdef object shared_name(object before, object name):
+    """Return the previous string if it equals the name, because each message has its own copy."""
     return before if type(name) is str and type(before) is str and before == name else name
 
 
-cdef double number(object said) noexcept:
-    """Return a time that somebody may have made up; NAN: it is none."""
-    if type(said) is not int and type(said) is not float:
+cdef double timestamp_of(object value) noexcept:
+    """Return a message's timestamp, which may be anything, as a number, or NAN if it is not one."""
+    if type(value) is not int and type(value) is not float:
         return NAN
     try:
-        return PyFloat_AsDouble(said)
+        return PyFloat_AsDouble(value)
     except OverflowError:
         return NAN
 
 
 @cython.final
 cdef class ScopedCall:
-    """An actor's function: a call for a message runs in that message's scope, any other is a plain call."""
+    """An actor's function: the call for a message runs in that message's scope, any other is a plain call."""
 
     cdef object _function
     cdef object _actor_name
@@ -265,7 +265,7 @@ cdef class ScopedCall:
                 return self._function(*args, **kwargs)
             PyContextVar_Set(self._current, execution)
         execution.has_begun = execution.is_inside = True
-        scope = execution.scope  # held here: the message has another one while it runs a coroutine
+        scope = execution.scope  # kept alive here: while a coroutine runs, execution.scope is another one
         try:
             if type(scope) is Scope:
                 return (<Scope>scope)._call(self._function, args, kwargs)

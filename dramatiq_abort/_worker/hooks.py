@@ -1,4 +1,4 @@
-"""What every message goes through, from the compiled core where that is in use, else in pure Python."""
+"""The hooks of every message: compiled where the compiled core is in use, otherwise in pure Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every message goes through, in pure Python: the same names and rules as ``_worker/hooks.pxi``."""
+"""The hooks of every message in pure Python, with the same names and rules as ``_worker/hooks.pxi``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BaseExecution", "MessageHooks", "ScopedCall"]
 
-#: How many messages that have completed are kept in mind.
+#: How many completed messages are remembered.
 _MOST_COMPLETED: Final = 1000
 
-#: A longer id is none that dramatiq makes, and is looked at more closely.
+#: Longer ids, which dramatiq does not generate, take the slow path.
 _LONGEST_USUAL_ID: Final = 100
 
 
 class BaseExecution:
-    """What each message has that a worker thread has taken."""
+    """The attributes of every execution."""
 
     __slots__ = (
         "__dict__",
@@ -41,66 +41,66 @@ class BaseExecution:
         "is_inside",
         "message",
         "outer",
-        "processing",
         "proxy",
         "request",
+        "runtime",
         "scope",
         "started",
         "thread_id",
     )
 
-    #: What has taken it: the part of an ``Abortable`` that goes with its broker.
+    #: The slow path of its hooks, which is the ``BrokerRuntime``.
     runtime: SlowPath
-    #: The message as the broker's hooks have it, by which each of them knows its own.
+    #: The message as dramatiq passes it to the hooks, which find the execution by it.
     proxy: MessageProxy
-    #: The message during which this one is processed, as with a broker that runs what it is sent at once; or None.
+    #: The execution during which this one takes place, as with a broker that processes each message when it is sent.
     outer: Execution | None
-    #: The thread that processes it, or the greenlet.
+    #: The thread, or greenlet, that processes it.
     thread_id: int
 
     def __init__(self, message: Message[Any], scope: AnyScope) -> None:
         self.message: Message[Any] = message
         self.actor_name: str = message.actor_name
-        #: Where it can be interrupted now.
+        #: The scope in which it can be interrupted now.
         self.scope: AnyScope = scope
-        #: When its worker thread took it, in seconds on the monotonic clock; and when that was done with it.
+        #: When its worker thread started and finished processing it, in seconds on the monotonic clock.
         self.started: float = monotonic()
         self.ended: float | None = None
-        #: The request to abort it, from the moment when this process hears of it.
+        #: The request to abort it, once this process has received it.
         self.request: AbortRequest | None = None
-        #: A request that came too late to cancel it: who has made it is told when it has completed.
+        #: A request to cancel it that came too late. Its caller receives the outcome when the message has completed.
         self.declined: AbortRequest | None = None
-        #: Whether a call of its function is at work.
+        #: Whether a call of its function is running.
         self.is_inside: bool = False
         #: Whether its function has been called.
         self.has_begun: bool = False
 
 
 class SlowPath(Protocol):
-    """What a ``Passage`` leaves to somebody else."""
+    """The slow path of ``MessageHooks``: the cases that only some messages need."""
 
     def begin_slowly(self, plain: Message[Any]) -> Execution | None:
-        """Take a message of which more must be known than that it is there; None: it cannot be aborted."""
+        """Return an execution for a message on the slow path, or None if the message cannot be aborted."""
 
-    def ask(self, message: MessageProxy, execution: Execution) -> None:
-        """Raise an exception if the message is not to start."""
+    def check_request(self, message: MessageProxy, execution: Execution) -> None:
+        """Raise an exception if the message must not start because it has an abort request."""
 
     def note_failure(self, message: MessageProxy, execution: Execution | None, exception: BaseException) -> None:
-        """Take down what came out of a message."""
+        """Record the exception with which a message ended."""
 
     def note_skip(self, execution: Execution) -> None:
-        """Take down that a message has not been started, whoever wanted that."""
+        """Record that a message has not been started, for whatever reason."""
 
-    #: Makes the scope of a message, or another one for it.
+    #: Creates the scope of a message, or a further one.
     new_scope: Callable[[], ThreadScope]
 
     @property
     def cleanup_timeout(self) -> int | None:
-        """How many milliseconds a coroutine may take to clean up; None: as long as it takes."""
+        """How many milliseconds a coroutine may take to clean up, or None for no limit."""
 
     @property
     def broker(self) -> Broker:
-        """The broker of its messages."""
+        """The broker of the messages."""
 
     def option(self, actor_name: str, name: str) -> Any:
         """Return an option of an actor, or None."""
@@ -108,38 +108,40 @@ class SlowPath(Protocol):
     def tags_of(self, message: Message[Any]) -> Collection[str]:
         """Return the tags of a message and its actor."""
 
-    def note_unseen(self, execution: Execution) -> None:
-        """Take down that a message has completed without a call of its function that could have been aborted."""
+    def note_uncalled(self, execution: Execution) -> None:
+        """Record that a message has completed although its scoped function was not called."""
 
-    def tell_of(self, execution: Execution) -> None:
-        """Tell those who are to hear of it what became of a message that somebody has asked to abort."""
+    def report_outcome(self, execution: Execution) -> None:
+        """Report the outcome of a message that had an abort request."""
 
 
 class Calls(Protocol):
-    """What an ``InScope`` leaves to somebody else."""
+    """The less usual calls of a ``ScopedCall``, and its exceptions."""
 
     def message_of(self, function: Callable[..., Any], execution: Execution | None) -> Execution | None:
-        """Return the message whose call this is; None: it is nobody's, and a plain call.
+        """Return the execution to which a call belongs, or None for a plain call.
 
         Parameters:
-          function: What is called.
-          running: What is current here. It has begun, or is of another actor.
+          function: The function that is called.
+          execution: The current execution, if any: its function has been called before, or is another actor's.
         """
 
     def failed(self, execution: Execution, error: BaseException) -> None:
-        """Take what came out instead of a result, and perhaps raise something else."""
+        """Handle the exception that the function raised. May raise another one in its place."""
 
 
 class MessageHooks:
-    """Takes every message before its processing, and lets go of it afterwards: the hooks that dramatiq calls.
+    """The hooks that dramatiq calls before and after it processes a message.
+
+    They keep the table of running messages and remember the last that have completed.
 
     Parameters:
-      rest: Does what only some messages need.
-      current: Is set to the message that this thread is processing.
-      kind: The class of what is taken: a ``Taken``.
-      new_scope: Makes the scope of each.
-      special: The names of actors whose messages are taken by ``take_special``.
-      are_all_special: Whether all messages are.
+      slow_path: Handles the cases that only some messages need.
+      current: The context variable that is set to the execution that takes place in this thread.
+      kind: The class of executions, a subclass of ``BaseExecution``.
+      new_scope: Creates the scope of a message.
+      slow_path_actors: Names of the actors whose messages take the slow path.
+      all_need_slow_path: Whether all messages take the slow path.
     """
 
     def __init__(
@@ -152,10 +154,10 @@ class MessageHooks:
         slow_path_actors: set[str],
         all_need_slow_path: bool,
     ) -> None:
-        #: The messages that are being processed; and those with the id of another, which the broker delivered again.
+        #: The messages that are being processed; and further deliveries of the same messages.
         self.by_id: dict[str, Execution] = {}
         self.redelivered: dict[Execution, None] = {}
-        #: Says when there is nothing that a message would have to ask for; None: nobody is to be asked.
+        #: A message checks for abort requests unless this backend's ``no_events_before`` is later; None: no checks.
         self.backend: EventBackend | None = None
         self._slow_path = slow_path
         self._current = current
@@ -163,29 +165,29 @@ class MessageHooks:
         self._new_scope = new_scope
         self._slow_path_actors = slow_path_actors
         self._all_need_slow_path = all_need_slow_path
-        #: The last ones that have completed: what ``completed`` returns of each.
+        #: The last completed messages, as ``completed`` returns them.
         self._completed: deque[tuple[str, str, str, Any, float, float]] = deque(maxlen=_MOST_COMPLETED)
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        plain: Any = getattr(message, "_message", message)  # the proxy looks up what is asked of it anew, in a slow way
+        plain: Any = getattr(message, "_message", message)  # the proxy's own attribute look-up is slow
         message_id = plain.message_id
         if self._needs_slow_path(plain, message_id):
-            taken = self._slow_path.begin_slowly(plain)
-            if taken is None:
+            slow = self._slow_path.begin_slowly(plain)
+            if slow is None:
                 return
-            execution = taken
+            execution = slow
         else:
             execution = self._kind(plain, self._new_scope())
         execution.runtime = self._slow_path
         execution.proxy = message
         execution.outer = self._current.get()
         execution.thread_id = threading.get_ident()
-        # First the table, then the question: a request that is made in between is handed out by the watcher.
+        # First the table, then the check: the watcher hands out a request that is made in between.
         if self.by_id.setdefault(message_id, execution) is not execution:
             self.redelivered[execution] = None
         self._current.set(execution)
         if self.backend is not None and not execution.started < self.backend.no_events_before:
-            self._slow_path.ask(message, execution)
+            self._slow_path.check_request(message, execution)
 
     def after_process_message(
         self,
@@ -201,10 +203,10 @@ class MessageHooks:
             if exception is not None:
                 self._slow_path.note_failure(message, execution, exception)
             elif execution is not None and not execution.has_begun:
-                # A hook may have failed it without raising anything: dramatiq does not call its function then.
+                # A hook may have failed the message without raising an exception: dramatiq then skips its function.
                 has_completed = not getattr(message, "failed", False)
                 if has_completed:
-                    self._slow_path.note_unseen(execution)
+                    self._slow_path.note_uncalled(execution)
                 else:
                     self._slow_path.note_skip(execution)
         finally:
@@ -218,22 +220,22 @@ class MessageHooks:
             self._finish(execution, has_completed=False)
 
     def completed(self, message_id: str) -> tuple[str, str, str, Any, float, float] | None:
-        """Return what is known of a message that has completed: what it was, and when it was made, began and ended."""
+        """Return a remembered message: its id, actor and queue, and when it was enqueued, started and ended."""
         return next((about for about in self._newest_first() if about[0] == message_id), None)
 
     def completed_ids(self) -> list[str]:
-        """Return the ids of the last messages that have completed."""
+        """Return the ids of the remembered messages, the newest first."""
         return [about[0] for about in self._newest_first()]
 
     def _newest_first(self) -> Iterator[tuple[str, str, str, Any, float, float]]:
-        """Go through those that have completed; with those that are added meanwhile, some may come twice.
+        """Iterate over the remembered messages. Some may come twice if others are added meanwhile.
 
-        By their places: without the GIL, a deque that is gone through, or copied, while it changes is an error.
+        Uses indices: without the GIL, iterating over a deque that changes, or copying it, raises an exception.
         """
         for place in range(1, _MOST_COMPLETED + 1):
             try:
                 yield self._completed[-place]
-            except IndexError:  # also of the newest, while the oldest makes way for it
+            except IndexError:  # also for a short time while a new message replaces the oldest
                 if place > len(self._completed):
                     return
 
@@ -245,20 +247,20 @@ class MessageHooks:
         return type(message_id) is not str or not message_id.isascii() or not 0 < len(message_id) <= _LONGEST_USUAL_ID
 
     def _leave(self, message: MessageProxy) -> Execution | None:
-        """Return what was taken for this message, if it was, and let the one around it be the current one again."""
+        """Return the execution of a message, if it has one, and make the outer execution current again."""
         execution = self._current.get()
-        # Not all messages are taken, and hooks are called for those that another middleware has refused, too.
+        # Some messages have no execution, and hooks are also called for messages that other middleware has rejected.
         if execution is not None and execution.proxy is not message:
             execution = self._unwind(execution, message)
         if execution is not None:
             outer = execution.outer
-            while outer is not None and outer.ended is not None:  # in a thread that it has started, with its context
+            while outer is not None and outer.ended is not None:  # this thread was started with its context
                 outer = outer.outer
             self._current.set(outer)
         return execution
 
     def _unwind(self, innermost: Execution, message: MessageProxy) -> Execution | None:
-        """Find what was taken for a message, and let go of those inside of it whose processing broke off."""
+        """Return the execution of a message, and finish inner executions whose processing was broken off."""
         plain: Any = getattr(message, "_message", message)
         execution: Execution | None = innermost
         while execution is not None and not (execution.proxy is message or execution.message is plain):
@@ -274,28 +276,27 @@ class MessageHooks:
         plain = execution.message
         message_id = plain.message_id
         if has_completed:
-            what = message_id, execution.actor_name, plain.queue_name
-            self._completed.append((*what, plain.message_timestamp, execution.started, ended))
+            names = message_id, execution.actor_name, plain.queue_name
+            self._completed.append((*names, plain.message_timestamp, execution.started, ended))
         if not self.redelivered or self.by_id.get(message_id) is execution:
             del self.by_id[message_id]
         else:
             self.redelivered.pop(execution, None)
-        # Who hears of a request from now on sees that the message is over.
+        # A request that arrives from now on finds the message over.
         if execution.request is not None or execution.declined is not None:
-            self._slow_path.tell_of(execution)
+            self._slow_path.report_outcome(execution)
 
 
 class ScopedCall:
-    """An actor's function: a call for a message runs in that message's scope, any other is a plain call.
+    """An actor's function: the call for a message runs in that message's scope, any other is a plain call.
 
-    Only the message's own call does: those that the function itself makes, of whichever actor, are plain calls inside
-    of its scope.
+    Calls that the function itself makes, of any actor, are plain calls inside its scope.
 
     Parameters:
-      function: The actor's.
-      actor_name: The actor's.
-      current: Says which message this thread is processing.
-      calls: Decides about calls that are not plainly the message's first, and takes what came out instead of a result.
+      function: The actor's function.
+      actor_name: The actor's name.
+      current: The context variable with the execution that takes place in this thread.
+      calls: Decides about every call that is not clearly the first one for the message, and handles exceptions.
     """
 
     def __init__(
@@ -329,7 +330,7 @@ class ScopedCall:
 
     @property
     def __signature__(self) -> inspect.Signature:
-        """What it looks like to those who do not follow ``__wrapped__``, as ``inspect.getfullargspec`` does not."""
+        """The function's signature, for callers that ignore ``__wrapped__``, such as ``inspect.getfullargspec``."""
         return inspect.signature(self._function)
 
     def __repr__(self) -> str:

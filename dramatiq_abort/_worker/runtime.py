@@ -1,4 +1,4 @@
-"""What a worker process has of this, and no other: one that only calls ``abort()`` does not import it."""
+"""The runtime of a worker process. A process that only calls ``abort()`` does not import it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ __all__ = ["WorkerRuntime"]
 
 
 class WorkerRuntime:
-    """The part of one ``Abortable`` in one worker process, for all brokers with the same event backend.
+    """One ``Abortable`` in a worker process, for all of its brokers with the same event backend.
 
-    From the boot of their first worker to the end of their last.
+    Lives from the boot of their first worker to the end of their last.
     """
 
     def __init__(self, settings: Settings, backend: EventBackend) -> None:
@@ -48,11 +48,11 @@ class WorkerRuntime:
         if settings.on_outcome is not None:
             self._listeners.listeners.append(settings.on_outcome)
         self._watcher = Watcher(backend, self._executions, settings, on_outcome=self._listeners)
-        #: Says whether a message that is to start shall not: see the watcher.
+        #: Returns whether a message must be skipped: see ``Watcher.skips``.
         self.skips: Callable[[Execution], bool] = self._watcher.skips
 
     def join(self, runtime: BrokerRuntime) -> None:
-        """Watch for the messages of a broker, too. Return when what was asked before is known."""
+        """Watch for the messages of a broker, too. Return when the requests made so far are known."""
         is_first = not self._runtimes
         self._runtimes.append(runtime)
         self._executions.add(runtime.hooks)
@@ -65,7 +65,7 @@ class WorkerRuntime:
             self._start()
 
     def leave(self, runtime: BrokerRuntime) -> None:
-        """Watch for them no more. Return when all threads have ended, if those were the last."""
+        """Stop watching for the messages of a broker. If it was the last, return when all threads have ended."""
         if self._runtimes == [runtime]:
             self._stop()
         runtime.watch(None)
@@ -75,13 +75,13 @@ class WorkerRuntime:
     def _start(self) -> None:
         if not (interrupt.SUPPORTED or is_gevent_active()):
             self._logger.warning(
-                "This interpreter cannot interrupt a thread: messages that wait are skipped, but one that is running "
-                "ends only if its function asks abort_requested()."
+                "This interpreter cannot raise exceptions in other threads: waiting messages are skipped, but a "
+                "running message stops only if its function calls checkpoint() or abort_requested()."
             )
         elif not (GIL_IS_ON or is_gevent_active()):
             self._logger.warning(
                 "This interpreter runs without the GIL: an abort can interrupt protected code and leave a lock locked. "
-                "Set PYTHON_GIL=1 where that must not happen."
+                "Set PYTHON_GIL=1 to prevent that."
             )
         self._watcher.start()
         if not is_gevent_active():
@@ -91,7 +91,7 @@ class WorkerRuntime:
             if not self._has_signal:
                 self._logger.info(
                     "Blocking calls are not interrupted: this program handles SIGURG itself, or starts its worker "
-                    "in another thread than the main one."
+                    "outside the main thread."
                 )
 
     def _stop(self) -> None:
@@ -101,14 +101,14 @@ class WorkerRuntime:
         if self._has_signal:
             blocking_calls.remove()
 
-    def tell_of(self, execution: Execution) -> None:
-        """Tell those who are to hear of it what became of a message that somebody has asked to abort."""
+    def report_outcome(self, execution: Execution) -> None:
+        """Report the outcome of a message that had an abort request, and send its ``on_abort`` message."""
         if execution.is_awaited:
             self._watcher.report(execution)
         if execution.state in {OutcomeState.SKIPPED, OutcomeState.ABORTED}:
-            self._call_back(execution)
+            self._send_on_abort(execution)
 
-    def _call_back(self, execution: Execution) -> None:
+    def _send_on_abort(self, execution: Execution) -> None:
         message = execution.message
         try:
             runtime = execution.runtime
@@ -116,13 +116,17 @@ class WorkerRuntime:
             if name:
                 runtime.broker.get_actor(name).send(message.asdict(), execution.outcome(worker_name()).asdict())
         except Exception:
-            what = "The on_abort of message %s could not be sent."
-            self._logger.exception(what, message.message_id, extra=execution.fields())
+            self._logger.exception(
+                "Failed to send the on_abort message for message %s of actor %s.",
+                message.message_id,
+                message.actor_name,
+                extra=execution.fields(),
+            )
 
 
 def protect_broker(kind: type[Broker]) -> None:
-    """Have nothing raised while a message is enqueued on a broker of this kind, whoever wrote it, or in its hooks."""
+    """Protect ``enqueue`` of a broker class, including custom ones, and the hooks that it calls."""
     for each in kind.__mro__:
         if "enqueue" in vars(each):
-            # One that runs what it is sent at once calls the actor, whose own message's scope is inside of this one.
+            # A broker that processes each message when it is sent calls the actor in there, which can be aborted.
             safe_points.protect_function(each.__module__, "enqueue", frozenset({Actor.__call__.__name__}))
