@@ -1,4 +1,4 @@
-"""One message that this worker process is running."""
+"""The execution of one message in this worker process."""
 
 from __future__ import annotations
 
@@ -28,52 +28,52 @@ if TYPE_CHECKING:
     from .._core.shield import AnyShield
     from .loops import LoopScope
 
-    #: That of a worker thread, which may be a greenlet.
+    #: The scope of a worker thread, which may be a greenlet.
     ThreadScope: TypeAlias = interrupt.Scope | greenlets.Scope
     AnyScope: TypeAlias = ThreadScope | CoroutineScope
 
 __all__ = ["Execution", "since_1970"]
 
-#: Held while a message is interrupted, or its request is taken back. Never by a task's own thread: from CPython 3.14 on
-#: somebody else's exception can come up between the taking of a lock and its block, and it would be held for ever.
+#: Held while a message is interrupted or restored. A task's own thread never acquires it: from CPython 3.14 on, an
+#: exception from elsewhere can be raised between acquiring a lock and entering its block, and the lock would stay held.
 _pursuing = Lock()
 
 
-#: Answers of a thread's scope that hold for the event loop on that thread, too.
+#: Results of interrupting a thread's scope after which the event loop on that thread is not interrupted as well.
 _THREADS_OWN: Final = frozenset({InterruptResult.RAISED, InterruptResult.DEFERRED, InterruptResult.CLOSED})
 
 
 class Execution(BaseExecution):
-    """One message that a worker thread has taken, from before its processing until after it."""
+    """The execution of one message by a worker thread, from before its processing until after it."""
 
-    # Most messages are never asked to stop: what only those need that are is not set for each.
+    # Most messages never have an abort request, so the attributes for those that have one are class attributes.
 
     __slots__ = ()
 
-    # As in the base class: they are set here, too.
+    # Declared in the base class, and also set here.
     declined: AbortRequest | None
     scope: AnyScope
-    #: After how many milliseconds its function is interrupted again, if it goes on; None: never.
+    #: After how many milliseconds its function is interrupted again if it continues; None: never.
     repeat: int | None = None
-    #: Where its worker thread waits for a coroutine, which has the scope meanwhile.
+    #: The scope in which the worker thread waits for a coroutine, while ``scope`` is the coroutine's.
     waiting: ThreadScope | None = None
-    #: What its thread runs an event loop for, while it does.
+    #: The scope of the coroutine for which its thread runs an event loop, while the loop runs.
     loop: LoopScope | None = None
-    #: Whether its exception has been raised in another one of its scopes.
+    #: Whether its exception has been raised in an earlier one of its scopes.
     has_raised_elsewhere: bool = False
-    #: When this process has heard of the request to abort it, in seconds on the monotonic clock; and the key of the
-    #: event, if that is a rule.
+    #: When this process received the abort request, in seconds on the monotonic clock; and the key of the event, if the
+    #: request is a rule.
     requested: float | None = None
     rule: bytes | None = None
     #: When the grace period of that request ends, in seconds on the monotonic clock.
     deadline: float = 0.0
-    #: Whether somebody sees to it that it is interrupted, from the end of its grace period on.
+    #: Whether the scheduler is interrupting it, which starts when the grace period ends.
     is_pursued: bool = False
-    #: Whether the log has it that it does not stop.
+    #: Whether the log has reported that it does not stop.
     is_warned_of: bool = False
-    #: Whether its worker thread has been told to go on without it.
+    #: Whether its worker thread has been interrupted so that it continues without the coroutine.
     is_left: bool = False
-    #: What came of it.
+    #: The outcome, and the name of the exception type if the message has failed.
     state: OutcomeState = OutcomeState.COMPLETED
     failure: str | None = None
     _raised_at: float | None = None
@@ -84,25 +84,25 @@ class Execution(BaseExecution):
 
     @property
     def key(self) -> bytes:
-        """By which an event backend knows it."""
+        """The key of its abort requests in the event backend."""
         return key_of(self.message.message_id)
 
     @property
     def enqueued(self) -> int | None:
-        """When the message was made, in milliseconds since 1970; None: whoever has made it does not say."""
+        """When the message was created, in milliseconds since 1970; None if its timestamp is missing or invalid."""
         return number_of(self.message.message_timestamp)
 
     @property
     def is_over(self) -> bool:
-        """Whether its worker thread is done with it."""
+        """Whether its worker thread has finished processing it."""
         return self.ended is not None
 
     def accept(self, request: AbortRequest, age: float | None, rule: bytes | None = None) -> bool:
-        """Take a request for this message, and say whether it changes anything.
+        """Accept an abort request for this message, and return whether it changes when the message is aborted.
 
-        The grace period begins now, however long the request was on its way: that much time is the task's. A second
-        request can only end it sooner, or say how often to interrupt. One to cancel the message counts if it was made
-        before the start, ``age`` ms ago at the least, and came late.
+        The grace period begins now, however long the request took to arrive, so that the task always has all of it. A
+        further request can only end the grace period sooner, or set how often to interrupt. A request to cancel, made
+        at least ``age`` ms ago, is accepted if it was made before the message started, and arrived late.
         """
         now = time.monotonic()
         if request.mode is AbortMode.CANCEL and (age is None or now - age / 1000 >= self.started):
@@ -112,7 +112,7 @@ class Execution(BaseExecution):
         deadline = now + request.grace / 1000
         if self.request is not None and deadline >= self.deadline:
             return False
-        # The request comes last: whoever sees it in another thread asks for its deadline.
+        # Set the request last: a thread that sees it reads the deadline next.
         self.deadline, self.rule = deadline, rule
         if self.requested is None:
             self.requested = now
@@ -126,24 +126,27 @@ class Execution(BaseExecution):
         return round((self.ended - self.requested) * 1000, 3)
 
     def skip(self, request: AbortRequest, rule: bytes | None) -> None:
-        """Take a request that was there before the start."""
+        """Accept a request that was in effect before the message started."""
         self.state = OutcomeState.SKIPPED
         self.request, self.requested, self.rule = request, time.monotonic(), rule
 
     @property
     def attribution(self) -> str:
-        """By whom and why it is to be aborted, to be put behind what is said of it."""
+        """The requester and the reason, as the end of a sentence about the message."""
         return "" if self.request is None else self.request.attribution
 
     @property
     def is_awaited(self) -> bool:
-        """Whether somebody is to be told what became of it. Not of what has failed, and may be tried again."""
+        """Whether its outcome must be reported.
+
+        A declined request counts only if the message has completed, because one that has failed may be retried.
+        """
         if self.request is not None:
             return True
         return self.declined is not None and self.state is OutcomeState.COMPLETED
 
     def fail(self, exception: BaseException) -> None:
-        """Note what came out of the message, if that is not its result."""
+        """Record the exception with which the message ended."""
         if not isinstance(exception, Abort):
             self.state, self.failure = OutcomeState.FAILED, type(exception).__name__
         elif exception.failure is not None:
@@ -152,7 +155,7 @@ class Execution(BaseExecution):
             self.state = OutcomeState.ABORTED
 
     def outcome(self, worker: str) -> Outcome:
-        """Tell what became of it, now that it is over."""
+        """Return the outcome of the message, which must be over."""
         request = self.request or self.declined or AbortRequest()
         started = None if self.state is OutcomeState.SKIPPED else self.started
         started_at, requested_at, ended_at = since_1970(started, self.requested, self.ended)
@@ -173,11 +176,11 @@ class Execution(BaseExecution):
         )
 
     def restore(self) -> bool:
-        """Forget the request, if nothing has been raised yet, and say whether there was one."""
+        """Drop the abort request if nothing has been raised yet, and return whether a request was dropped."""
         with _pursuing:
             if self.request is None or self.has_raised_elsewhere:
                 return False
-            if (loop := self.loop) is not None:  # first: it raises what the thread's scope has not raised
+            if (loop := self.loop) is not None:  # first, because it raises what the thread's scope has not raised
                 loop.revoke()
             if not self.scope.revoke():
                 return False
@@ -185,14 +188,14 @@ class Execution(BaseExecution):
             return True
 
     def grace_left(self) -> float | None:
-        """How many milliseconds the message may go on after a request to abort it; None without one."""
+        """Return how many milliseconds of the grace period are left, or None without an abort request."""
         return None if self.request is None else max(0.0, (self.deadline - time.monotonic()) * 1000)
 
     def interrupt(self) -> InterruptResult:
-        """Raise ``Abort`` in the message's function, if it is running and nothing is in the way.
+        """Raise ``Abort`` in the message's function, if the function is running and can be interrupted now.
 
-        Once; or, if it is to be interrupted again, each time when that has been long enough ago. Not at all if the
-        request has been taken back.
+        ``Abort`` is raised once; or, if ``repeat`` is set, again each time that interval has passed. It is not raised
+        if the message has been restored.
         """
         with _pursuing:
             if self.request is None:
@@ -202,7 +205,7 @@ class Execution(BaseExecution):
 
     def _interrupt(self) -> InterruptResult:
         now = time.monotonic()
-        scope = self.scope  # once: its thread may change it meanwhile
+        scope = self.scope  # read once: the message's thread may change it meanwhile
         if self.repeat and self._raised_at is not None and now >= self._raised_at + self.repeat / 1000:
             is_armed, self.has_raised_elsewhere = self.has_raised_elsewhere or scope.rearm(), False
             self._raised_at = None if is_armed else now
@@ -217,16 +220,16 @@ class Execution(BaseExecution):
         return answer
 
     def hand_on(self) -> None:
-        """Raise in the event loop that is about to run what has not been raised in its thread."""
+        """Interrupt the event loop that is about to run, if ``Abort`` is due and has not been raised in its thread."""
         if self.grace_left() == 0:
             self._interrupt()
 
     def shield(self) -> AnyShield:
-        """Return a context manager inside of which interrupts wait."""
+        """Return a context manager inside which interrupts wait."""
         return self._innermost_scope().shield()
 
     def frames(self) -> list[FrameType]:
-        """Return the frames of the message's thread, and of what its event loop runs, innermost last."""
+        """Return the frames of the message's thread and of what its event loop runs, innermost last."""
         frames = self.scope.frames()
         awaited = [] if (loop := self.loop) is None else loop.frames()
         return frames + [frame for frame in awaited if frame not in frames]
@@ -235,60 +238,62 @@ class Execution(BaseExecution):
         return self.scope if (loop := self.loop) is None or not loop.is_open() else loop
 
     def check(self) -> None:
-        """Raise ``Abort`` here if it is due, and as long as that has not been done.
+        """Raise ``Abort`` in the calling code if it is due.
 
-        In its own scope by the rules of shields; in a thread or task that the function has started, each time.
+        In the message's own scope it is raised once, and by the rules of shields. In a thread or task that the function
+        has started, it is raised by each call.
         """
         if self.grace_left() != 0:
             return
         scope = self._innermost_scope()
         if not scope.is_here():
-            self._interrupt()  # first: it may wait for the end of this thread, and would return if that came before
+            self._interrupt()  # first: the function may be waiting for this thread, and would return once it has ended
             raise _exception_in(scope)
         with scope.shield():
             self._interrupt()
 
     def go_on_in(self, scope: AnyScope, waiting: ThreadScope | None, *, has_raised: bool) -> None:
-        """Be interrupted in another scope from now on; in its own thread.
+        """Continue in another scope, in which the message is interrupted from now on. Called in the message's thread.
 
         Parameters:
-          waiting: Where the thread will wait, if the scope is a coroutine's.
-          has_raised: Whether the exception has been raised in one of those before. It is raised once.
+          scope: The new scope.
+          waiting: The scope in which the thread will wait, if the new scope is a coroutine's.
+          has_raised: Whether ``Abort`` has been raised in an earlier scope. It is then not raised again.
         """
         self.scope, self.waiting, self.has_raised_elsewhere = scope, waiting, has_raised
-        # Behind that: whoever interrupts may have seen the one before, in which nothing is raised any more.
+        # After that: the scheduler may just have interrupted the previous scope, in which nothing is raised any more.
         if self.grace_left() == 0:
             self._interrupt()
 
     def begin_again(self) -> None:
-        """Let the function be called a second time: what it was to be aborted for holds for that call, too."""
+        """Prepare for a second call of the function. An abort request holds for that call as well."""
         self.state, self.failure, self._raised_at = OutcomeState.COMPLETED, None, None
         self.go_on_in(self.runtime.new_scope(), None, has_raised=False)
 
     def rearm(self) -> bool:
-        """Let the exception be raised again, after the last one was dropped; say whether it may be."""
+        """Allow the exception to be raised again after it was dropped; return whether it can be."""
         return self.scope.rearm()
 
     def follow_itself(self) -> None:
-        """Have the core watch this thread itself: only the pure-Python core has to be told."""
+        """Make the core follow the calling thread to a safe point. Only the pure-Python core needs this."""
         if hasattr(self.scope, "follow_itself"):
             self.scope.follow_itself()
 
     def library_of_loop_here(self) -> str | None:
-        """Return whose event loop the caller is in, as a coroutine or a callback; None: it is in none."""
+        """Return the library whose event loop the caller runs in, as a coroutine or a callback, or None."""
         scope = self._innermost_scope()
         if not isinstance(scope, CoroutineScope) or not scope.is_in_a_loop():
             return None
         return None if is_gevent_active() and not scope.is_in_its_thread() else scope.library
 
     def ring(self) -> None:
-        """Wake those who wait until the message is to stop."""
+        """Call every function registered with ``bell()``."""
         for ring in list(self._all_bells().values()):
             ring()
 
     @contextmanager
     def bell(self, ring: Callable[[], object]) -> Iterator[None]:
-        """Have this called, in another thread, when the message is to stop, and each time when that is tried again."""
+        """Have a function called, in another thread, each time the scheduler interrupts the message."""
         bells, key = self._all_bells(), object()
         bells[key] = ring
         try:
@@ -301,22 +306,22 @@ class Execution(BaseExecution):
         return bells
 
     def fields(self) -> dict[str, Any]:
-        """Return what a line in the log has of it, beside its text."""
+        """Return the extra fields of a log line about the message."""
         request = self.request or AbortRequest()
         names = {"message_id": self.message_id, "actor": self.actor_name}
         return names | {"reason": request.reason, "by": request.by}
 
     def leave(self) -> bool:
-        """Let the worker thread go on, if the coroutine that it waits for has had its time.
+        """Make the worker thread continue without its coroutine, once that has cleaned up for ``cleanup_timeout``.
 
-        To be called until the message is over. Says whether this was the first call that found the time over.
+        Called repeatedly until the message is over. Returns True for the first call after the timeout.
         """
         waiting, cleanup_timeout = self.waiting, self.runtime.cleanup_timeout
         if waiting is None or cleanup_timeout is None or self._raised_at is None:
             return False
         if time.monotonic() < self._raised_at + cleanup_timeout / 1000:
             return False
-        waiting.interrupt(Abort)  # once in all; but each time there can be something in the way
+        waiting.interrupt(Abort)  # raised once, but it may take several attempts
         is_first, self.is_left = not self.is_left, True
         return is_first
 
@@ -326,6 +331,6 @@ def _exception_in(scope: AnyScope) -> type[Abort]:
 
 
 def since_1970(*moments: float | None) -> list[int | None]:
-    """Return the milliseconds on the clock on the wall, for the seconds on the monotonic one, in the same order."""
-    ahead = time.time() - time.monotonic()  # once, or what is later could come out earlier
-    return [None if moment is None else int((moment + ahead) * 1000) for moment in moments]
+    """Convert times on the monotonic clock, in seconds, to milliseconds since 1970."""
+    offset = time.time() - time.monotonic()  # read once for all, so that their order cannot change
+    return [None if moment is None else int((moment + offset) * 1000) for moment in moments]

@@ -1,4 +1,4 @@
-"""The messages that this worker process is running, and the last that it has completed."""
+"""The table of the messages that a worker process is running, and of the last that it has completed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ExecutionTable"]
 
 
 class Completed(NamedTuple):
-    """What is kept in mind of a message that has completed."""
+    """A completed message as the table remembers it."""
 
     message_id: str
     actor_name: str
@@ -34,7 +34,7 @@ class Completed(NamedTuple):
     ended: float
 
     def outcome(self, worker: str, request: AbortRequest) -> Outcome:
-        """Tell somebody who asks to abort it now."""
+        """Return the outcome for an abort request that has just arrived."""
         started, requested, ended = since_1970(self.started, time.monotonic(), self.ended)
         return Outcome(
             self.message_id,
@@ -52,23 +52,23 @@ class Completed(NamedTuple):
 
 
 class ExecutionTable(Collection[bytes]):
-    """The table of them, and a collection of their keys that may be read while it changes."""
+    """The messages of one or more brokers, and a collection of their keys that may be read while it changes."""
 
-    # Every message comes and goes in the passage, in many threads, and none waits for a lock: each operation on a
-    # dictionary is one step, and nobody else removes a message.
+    # The hooks add and remove messages in many threads, without a lock: each operation on a dictionary is one step, and
+    # only the hooks of a message remove it.
 
-    def __init__(self, *passages: MessageHooks) -> None:
-        self._hooks = passages
+    def __init__(self, *hooks: MessageHooks) -> None:
+        self._hooks = hooks
 
     def add(self, hooks: MessageHooks) -> None:
-        """Have the messages of another broker in it, too."""
+        """Include the messages of another broker."""
         self._hooks = (*self._hooks, hooks)
 
     def remove(self, hooks: MessageHooks) -> None:
         self._hooks = tuple(each for each in self._hooks if each is not hooks)
 
     def with_key(self, key: bytes) -> tuple[Execution, ...]:
-        """Return those that are running."""
+        """Return the running executions of the message with this key: several if the broker has redelivered it."""
         message_id = message_id_of(key)
         if message_id is None:
             return ()
@@ -81,10 +81,11 @@ class ExecutionTable(Collection[bytes]):
         return tuple(found)
 
     def others(self, execution: Execution) -> list[Execution]:
-        """Return those that are running with the id of this one: the broker has delivered the message again."""
+        """Return the other running executions of the same message, which the broker has redelivered."""
         return [other for other in self.with_key(execution.key) if other is not execution]
 
     def completed(self, key: bytes) -> Completed | None:
+        """Return a message that has completed, if it is one of the last."""
         message_id = message_id_of(key)
         if message_id is not None:
             for hooks in self._hooks:
@@ -94,14 +95,14 @@ class ExecutionTable(Collection[bytes]):
         return None
 
     def all(self) -> list[Execution]:
-        """Return those that are running."""
+        """Return the running executions."""
         return [execution for each in self._hooks for execution in (*each.by_id.values(), *list(each.redelivered))]
 
     def __contains__(self, key: object) -> bool:
         message_id = message_id_of(key) if isinstance(key, bytes) else None
         if message_id is None:
             return False
-        # In this order: the last look takes longest, since there are a thousand.
+        # The completed messages last: there are up to a thousand, so that search takes longest.
         for hooks in self._hooks:
             if message_id in hooks.by_id or any(
                 redelivered.message_id == message_id for redelivered in list(hooks.redelivered)
@@ -110,7 +111,7 @@ class ExecutionTable(Collection[bytes]):
         return any(hooks.completed(message_id) is not None for hooks in self._hooks)
 
     def __iter__(self) -> Iterator[bytes]:
-        # Who looks for one of many finds it among the first, and waits for no key behind it.
+        # Running ids come first, so most lookups stop there.
         for hooks in self._hooks:
             for message_id in list(hooks.by_id):
                 yield PREFIX + message_id.encode()

@@ -1,4 +1,4 @@
-"""What a worker process says when it is asked what it is running."""
+"""A worker process's replies to ``running()``."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspection", "worker_name"]
 
-#: For how long an answer can be read, in ms.
-_ANSWER: Final = 30_000
+#: How long a reply stays readable, in ms.
+_REPLY_TTL: Final = 30_000
 
-#: How long the text of one argument may be, in characters.
+#: The maximum length of an argument's text, in characters.
 _MAX_ARGUMENT: Final = 200
 
 _representation: Final = reprlib.Repr()
@@ -38,14 +38,14 @@ _representation.maxlist = _representation.maxdict = _representation.maxtuple = _
 
 
 class Inspection:
-    """Answers for one worker process. ``entry`` is what it is on the roll with."""
+    """Creates the replies of one worker process, whose registration is ``entry``."""
 
     def __init__(self, executions: ExecutionTable) -> None:
         self._executions = executions
         self.worker = worker_name()
         about = {
             "worker": self.worker,
-            "id": uuid.uuid4().hex[:12],  # another process may have had the number before
+            "id": uuid.uuid4().hex[:12],  # the process id may be reused
             "version": __version__,
             "core": interrupt.IMPLEMENTATION,
             "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -54,28 +54,28 @@ class Inspection:
         self.entry = json.dumps(about, separators=(",", ":")).encode()
 
     def answer(self, name: str, *, arguments: bool) -> Reply:
-        """Say what is running here, to whoever has asked under this name."""
+        """Return the reply to the request of this name: the messages that are running here."""
         fields: dict[str, Any] = {"now": int(time.time() * 1000), "messages": [], "omitted": 0}
-        execution = self._executions.all()
+        executions = self._executions.all()
         size = 0
-        for each in execution:
-            said = _said(each, arguments=arguments)
-            size += len(json.dumps(said)) + 1
+        for execution in executions:
+            message = _fields_of(execution, arguments=arguments)
+            size += len(json.dumps(message)) + 1
             if size > MAX_REPLY // 2:
-                fields["omitted"] = len(execution) - len(fields["messages"])
+                fields["omitted"] = len(executions) - len(fields["messages"])
                 break
-            fields["messages"].append(said)
-        return Reply(answer_name(name, self.entry), json.dumps(fields, separators=(",", ":")).encode(), _ANSWER)
+            fields["messages"].append(message)
+        return Reply(answer_name(name, self.entry), json.dumps(fields, separators=(",", ":")).encode(), _REPLY_TTL)
 
 
 def worker_name() -> str:
-    """Return the name of this worker process: the host's and the process id."""
+    """Return the name of this worker process: its host name and process id."""
     return f"{socket.gethostname()[:200]}:{os.getpid()}"
 
 
-def _said(execution: Execution, *, arguments: bool) -> dict[str, Any]:
+def _fields_of(execution: Execution, *, arguments: bool) -> dict[str, Any]:
     message, request, left = execution.message, execution.request, execution.grace_left()
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "message_id": message.message_id,
         "actor": message.actor_name,
         "queue": q_name(message.queue_name),
@@ -83,13 +83,13 @@ def _said(execution: Execution, *, arguments: bool) -> dict[str, Any]:
         "started": since_1970(execution.started)[0],
     }
     if request is not None:
-        said |= {"grace_left": int(left or 0), "reason": request.reason, "by": request.by}
+        fields |= {"grace_left": int(left or 0), "reason": request.reason, "by": request.by}
     if arguments:
-        said["arguments"] = [_shown(value) for value in message.args]
-        said["arguments"] += [f"{name}={_shown(value)}" for name, value in message.kwargs.items()]
-    return said
+        fields["arguments"] = [_text_of(value) for value in message.args]
+        fields["arguments"] += [f"{name}={_text_of(value)}" for name, value in message.kwargs.items()]
+    return fields
 
 
-def _shown(value: object) -> str:
-    """Write a value down, however large it is, and whatever its own way to do that may raise."""
+def _text_of(value: object) -> str:
+    """Return the shortened text of a value, also if its ``__repr__`` raises an exception."""
     return _representation.repr(value)[:_MAX_ARGUMENT]
