@@ -1,9 +1,9 @@
 """Coroutines that a message's function runs on dramatiq's event loop.
 
-dramatiq makes an ordinary function of an async actor's, which runs the coroutine on the loop's thread and waits for it
-(``dramatiq/asyncio.py``). That function can be hidden behind any others: so what is recognised is not the actor but the
-call of the loop, in the thread of a message and inside of its scope. As long as the coroutine runs, the message is
-interrupted there, where it awaits, and not in the thread that waits for it.
+For an async actor, dramatiq creates an ordinary function that runs the coroutine on the loop's thread and waits for it
+(``dramatiq/asyncio.py``). Other functions may wrap that one, so the actor does not show that it is async. This module
+therefore recognises the call of the loop, in the thread of a message and inside its scope. While the coroutine runs,
+the message is interrupted in the coroutine, where it awaits, and not in the thread that waits for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _run_coroutine = EventLoopThread.run_coroutine
 
 
 def install() -> None:
-    """Have all of dramatiq's event loops run coroutines in the scopes of messages."""
+    """Make dramatiq's event loops run each coroutine of a message in a scope."""
     EventLoopThread.run_coroutine = _run_in_a_message  # type: ignore[assignment, method-assign]
 
 
@@ -43,18 +43,18 @@ def _run_in_a_message(thread: EventLoopThread, coro: Awaitable[Any]) -> Any:
 
 
 def _run_in_scope(thread: EventLoopThread, coro: Awaitable[Any], execution: Execution, outer: ThreadScope) -> Any:
-    """Run a coroutine in a scope of its own, inside of its message's."""
+    """Run a coroutine in its own scope, inside the scope of its message."""
     scope = CoroutineScope()
     waiting = execution.runtime.new_scope()
     is_shielded = outer.is_shielded
-    # Of the message's exceptions, none comes up in this thread meanwhile. Behind a shield of its own, none at all.
+    # Meanwhile, no abort of the message is raised in this thread; and none in the coroutine if the caller has a shield.
     with outer.shield(), scope.shield() if is_shielded else nullcontext():
         has_raised = execution.has_raised_elsewhere or not outer.revoke()
         execution.go_on_in(scope, waiting, has_raised=has_raised)
         try:
             result, aborted = waiting.run(_run_coroutine, (thread, _run(execution, scope, coro)))
         finally:
-            outer.revoke()  # what came while the scopes changed
+            outer.revoke()  # an interrupt may have arrived while the scopes changed
             execution.go_on_in(outer, None, has_raised=has_raised or scope.has_raised)
         try:
             if isinstance(aborted, AsyncAbort):
@@ -62,17 +62,20 @@ def _run_in_scope(thread: EventLoopThread, coro: Awaitable[Any], execution: Exec
             if aborted is not None:
                 raise aborted
         finally:
-            del aborted  # no cycle of the exception, its traceback and this frame, which holds what the task had
+            del aborted  # avoids a cycle of exception, traceback and this frame, which holds the task's objects
         return result
 
 
 async def _run(execution: Execution, scope: CoroutineScope, coro: Awaitable[Any]) -> tuple[Any, Abort | None]:
-    """Await it in its scope; what aborts it would be a bare CancelledError in any other thread."""
+    """Await a coroutine in its scope; return its result and the ``Abort`` that ended it.
+
+    The ``Abort`` is returned because raising it would give the other thread a bare ``CancelledError``.
+    """
 
     async def function() -> Any:
         return await coro
 
-    current.set(execution)  # the context of the call need not know of it
+    current.set(execution)  # the coroutine's context may not have it
     try:
         return await scope.run(function), None
     except Abort as aborted:
@@ -80,4 +83,4 @@ async def _run(execution: Execution, scope: CoroutineScope, coro: Awaitable[Any]
         return None, aborted
     finally:
         if inspect.iscoroutine(coro):
-            coro.close()  # it has not begun, if the abort was there before; or has ended
+            coro.close()  # for a coroutine that an earlier abort has kept from starting

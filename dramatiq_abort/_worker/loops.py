@@ -1,11 +1,12 @@
-"""Event loops that an ordinary actor's function runs on its worker thread: ``asyncio.run()`` and its like.
+"""Event loops that an ordinary actor's function runs on its worker thread, as with ``asyncio.run()``.
 
-Nothing is raised in a thread while a loop runs on it. asyncio drops what comes up in a callback or in a task that is
-not awaited, and an exception that does leave the loop leaves the tasks behind, half done. Instead, what the loop was
-started for is cancelled, in the loop, as the coroutine of an async actor is: see ``_core/coroutines.py``.
+While a loop runs on a thread, nothing is raised in that thread. asyncio drops exceptions that are raised in a callback
+or in a task that is not awaited, and an exception that does leave the loop leaves its tasks unfinished. Instead, the
+coroutine that the loop was started for is cancelled in the loop, like that of an async actor: see
+``_core/coroutines.py``.
 
-A task's coroutine cannot be exchanged once the task is made. So the functions that start loops are wrapped, as long as
-a worker runs. Elsewhere than on the thread of a message they only look whether there is one.
+The coroutine of an existing task cannot be replaced. The functions that start loops are therefore wrapped while a
+worker runs. Outside the thread of a message, the wrappers only check whether there is a message.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import functools
 import inspect
 import sys
-from asyncio import _get_running_loop  # is None where the public one raises
+from asyncio import _get_running_loop  # returns None where the public function raises
 from contextlib import suppress
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
@@ -35,17 +36,20 @@ __all__ = ["LoopScope", "install", "message_here", "remove", "run_for"]
 
 _R = TypeVar("_R")
 
-#: Modules with functions that start loops, as their names begin.
+#: Prefixes of the names of modules whose functions start loops.
 _STARTERS: Final = ("asyncio.", "dramatiq_abort._worker.loops", "dramatiq_abort._worker.trio_loops", "trio.")
 
-#: What loops and ``asyncio.run()`` clean up with, which is not cut.
+#: The coroutines with which loops and ``asyncio.run()`` clean up. They are not interrupted.
 _CLEAN_UP: Final = frozenset({"shutdown_asyncgens", "shutdown_default_executor"})
 
 
 class LoopScope(Scope):
-    """The scope of the coroutine that a thread runs its loop for, as a part of the thread's own scope.
+    """The scope of the coroutine that a thread runs its loop for, inside the thread's own scope.
 
     It raises only what the thread's scope has not raised.
+
+    Parameters:
+      execution: The message whose function starts the loop.
     """
 
     __slots__ = ("_thread", "has_claimed")
@@ -53,30 +57,30 @@ class LoopScope(Scope):
     def __init__(self, execution: Execution) -> None:
         super().__init__()
         self._thread = cast("ThreadScope", execution.scope)
-        #: Whether it has, at any time.
+        #: Whether this scope has ever claimed the exception from the thread's scope.
         self.has_claimed: bool = False
 
     def interrupt(self, exception: type[BaseException]) -> InterruptResult:
-        """Raise what the thread's scope has answered that it cannot raise: that one may have been rearmed."""
+        """Raise the exception that the thread's scope could not raise. That scope may have been rearmed."""
         self.rearm()
         return super().interrupt(exception)
 
     def revoke(self) -> bool:
-        """Take back what has not been raised yet, also when only the closing would raise it."""
+        """Drop the exception if it has not been raised yet, even if only ``close()`` would raise it."""
         with self._changing:
             self._exception = None
             return not self._raised
 
     def close(self) -> bool:
-        """Close the scope, and say whether the exception is still to be raised, behind the loop."""
+        """Close the scope, and return whether the exception must still be raised, after the loop."""
         with self._changing:
             self._closed = True
-            if self._due is not None:  # the coroutine has not awaited anything since
+            if self._due is not None:  # the coroutine has not reached an await since
                 return True
             return self._exception is not None and not self._raised and self._claim()
 
     def has_come_out(self, error: BaseException | None) -> bool:
-        """Say whether it is this scope's exception that has ended what was run."""
+        """Return whether this scope's exception has ended the loop's run."""
         return self.has_claimed and isinstance(error, asyncio.CancelledError)
 
     def is_open(self) -> bool:
@@ -89,7 +93,7 @@ class LoopScope(Scope):
 
 
 class FutureScope(LoopScope):
-    """The same for a task or a future that is there already: it is cancelled, and sees a bare ``CancelledError``."""
+    """The scope of an existing task or future, which is cancelled and sees a bare ``CancelledError``."""
 
     __slots__ = ()
 
@@ -104,7 +108,7 @@ class FutureScope(LoopScope):
 
 
 class EndlessScope(LoopScope):
-    """The same for ``run_forever()``: the loop is stopped, and the exception is raised behind it."""
+    """The scope of ``run_forever()``: the loop is stopped, and the exception is raised after it."""
 
     __slots__ = ()
 
@@ -119,9 +123,9 @@ class EndlessScope(LoopScope):
 
 
 def message_here() -> Execution | None:
-    """Return the message whose function is about to start a loop on the message's own thread.
+    """Return the message whose function is about to start a loop on the message's own thread, or None.
 
-    None where protected code starts it: what the loop runs is a part of that code, and is not cut either.
+    None also if protected code starts the loop: what the loop runs is part of that code, and is not interrupted either.
     """
     execution = current.get()
     if (
@@ -135,15 +139,15 @@ def message_here() -> Execution | None:
 
 
 def _starter() -> FrameType:
-    """Return the function that starts a loop, by way of those that are protected because loops are."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the only way to know
+    """Return the frame of the function that starts a loop, below those that are protected only because they run one."""
+    frame = sys._getframe(1)  # noqa: SLF001 - the only way to identify the caller
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(_STARTERS):
         frame = frame.f_back
     return frame
 
 
 def run_for(execution: Execution, scope: LoopScope, run: Callable[[], _R]) -> _R:
-    """Run a loop for a message."""
+    """Run a loop for a message, and raise ``Abort`` after it if the scope's exception ended it or is still due."""
     result: Any = None
     error: BaseException | None = None
     execution.loop = scope
@@ -160,7 +164,7 @@ def run_for(execution: Execution, scope: LoopScope, run: Callable[[], _R]) -> _R
         return cast("_R", result)
     finally:
         execution.loop = None
-        del error  # no cycle of the exception, its traceback and this frame
+        del error  # avoids a cycle of exception, traceback and this frame
 
 
 def _run_coroutine(
@@ -172,12 +176,12 @@ def _run_coroutine(
 
 async def _in_scope(execution: Execution, scope: LoopScope, coroutine: Coroutine[Any, Any, _R]) -> _R:
     """Await a coroutine in its scope."""
-    token = current.set(execution)  # a Runner that is kept has the context of when it was made
+    token = current.set(execution)  # a Runner runs coroutines in the context in which it was created
     try:
         return await scope.run(lambda: coroutine)
     finally:
-        coroutine.close()  # which has not begun if the exception came before it
-        with suppress(ValueError):  # the loop has been stopped before this has ended, and the collector ends it
+        coroutine.close()  # it has not started if the exception was raised before
+        with suppress(ValueError):  # the loop was stopped early, and the garbage collector runs this in another context
             current.reset(token)
 
 
@@ -191,7 +195,7 @@ def _run_in_runner(original: Callable[..., Any]) -> Callable[..., Any]:
         execution = message_here()
         if execution is None or not asyncio.iscoroutine(coro):
             return original(runner, coro, **options)
-        runner.get_loop()  # raises what the original would, before it has the coroutine
+        runner.get_loop()  # raises the errors that the original would raise, before the coroutine is passed on
         return _run_coroutine(execution, coro, lambda coroutine: original(runner, coroutine, **options))
 
     return run
@@ -203,7 +207,7 @@ def _run_until_complete(original: Callable[..., Any]) -> Callable[..., Any]:
         execution = message_here()
         if execution is None or loop.is_closed() or not inspect.isawaitable(future):
             return original(loop, future)
-        caller = sys._getframe(1).f_code.co_name  # noqa: SLF001 - the only way to know
+        caller = sys._getframe(1).f_code.co_name  # noqa: SLF001 - the only way to identify the caller
         if caller == "_cancel_all_tasks" or getattr(future, "__name__", None) in _CLEAN_UP:
             closed = LoopScope(execution)
             closed.close()
@@ -231,7 +235,7 @@ _Wrap: TypeAlias = "Callable[[Callable[..., Any]], Callable[..., Any]]"
 
 
 def _entries() -> Iterator[tuple[Any, str, _Wrap]]:
-    """What starts loops: classes and modules, their functions, and how these are wrapped."""
+    """Yield the functions that start loops: the class or module, the function's name, and its wrapper."""
     if "trio" in sys.modules:
         from .trio_loops import wrap_run
 
@@ -243,7 +247,8 @@ def _entries() -> Iterator[tuple[Any, str, _Wrap]]:
         loops.append(sys.modules["uvloop"].Loop)
     for loop in loops:
         for name, wrap in (("run_until_complete", _run_until_complete), ("run_forever", _run_forever)):
-            # What a class inherits is wrapped already, unless it comes from C. nest_asyncio gives classes their own.
+            # An inherited method is wrapped in its base class, unless it is written in C. nest_asyncio gives classes
+            # methods of their own.
             if not inspect.isfunction(getattr(loop, name)) or name in vars(loop):
                 yield loop, name, wrap
 
@@ -268,7 +273,7 @@ def install() -> None:
 
 
 def remove() -> None:
-    """Put back what was there, at the end of the last worker, unless it has been wrapped by others since."""
+    """Restore the functions when the last worker ends, except those that other code has wrapped since."""
     global _workers  # noqa: PLW0603
     with _installing:
         _workers -= 1

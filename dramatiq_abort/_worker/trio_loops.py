@@ -1,8 +1,8 @@
 """``trio.run()`` in an ordinary actor: see ``_worker/loops.py``.
 
-An exception that comes up in trio's own code ends the run as an internal error, and leaves the thread unable to run
-trio again. So the main task is cancelled instead, in trio's way: it sees ``trio.Cancelled``, and the function an
-``Abort`` behind the run.
+An exception that is raised in trio's own code ends the run as an internal error, and the thread cannot run trio again.
+Therefore the main task is cancelled by trio instead: it sees ``trio.Cancelled``, and the function sees an ``Abort``
+after the run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["wrap_run"]
 
 
 class _Loop:
-    """What a scope asks of an event loop."""
+    """The part of an event loop's interface that a scope uses."""
 
     def __init__(self, token: Any) -> None:
-        self.call_soon_threadsafe = token.run_sync_soon  # raises a RuntimeError, too, when the run is over
+        self.call_soon_threadsafe = token.run_sync_soon  # like a loop, it raises RuntimeError after the end of the run
 
 
 class TrioScope(LoopScope):
-    """The scope of the main task."""
+    """The scope of a trio run's main task."""
 
     __slots__ = ("_cancel_scope",)
 
@@ -41,15 +41,15 @@ class TrioScope(LoopScope):
         self._cancel_scope: Any = sys.modules["trio"].CancelScope()
 
     async def run_main(self, main: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
-        """Await the main function, until it is cancelled."""
+        """Await the main function in the cancel scope."""
         loop: Any = _Loop(sys.modules["trio"].lowlevel.current_trio_token())
         self._thread_id, self._loop = get_ident(), loop
-        self._cancel()  # for what came before this
+        self._cancel()  # for an interrupt that arrived before
         with self._cancel_scope:
             return await main(*args)
 
     def has_come_out(self, error: BaseException | None) -> bool:
-        """Say so also when the task has swallowed it: what trio has cancelled stays cancelled."""
+        """Return whether the run was cancelled, even if the task swallowed that: trio's cancellation is permanent."""
         return self.has_raised
 
     def is_in_a_loop(self) -> bool:
