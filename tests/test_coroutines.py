@@ -510,7 +510,7 @@ def test_a_worker_thread_leaves_a_coroutine_that_cleans_up_for_too_long(
 
     outcome = result_of(message)
     assert outcome[0] == "Abort"
-    wait_until(lambda: "still cleans up" in caplog.text)
+    wait_until(lambda: "is still cleaning up" in caplog.text)
     assert not seen.ended.is_set() if is_stubborn else seen.ended.wait(PATIENCE)
     assert result_of(other.send()) == "ran"
     released.set()

@@ -90,7 +90,7 @@ def test_a_message_that_does_not_stop_is_reported(
     assert result_of(message)[0] == "Abort"
     assert len(reports()) == 1
     assert re.search(r"holds_out should have stopped \d+\.\d s ago", reports()[0])
-    assert "it is behind a shield" in reports()[0]
+    assert "it is inside a shield" in reports()[0]
     assert "go_on.acquire()" in reports()[0]
 
 

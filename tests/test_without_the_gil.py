@@ -150,4 +150,4 @@ def test_a_report_has_no_stack(
     go_on.set()
 
     assert result_of(message)[0] == "Abort"
-    assert reports()[0].endswith("it is behind a shield.\nIts stack cannot be read while the GIL is off.")
+    assert reports()[0].endswith("it is inside a shield.\nIts stack cannot be read while the GIL is off.")

@@ -1,6 +1,6 @@
-"""The thread that interrupts messages later: when their grace period ends, when nothing is in the way any more, again.
+"""The thread that interrupts messages later: when a grace period ends, when an interrupt can be retried, or repeatedly.
 
-It stays with a message that is to be aborted until its function has ended.
+It keeps interrupting a message with an abort request until the message's function has ended.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InterruptScheduler"]
 
-#: After how long to ask again, in seconds, at first and at the most: a tenth of the time that has passed already. Also
-#: after RAISED: others put their exceptions in the place of ours without a look.
+#: When to interrupt again after each result, in seconds: after a tenth of the time that has passed since the deadline,
+#: but within these limits. Also after RAISED, because others replace our pending exception by theirs without checking.
 _ASK_AGAIN: Final = {
     InterruptResult.RAISED: (0.01, 1.0),
     InterruptResult.DEFERRED: (0.1, 1.0),
@@ -37,24 +37,25 @@ _ASK_AGAIN: Final = {
     InterruptResult.CLOSED: (0.01, 1.0),
 }
 
-#: What holds up a message that does not stop.
+#: Why a message does not stop, for the log.
 _REASONS: Final = {
-    InterruptResult.RAISED: "it has caught Abort and goes on, cleans up, or waits in code that is not Python's",
-    InterruptResult.DEFERRED: "it is behind a shield",
-    InterruptResult.ARMED: "it is in code that must not be left half done",
-    InterruptResult.PROTECTED: "it is in code that must not be left half done",
-    InterruptResult.SLOT_BUSY: "somebody else's exception is on its way into its thread",
-    InterruptResult.UNSUPPORTED: "this interpreter cannot interrupt a thread",
+    InterruptResult.RAISED: "it has caught Abort and continues, is cleaning up, or is blocked in C code",
+    InterruptResult.DEFERRED: "it is inside a shield",
+    InterruptResult.ARMED: "it is in protected code",
+    InterruptResult.PROTECTED: "it is in protected code",
+    InterruptResult.SLOT_BUSY: "another exception is pending in its thread",
+    InterruptResult.UNSUPPORTED: "this interpreter cannot raise exceptions in other threads",
 }
 
 
 class InterruptScheduler:
-    """Interrupts messages at given times, on a thread that there is only while something is due.
+    """Interrupts messages at given times, on a thread that runs only while something is scheduled.
 
-    Not the watcher's thread, because that one may be waiting for a backend that does not answer.
+    It does not use the watcher's thread, which may be waiting for a backend that does not answer.
 
     Parameters:
-      warn_after: How many milliseconds after its time a message that does not stop is reported in the log, with its
+      logger: Logs each abort, and messages that do not stop.
+      warn_after: How many milliseconds after its deadline a message that does not stop is reported in the log, with its
         stack; None: never.
     """
 
@@ -68,12 +69,12 @@ class InterruptScheduler:
         self._is_stopped = False
 
     def interrupt(self, execution: Execution) -> None:
-        """Interrupt the message now if its grace period is over, or else when it is, and stay with it."""
+        """Interrupt a message when its grace period ends, and again until its function has ended."""
         if execution.deadline > time.monotonic():
             self._at(execution.deadline, partial(self.interrupt, execution))
             return
         request = execution.request
-        if execution.is_pursued or request is None:  # or it has been taken back
+        if execution.is_pursued or request is None:  # without a request: it has been restored
             return
         execution.is_pursued = True
         if self._pursue(execution) not in {InterruptResult.CLOSED, InterruptResult.UNSUPPORTED}:
@@ -83,11 +84,11 @@ class InterruptScheduler:
             )
 
     def interrupt_again(self, execution: Execution) -> None:
-        """Interrupt a message whose exception has been dropped, as soon as it is somewhere else."""
+        """Interrupt a message again after its exception was dropped, once it has left the code that dropped it."""
         self._at(time.monotonic() + _ASK_AGAIN[InterruptResult.PROTECTED][0], execution.interrupt)
 
     def stop(self) -> None:
-        """Forget what is due, and return when the thread has ended."""
+        """Cancel everything that is scheduled, and return when the thread has ended."""
         with self._changed:
             thread = self._thread
             self._is_stopped = True
@@ -108,14 +109,14 @@ class InterruptScheduler:
                 self._report(execution, late, _REASONS[answer])
             if execution.leave():
                 self._logger.warning(
-                    "Message %s of actor %s still cleans up %.1f s after its abort: it is cancelled once more, and if "
-                    "that does not end it within a second, its worker thread goes on without it.",
+                    "Message %s of actor %s is still cleaning up %.1f s after its abort. It is cancelled once more; if "
+                    "it does not end within a second, its worker thread continues without it.",
                     execution.message_id,
                     execution.actor_name,
                     late,
                     extra=execution.fields(),
                 )
-        # Also where the scope is closed: the function may be called once more, and a request holds for that, too.
+        # Also if the scope is closed: the function may be called again, and the request holds for that call, too.
         if answer is not InterruptResult.CLOSED or execution.is_pursued:
             shortest, longest = _ASK_AGAIN[answer]
             self._at(now + min(max(shortest, late / 10), longest), partial(self._pursue, execution))
@@ -134,11 +135,11 @@ class InterruptScheduler:
             extra=execution.fields(),
         )
 
-    def _at(self, when: float, act: Callable[[], object]) -> None:
+    def _at(self, when: float, action: Callable[[], object]) -> None:
         with self._changed:
             if self._is_stopped:
                 return
-            heapq.heappush(self._due, (when, next(self._number), act))
+            heapq.heappush(self._due, (when, next(self._number), action))
             self._changed.notify()
             if self._thread is None:
                 thread = Thread(target=self._run, name="dramatiq-abort deadlines", daemon=True)
@@ -146,14 +147,14 @@ class InterruptScheduler:
                 self._thread = thread
 
     def _run(self) -> None:
-        while (act := self._next()) is not None:
+        while (action := self._next()) is not None:
             try:
-                act()
+                action()
             except Exception:
-                self._logger.exception("A message could not be aborted.")
+                self._logger.exception("Unexpected failure while aborting a message.")
 
     def _next(self) -> Callable[[], object] | None:
-        """Wait for the next that is due; None when there is none left, and then this was the thread's last call."""
+        """Wait for the next action that is due, and return it. Return None if nothing is left: the thread then ends."""
         with self._changed:
             while self._due:
                 left = self._due[0][0] - time.monotonic()

@@ -1,7 +1,7 @@
-"""Aborts that come up where nothing can be raised.
+"""Aborts that are raised in callbacks from which no exception can propagate.
 
-The clean-up of a generator that nobody has finished, the callback of a weak reference: what is raised there CPython
-hands to ``sys.unraisablehook``, and goes on. An abort that ends there has not been raised at all.
+CPython passes an exception raised in the clean-up of an unfinished generator, or in the callback of a weak reference,
+to ``sys.unraisablehook``, and continues. An abort that ends there has had no effect.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ __all__ = ["UnraisableAborts"]
 
 
 class UnraisableAborts:
-    """Gets them back, as long as it is installed.
+    """Catches such aborts while it is installed, and has them raised again.
 
     Parameters:
-      interrupt_again: Called, in the message's own thread, with the message whose abort has been dropped.
+      interrupt_again: Called with the message whose abort has been dropped, in the message's own thread.
     """
 
     def __init__(self, interrupt_again: Callable[[Execution], None]) -> None:
         self._interrupt_again = interrupt_again
-        self._hook = self.unraisablehook  # one object, to be known again
+        self._hook = self.unraisablehook  # one object, so that remove() recognises it
         self._before: Callable[[Any], Any] = sys.unraisablehook
         self._is_installed = False
 
@@ -38,13 +38,16 @@ class UnraisableAborts:
         self._is_installed = True
 
     def remove(self) -> None:
-        """Put back what was there before; where another hook has been installed since, only pass on what comes."""
+        """Restore the previous hook. If another hook has been installed since, only pass exceptions on from now on."""
         self._is_installed = False
         if sys.unraisablehook is self._hook:
             sys.unraisablehook = self._before
 
     def unraisablehook(self, unraisable: Any) -> None:
-        """Get an abort back; the rest is for the hook that was there before. By its name, it is not cut itself."""
+        """Have an abort raised again, and pass anything else to the previous hook.
+
+        Functions of this name are protected code, so the hook itself is not interrupted.
+        """
         execution = cast("Execution | None", here()) if self._is_installed else None
         if execution is not None and issubclass(unraisable.exc_type, Abort) and execution.rearm():
             self._interrupt_again(execution)
