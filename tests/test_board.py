@@ -112,8 +112,8 @@ def test_what_is_to_be_told_waits_for_the_board(caplog: pytest.LogCaptureFixture
     assert board.notes == [b"%d" % number for number in range(250)]
     assert board.workers == set()
     assert [record.message for record in caplog.records] == [
-        "The outcomes of aborts cannot be told now, and wait. ConnectionError: gone",
-        "The outcomes of aborts can be told again.",
+        "The reply store does not answer. Outcomes of aborts are queued until it does. ConnectionError: gone",
+        "The reply store answers again.",
     ]
     wait_until(lambda: not _threads())
 
@@ -121,7 +121,7 @@ def test_what_is_to_be_told_waits_for_the_board(caplog: pytest.LogCaptureFixture
 @pytest.mark.usefixtures("quick")
 def test_not_any_number_of_notes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are lost."""
-    monkeypatch.setattr(_reporter, "_MOST", 10)
+    monkeypatch.setattr(_reporter, "_MAX_QUEUED", 10)
     board = Failing()
     reporter = Reporter(board, b"worker", logging.getLogger("test"))
     for number in range(100):
@@ -136,7 +136,7 @@ def test_not_any_number_of_notes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_worker_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """When nobody listens."""
-    monkeypatch.setattr(_reporter, "_LAST_WORDS", 0.01)
+    monkeypatch.setattr(_reporter, "_STOP_TIMEOUT", 0.01)
     board = Failing()
     reporter = Reporter(board, b"worker", logging.getLogger("test"))
     reporter.put(Reply(b"a", b"", LONG))
@@ -150,8 +150,8 @@ def test_a_worker_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_worker_that_stops_does_not_ask_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has two seconds for it."""
-    monkeypatch.setattr(_reporter, "_LAST_WORDS", 2.5)
-    monkeypatch.setattr(_reporter, "_LAST_BACKOFF", 1.0)
+    monkeypatch.setattr(_reporter, "_STOP_TIMEOUT", 2.5)
+    monkeypatch.setattr(_reporter, "_BACKOFF_AT_STOP", 1.0)
     board = Failing()
     reporter = Reporter(board, b"worker", logging.getLogger("test"))
     reporter.stop()

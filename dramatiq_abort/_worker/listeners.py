@@ -1,4 +1,4 @@
-"""Who hears in a worker process what became of a message: the log, the metrics, and whoever wants to."""
+"""The listeners of a worker process to outcomes: the log, the metrics, and ``Abortable(on_outcome=...)``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["OutcomeListeners"]
 
 
 class OutcomeListeners:
-    """Called with each outcome.
+    """Logs each outcome and passes it on to ``listeners``.
 
-    What the listeners raise goes to the log.
+    Exceptions that a listener raises are logged.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -32,18 +32,18 @@ class OutcomeListeners:
             "outcome": outcome.state.value,
             "latency_ms": outcome.latency,
         }
-        words = outcome.message_id, outcome.actor, outcome.state.value
+        args = outcome.message_id, outcome.actor, outcome.state.value
         if outcome.exception is not None:
-            text = "Message %s of actor %s was to be aborted, and is over: %s with %s."
-            self._logger.info(text, *words, outcome.exception, extra=fields)
+            text = "Message %s of actor %s had an abort request. Outcome: %s with %s."
+            self._logger.info(text, *args, outcome.exception, extra=fields)
         elif outcome.latency is not None:
-            text = "Message %s of actor %s was to be aborted, and is over: %s after %.1f ms."
-            self._logger.info(text, *words, outcome.latency, extra=fields)
+            text = "Message %s of actor %s had an abort request. Outcome: %s after %.1f ms."
+            self._logger.info(text, *args, outcome.latency, extra=fields)
         else:
-            self._logger.info("Message %s of actor %s was to be aborted, and is over: %s.", *words, extra=fields)
+            self._logger.info("Message %s of actor %s had an abort request. Outcome: %s.", *args, extra=fields)
         for listener in self.listeners:
             try:
                 listener(outcome)
             except Exception:
-                text = "The outcome of message %s was not taken by %r."
-                self._logger.exception(text, outcome.message_id, listener, extra=fields)
+                text = "Unexpected failure in outcome listener %r for message %s of actor %s."
+                self._logger.exception(text, listener, outcome.message_id, outcome.actor, extra=fields)

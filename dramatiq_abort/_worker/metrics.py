@@ -1,4 +1,4 @@
-"""Counts for Prometheus, where dramatiq's own middleware for it is in use."""
+"""Metrics for Prometheus, where dramatiq's own middleware for it is in use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics", "is_wanted"]
 
-#: The upper ends of the histogram's buckets, in ms.
+#: The upper bounds of the histogram's buckets, in ms.
 _BUCKETS: Final = (0.5, 1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 30_000, 60_000, float("inf"))
 
 
 def is_wanted(broker: Broker) -> bool:
-    """Say whether the broker has dramatiq's Prometheus, and that has begun, as it does in dramatiq's own processes.
+    """Return whether the broker has dramatiq's ``Prometheus``, and it has started, as in dramatiq's own processes.
 
-    Else nobody would show what is counted; and to import the library before that would have it write elsewhere.
+    Otherwise no server would show the metrics; and importing the library before dramatiq does would make it write
+    elsewhere.
     """
     module = sys.modules.get("dramatiq.middleware.prometheus")
     if module is None or "prometheus_client" not in sys.modules:
@@ -28,25 +29,25 @@ def is_wanted(broker: Broker) -> bool:
 
 
 class Metrics:
-    """What became of the messages that somebody has asked to abort, and how long that took.
+    """Counts the outcomes of abort requests, and measures the latency of aborts.
 
-    Beside dramatiq's own metrics, with the names of the same labels, and shown by the same server: that one reads what
-    all processes have written (dramatiq/middleware/prometheus.py), so it does not matter that this registry is another.
+    The metrics have the same labels as dramatiq's, and the same server shows them: it reads what all processes have
+    written (dramatiq/middleware/prometheus.py), so they may be in a registry of their own.
     """
 
     def __init__(self) -> None:
-        import prometheus_client  # not everybody has it
+        import prometheus_client  # an optional dependency
 
         registry = prometheus_client.CollectorRegistry()
         self._outcomes = prometheus_client.Counter(
             "dramatiq_aborts_total",
-            "The total number of messages that were to be aborted, by what became of them.",
+            "The total number of messages with an abort request, by outcome.",
             ["queue_name", "actor_name", "outcome"],
             registry=registry,
         )
         self._latencies = prometheus_client.Histogram(
             "dramatiq_abort_latency_milliseconds",
-            "The time from when a worker heard that a message was to be aborted to its end.",
+            "The time from when a worker received an abort request until the message ended.",
             ["queue_name", "actor_name"],
             buckets=_BUCKETS,
             registry=registry,

@@ -1,4 +1,4 @@
-"""The thread of a worker process that leaves word of what became of messages."""
+"""The thread of a worker process that writes replies to the reply store."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Reporter"]
 
-#: How often a worker renews its entry on the roll, in seconds, and for how long one lasts, in ms.
-_PERIOD: Final = 20.0
-_ENTRY: Final = 60_000
+#: How often a worker renews its registration, in seconds, and how long a registration lasts, in ms.
+_REGISTRATION_PERIOD: Final = 20.0
+_REGISTRATION_TTL: Final = 60_000
 
-#: How many notes wait at the most, as while the board does not answer. If there are more, the oldest are lost.
-_MOST: Final = 10_000
+#: The maximum number of queued replies, for example while the reply store does not answer. The oldest are dropped.
+_MAX_QUEUED: Final = 10_000
 
-#: How long to wait before a board that failed is tried again, in seconds; and when the worker stops.
+#: How long to wait before retrying a reply store that failed, in seconds: usually, and while the worker stops.
 _BACKOFF: Final = 0.5
-_LAST_BACKOFF: Final = 0.1
+_BACKOFF_AT_STOP: Final = 0.1
 
-#: For how long a worker that stops waits until its last notes are on the board, in seconds.
-_LAST_WORDS: Final = 2.0
+#: How long a stopping worker waits for its last replies to be written, in seconds.
+_STOP_TIMEOUT: Final = 2.0
 
 
 class Reporter:
-    """Puts notes on a board, and a worker on its roll, on a thread that there is only while there is something to do.
+    """Writes replies to the reply store and keeps the worker registered there, on a thread that runs only when needed.
 
-    So neither a message nor the watcher waits for a board that does not answer.
+    Neither a message nor the watcher therefore waits for a reply store that does not answer.
 
     Parameters:
-      board: The board.
-      entry: What the worker is on the roll with.
+      reply_store: The reply store of the event backend.
+      entry: The worker's registration.
+      logger: Logs when the reply store stops answering and when it answers again.
     """
 
     def __init__(self, reply_store: ReplyStore, entry: bytes, logger: logging.Logger) -> None:
@@ -57,18 +58,18 @@ class Reporter:
         self._is_gone = False
 
     def put(self, reply: Reply) -> None:
-        """Put up a note soon. From any thread."""
+        """Queue a reply. May be called from any thread."""
         with self._changed:
             if self._stops_at is not None:
                 return
             self._replies.append(reply)
-            if len(self._replies) > _MOST:
+            if len(self._replies) > _MAX_QUEUED:
                 self._replies.popleft()
             self._begin_locked()
 
     def renew(self) -> None:
-        """See to it that the worker stays on the roll. To be called often."""
-        if time.monotonic() < self._renewed + _PERIOD:
+        """Renew the worker's registration if it is due. To be called often."""
+        if time.monotonic() < self._renewed + _REGISTRATION_PERIOD:
             return
         with self._changed:
             if self._stops_at is None:
@@ -77,14 +78,14 @@ class Reporter:
                 self._begin_locked()
 
     def stop(self) -> None:
-        """Return when all is on the board, and the worker off its roll, or after 2 seconds."""
+        """Write the queued replies and unregister the worker; return when that is done, or after 2 seconds."""
         with self._changed:
-            self._stops_at = time.monotonic() + _LAST_WORDS
+            self._stops_at = time.monotonic() + _STOP_TIMEOUT
             self._changed.notify()
             self._begin_locked()
             thread = self._thread
         if thread is not None:
-            thread.join(_LAST_WORDS)
+            thread.join(_STOP_TIMEOUT)
 
     def _begin_locked(self) -> None:
         if self._thread is None:
@@ -99,17 +100,20 @@ class Reporter:
             except Exception as error:  # noqa: BLE001 - it is logged
                 if not self._is_down:
                     self._is_down = True
-                    what = "The outcomes of aborts cannot be told now, and wait. %s: %s"
-                    self._logger.warning(what, type(error).__name__, error)
+                    self._logger.warning(
+                        "The reply store does not answer. Outcomes of aborts are queued until it does. %s: %s",
+                        type(error).__name__,
+                        error,
+                    )
                 with self._changed:
-                    self._changed.wait(_BACKOFF if self._stops_at is None else _LAST_BACKOFF)
+                    self._changed.wait(_BACKOFF if self._stops_at is None else _BACKOFF_AT_STOP)
             else:
                 if self._is_down:
                     self._is_down = False
-                    self._logger.info("The outcomes of aborts can be told again.")
+                    self._logger.info("The reply store answers again.")
 
     def _has_more(self) -> bool:
-        """Say whether there is anything to do; if not, this was the thread's last call."""
+        """Return whether anything is left to do. If not, the thread ends."""
         with self._changed:
             is_too_late = self._stops_at is not None and time.monotonic() >= self._stops_at
             if self._is_gone or is_too_late or not (self._replies or self._must_renew or self._stops_at is not None):
@@ -118,9 +122,9 @@ class Reporter:
             return True
 
     def _do(self) -> None:
-        """Do the next thing; what has not been done is still to be done."""
+        """Renew the registration if due, and write the next replies. What fails is kept for the next call."""
         if self._must_renew:
-            self._reply_store.register(self._entry, _ENTRY)
+            self._reply_store.register(self._entry, _REGISTRATION_TTL)
             self._must_renew = False
         with self._changed:
             replies = [self._replies.popleft() for _ in range(min(len(self._replies), MAX_REPLIES))]
