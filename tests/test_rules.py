@@ -301,7 +301,7 @@ def test_what_is_no_rule_aborts_nothing(
 
     assert result_of(actors["one"].send()) == RAN
     assert abort_rules() == []
-    assert "What was signaled with key b'all:rule:x' is ignored" in caplog.text
+    assert "Ignoring the event with key b'all:rule:x'" in caplog.text
 
 
 @pytest.mark.parametrize("made", ["now", None, float("nan"), 10**40])

@@ -1,4 +1,4 @@
-"""What a worker process is told of its ``Abortable``."""
+"""The settings that an ``Abortable`` passes to a worker process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The parameters of an ``Abortable``, as they are when its first worker boots, and what it answers itself."""
+    """The parameters of an ``Abortable`` when its first worker boots, and the methods that a worker calls."""
 
     logger: logging.Logger
     protected_modules: tuple[str, ...]
@@ -32,11 +32,11 @@ class Settings:
     interrupt_blocking_calls: bool
     warn_after: int | None
     on_outcome: Callable[[Outcome], object] | None
-    #: Says whether a message can be aborted.
+    #: Returns whether a message can be aborted.
     is_abortable: Callable[[Actor[Any, Any], Message[Any]], bool]
-    #: Whether that decides even where neither a message nor its actor has the option ``abortable``.
+    #: Whether to call it even if neither the message nor its actor has the option ``abortable``.
     must_be_asked: bool
-    #: Warns of an actor whose messages cannot be aborted while they run.
+    #: Warns that the running messages of an actor cannot be aborted.
     warn_of_hidden_call: Callable[[str], None]
-    #: Returns the middleware of a broker that stand behind the ``Abortable``.
+    #: Returns the middleware that come after the ``Abortable`` on a broker.
     middleware_behind: Callable[[Broker], Iterable[Middleware]]

@@ -1,4 +1,4 @@
-"""Signals that a backend may have consumed when it handed them out, though their messages may come again."""
+"""Signals that an event backend may have consumed, although their messages may run again."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["SpentSignals"]
 
 
 class SpentSignals:
-    """Puts signals back that have not stopped their message: one that has failed by itself may be retried anywhere.
+    """Repeats signals that have not stopped their message: one that failed by itself may be retried on any worker.
 
     Does nothing for a backend that keeps its signals.
 
     Parameters:
-      backend: Where they came from.
-      ttl: For how many milliseconds they are signaled again. How long they would have lived is not known.
+      backend: The event backend that handed the signals out.
+      ttl: Their new time to live in milliseconds, because the original one is unknown.
     """
 
     def __init__(self, backend: EventBackend, ttl: int) -> None:
@@ -30,12 +30,12 @@ class SpentSignals:
         self._keys: deque[bytes] = deque()
 
     def add(self, key: bytes) -> None:
-        """Put the signal of a key back, soon. May be called in any thread, and does not wait for the backend."""
+        """Schedule the signal of a key. May be called from any thread, and does not wait for the backend."""
         if self._is_needed:
             self._keys.append(key)
 
     def put_back(self) -> None:
-        """Signal all of them. What the backend raises comes out, and those that are left are tried the next time."""
+        """Signal all scheduled keys. If the backend raises an exception, the rest is kept for the next call."""
         while self._keys:
             self._backend.notify(self._keys[0], self._ttl)
             self._keys.popleft()

@@ -1,4 +1,4 @@
-"""The thread of a worker process that hears of abort requests and passes them on to the messages that run."""
+"""The thread of a worker process that receives abort requests and interrupts the running messages."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ if TYPE_CHECKING:
 
 __all__ = ["Watcher"]
 
-#: For how long to wait for one event, in ms: after that a stopped watcher looks up.
+#: How long to wait for one event, in ms. A watcher that is being stopped notices it after that time at the latest.
 _WAIT: Final = 550
 
-#: The same for a backend that must be told all keys anew to hear of those that have been added.
+#: The same for a backend that must be called again to receive the signals of keys that have been added.
 _SHORT_WAIT: Final = 50
 
-#: How long a worker's boot waits for the backend's first answer at the most, in seconds.
-_LONGEST_BOOT: Final = 5.0
+#: How long a worker's boot waits for the backend's first answer, in seconds.
+_START_TIMEOUT: Final = 5.0
 
-#: How long to wait before a backend that failed is tried again, in seconds, at first and at the most.
+#: How long to wait before retrying a backend that failed, in seconds: at first, and at most.
 _BACKOFF: Final = 0.05
 _LONGEST_BACKOFF: Final = 0.5
 
-#: What a request to cancel says, among other things.
+#: Part of the value of every request to cancel.
 _CANCEL: Final = AbortMode.CANCEL.value.encode()
 
-#: For how long an outcome can be read, in ms.
-_OUTCOME: Final = 3_600_000
+#: How long an outcome stays readable, in ms.
+_OUTCOME_TTL: Final = 3_600_000
 
-#: How many of those that have been told are not told again.
+#: How many outcomes are remembered, so that they are not reported twice.
 _REMEMBERED: Final = 1000
 
 
@@ -82,26 +82,26 @@ class Watcher:
         self._stopping = Flag()
         self._has_begun = Flag()
         self._spent = SpentSignals(backend, settings.abort_ttl)
-        #: Handed out by the backend, and not passed on yet.
+        #: The event that the backend has handed out and that has not been handled yet.
         self._received: tuple[bytes, Event | None] | None = None
         self._thread = Thread(target=self._run, name="dramatiq-abort watcher", daemon=True)
-        self._telling = Lock()
-        self._told: dict[str, OutcomeState] = {}
-        self._reporting = Lock()
+        self._publishing = Lock()
+        self._published: dict[str, OutcomeState] = {}
+        self._changing_state = Lock()
         self._is_down = False
 
     def start(self) -> None:
-        """Return when the backend has answered, or failed to: what was asked before is known to the first message."""
+        """Start, and return when the backend has answered or failed: the first message then knows earlier requests."""
         self._unraisable.install()
         self._thread.start()
-        self._has_begun.wait(_LONGEST_BOOT)
+        self._has_begun.wait(_START_TIMEOUT)
 
     def stop(self) -> None:
-        """Return when all threads have ended."""
+        """Stop, and return when all threads have ended."""
         self._stopping.set()
         self._backend.wake()
         self._thread.join()
-        self._backend.wake()  # it may have begun to wait once more
+        self._backend.wake()  # the watcher may have started another wait
         try:
             self._spent.put_back()
         except Exception as error:
@@ -112,13 +112,13 @@ class Watcher:
             self._reporter.stop()
 
     def skips(self, execution: Execution) -> bool:
-        """Say whether there is a live request for a message that is to start, and if so, let it be its.
+        """Return whether a message that is about to start has an abort request, and record the request in it.
 
-        Not if the backend does not answer.
+        False if the backend does not answer.
         """
         key = execution.key
         if not keeps_signals(self._backend) and (others := self._executions.others(execution)):
-            # The broker has delivered the same message again. To ask could take the signal away from the one that runs;
+            # The broker has redelivered a running message. Polling could consume the signal that the running one needs;
             # the watcher receives it for both.
             request = next((other.request for other in others if other.request is not None), None)
             if request is not None:
@@ -141,22 +141,22 @@ class Watcher:
         return False
 
     def report(self, execution: Execution) -> None:
-        """Tell those who have asked to abort a message what became of it."""
+        """Report the outcome of a message that had an abort request."""
         if execution.state is OutcomeState.FAILED:
             self._spent.add(execution.key)
-        self._tell(execution.outcome(self._inspection.worker))
+        self._publish(execution.outcome(self._inspection.worker))
 
-    def _tell(self, outcome: Outcome) -> None:
-        # More than one may see that somebody is to be told, and more than one may have asked.
-        with self._telling:
-            if self._told.get(outcome.message_id) is outcome.state:
+    def _publish(self, outcome: Outcome) -> None:
+        # Several threads may find that an outcome must be reported, and a message may have several requests.
+        with self._publishing:
+            if self._published.get(outcome.message_id) is outcome.state:
                 return
-            self._told[outcome.message_id] = outcome.state
-            if len(self._told) > _REMEMBERED:
-                del self._told[next(iter(self._told))]
+            self._published[outcome.message_id] = outcome.state
+            if len(self._published) > _REMEMBERED:
+                del self._published[next(iter(self._published))]
         self._on_outcome(outcome)
         if self._reporter is not None:
-            self._reporter.put(Reply(outcome_key(outcome.message_id), outcome.encode(), _OUTCOME))
+            self._reporter.put(Reply(outcome_key(outcome.message_id), outcome.encode(), _OUTCOME_TTL))
 
     def _run(self) -> None:
         backoff = _BACKOFF
@@ -170,9 +170,9 @@ class Watcher:
                     self._received = self._receive(wait)
                 if self._received is not None:
                     key, event = self._received
-                    # A question to the backend: only where it may be needed.
+                    # age() may ask the backend, so it is called only for requests that may need it.
                     age = self._backend.age(key) if event is not None and _CANCEL in event.value else None
-                    self._pass_on(key, event, age)
+                    self._handle(key, event, age)
                     self._received = None
                 self._report_up()
                 backoff, wait = _BACKOFF, _WAIT
@@ -183,16 +183,16 @@ class Watcher:
                 self._stopping.wait(backoff * random.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, _LONGEST_BACKOFF)
 
-    def _receive(self, longest: int) -> tuple[bytes, Event | None] | None:
+    def _receive(self, timeout: int) -> tuple[bytes, Event | None] | None:
         if self._backend.receives_all:
-            return self._backend.receive(self._executions, longest)
+            return self._backend.receive(self._executions, timeout)
         keys = [execution.key for execution in self._executions.all()]
         if keys:
             return self._backend.receive(keys, _SHORT_WAIT)
         self._stopping.wait(_SHORT_WAIT / 1000)
         return None
 
-    def _pass_on(self, key: bytes, event: Event | None, age: float | None) -> None:
+    def _handle(self, key: bytes, event: Event | None, age: float | None) -> None:
         try:
             if event is None:
                 self._restore(key)
@@ -202,8 +202,8 @@ class Watcher:
                 self._apply_rule(event, age)
             else:
                 self._apply(event, age)
-        except Exception:  # what nobody has thought of must not be in the way of all others
-            self._logger.exception("What was signaled with key %.200r could not be passed on.", key)
+        except Exception:  # one event must not keep the watcher from handling the others
+            self._logger.exception("Unexpected failure while handling the event with key %.200r.", key)
 
     def _apply_rule(self, event: Event, age: float | None) -> None:
         rule = self._rule(event)
@@ -219,7 +219,7 @@ class Watcher:
             self._request(execution, request, age)
             completed = None if execution else self._executions.completed(key)
             if completed is not None:
-                self._tell(completed.outcome(self._inspection.worker, request))
+                self._publish(completed.outcome(self._inspection.worker, request))
             elif not execution:
                 self._spent.add(key)
 
@@ -230,7 +230,7 @@ class Watcher:
             execution.repeat = execution.repeat or self._settings.repeat_every
             if execution.accept(request, age, rule):
                 self._scheduler.interrupt(execution)
-            if execution.is_over and execution.is_awaited:  # by now, unseen by its worker thread
+            if execution.is_over and execution.is_awaited:  # its worker thread finished it before it saw the request
                 self.report(execution)
 
     def _restore(self, key: bytes) -> None:
@@ -238,7 +238,9 @@ class Watcher:
         for execution in self._executions.all() if is_rule_key else self._executions.with_key(key):
             if execution.rule == (key if is_rule_key else None) and execution.restore():
                 names = execution.message_id, execution.actor_name
-                self._logger.info("Message %s of actor %s goes on.", *names, extra=execution.fields())
+                self._logger.info(
+                    "Message %s of actor %s was restored and continues.", *names, extra=execution.fields()
+                )
 
     def _matches(self, rule: AbortRule, execution: Execution) -> bool:
         message = execution.message
@@ -251,14 +253,14 @@ class Watcher:
         try:
             return AbortRule.decode(event.key, event.value, event.ttl)
         except InvalidRequest as error:
-            self._complain_of(event.key, error)
+            self._warn_of_invalid(event.key, error)
             return None
 
     def _answer(self, event: Event) -> None:
         try:
             name = event.key.removeprefix(QUESTION).decode()
         except UnicodeDecodeError as error:
-            self._complain_of(event.key, error)
+            self._warn_of_invalid(event.key, error)
             return
         if self._reporter is not None:
             self._reporter.put(self._inspection.answer(name, arguments=event.value == WITH_ARGUMENTS))
@@ -267,14 +269,14 @@ class Watcher:
         try:
             return AbortRequest.decode(value)
         except InvalidRequest as error:
-            self._complain_of(key, error)
+            self._warn_of_invalid(key, error)
             return None
 
-    def _complain_of(self, key: bytes, error: Exception) -> None:
-        self._limited_log.warning("What was signaled with key %.200r is ignored: %s.", key, error)
+    def _warn_of_invalid(self, key: bytes, error: Exception) -> None:
+        self._limited_log.warning("Ignoring the event with key %.200r: %s.", key, error)
 
     def _report_down(self, error: Exception) -> None:
-        with self._reporting:
+        with self._changing_state:
             was_down, self._is_down = self._is_down, True
         if not was_down:
             self._logger.error(
@@ -283,10 +285,10 @@ class Watcher:
                 type(error).__name__,
                 error,
             )
-            self._logger.debug("This is where it failed.", exc_info=error)
+            self._logger.debug("Traceback of the event backend's failure:", exc_info=error)
 
     def _report_up(self) -> None:
-        with self._reporting:
+        with self._changing_state:
             was_down, self._is_down = self._is_down, False
         if was_down:
             self._logger.info("The event backend answers again.")
