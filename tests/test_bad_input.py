@@ -131,7 +131,7 @@ def test_a_broker_that_it_does_not_know_needs_a_backend() -> None:
 
 def test_a_middleware_that_is_on_no_broker_has_no_backend() -> None:
     """Unless it was given one."""
-    with pytest.raises(ConfigurationError, match="add the Abortable to its broker"):
+    with pytest.raises(ConfigurationError, match="add it to a broker first"):
         abort("id", Abortable())
 
 
