@@ -177,7 +177,7 @@ class Abortable(Middleware):
             execution = current_execution()
             return None if execution is None else execution.grace_left()
         key_of(message_id)
-        with backend_errors(f"cannot look up abort requests of message {message_id}"):
+        with backend_errors(f"nothing is known of message {message_id}"):
             return self.requested(message_id)
 
     def is_abortable(self, actor: Actor[Any, Any], message: Message[Any]) -> bool:
