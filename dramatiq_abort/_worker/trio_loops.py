@@ -53,7 +53,7 @@ class TrioScope(LoopScope):
         return self.has_raised
 
     def is_in_a_loop(self) -> bool:
-        """Say whether the caller is in the run, which has its thread to itself."""
+        """Return whether the caller is in the run, which is the only code on its thread."""
         return self.is_in_its_thread()
 
     def _cancel(self) -> None:
