@@ -114,13 +114,13 @@ def test_the_tutorial(own_server: Server, tmp_path: Path, shell: Shell) -> None:
             elif language == "console":
                 command, _, said = text.removeprefix("$ ").partition("\n")
                 worker = Worker(tmp_path, command)
-                worker.attribution(said)
+                worker.says(said)
             elif language == "pycon":
                 for line, said in re.findall(r"^>>> (.*)\n((?:(?!>>> ).*\n)*)", text, re.MULTILINE):
                     assert alike(shell.type(line)) == alike(said), shell.log.read_text()
             elif comment == "worker":
                 assert worker is not None
-                worker.attribution(text)
+                worker.says(text)
             else:
                 assert language == "sh"
                 assert re.search("install|valkey", text)
