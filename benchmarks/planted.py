@@ -61,7 +61,7 @@ PLANTS = [
         PASSAGE,
         "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n",
         "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n"
-        '        self._slow_path._abortable.logger.debug("Message %s", message_id)\n',
+        '        self._slow_path._settings.logger.debug("Message %s", message_id)\n',
         "instructions: message",
     ),
     Plant(

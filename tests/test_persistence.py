@@ -101,7 +101,7 @@ def test_a_message_that_is_never_run_is_not_pursued(broker: StubBroker, start_wo
     class Skips(Middleware):
         def before_process_message(self, broker: dramatiq.Broker, message: Any) -> None:
             abort(message.message_id)
-            wait_until(lambda: "dramatiq-abort deadlines" in {thread.name for thread in threading.enumerate()})
+            wait_until(lambda: "dramatiq-abort scheduler" in {thread.name for thread in threading.enumerate()})
             aborted.set()
             raise SkipMessage
 
@@ -113,4 +113,4 @@ def test_a_message_that_is_never_run_is_not_pursued(broker: StubBroker, start_wo
     skipped.send()
     assert aborted.wait(PATIENCE)
 
-    wait_until(lambda: "dramatiq-abort deadlines" not in {thread.name for thread in threading.enumerate()})
+    wait_until(lambda: "dramatiq-abort scheduler" not in {thread.name for thread in threading.enumerate()})

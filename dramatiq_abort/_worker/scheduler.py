@@ -142,7 +142,7 @@ class InterruptScheduler:
             heapq.heappush(self._due, (when, next(self._number), action))
             self._changed.notify()
             if self._thread is None:
-                thread = Thread(target=self._run, name="dramatiq-abort deadlines", daemon=True)
+                thread = Thread(target=self._run, name="dramatiq-abort scheduler", daemon=True)
                 thread.start()
                 self._thread = thread
 
