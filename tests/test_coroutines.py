@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -672,3 +673,35 @@ def test_a_storm_of_coroutines() -> None:
 
 def _abortable() -> Abortable:
     return next(each for each in dramatiq.get_broker().middleware if isinstance(each, Abortable))
+
+
+@pytest.mark.skipif(not (3, 11) <= sys.version_info[:2] <= (3, 12), reason="only these accept no subclasses")
+@pytest.mark.parametrize("is_async", [False, True])
+def test_task_groups_change_where_coroutines_run(is_async: bool) -> None:
+    """A worker without any leaves asyncio's class as it is."""
+    code = f"""
+import asyncio
+import dramatiq
+from dramatiq.brokers.stub import StubBroker
+from dramatiq.middleware import AsyncIO
+from dramatiq_abort import Abortable
+
+before = asyncio.TaskGroup.__aexit__
+broker = StubBroker(middleware=[AsyncIO(), Abortable()])
+dramatiq.set_broker(broker)
+
+@dramatiq.actor
+{"async " * is_async}def task():
+    pass
+
+worker = dramatiq.Worker(broker, worker_threads=1)
+worker.start()
+task.send()
+broker.join(task.queue_name)
+worker.join()
+print(asyncio.TaskGroup.__aexit__ is before)
+worker.stop()
+"""
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.stdout == f"{not is_async}\n", done.stderr

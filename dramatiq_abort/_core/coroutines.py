@@ -11,8 +11,6 @@ any cancellation (in timeouts, task groups, ``gather``, ``shield``).
 from __future__ import annotations
 
 import asyncio
-import functools
-import sys
 import time
 import types
 from contextlib import suppress
@@ -21,9 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from .result import InterruptResult
 from .shield import AnyShield
+from .task_groups import accept_subclasses
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine, Generator
     from types import FrameType, TracebackType
 
 __all__ = ["Scope"]
@@ -83,6 +82,7 @@ class Scope:
         """
         if self._closed or self._task is not None:
             raise RuntimeError("this scope has been run before: make a new Scope for each call")
+        accept_subclasses()
         self._loop = asyncio.get_running_loop()
         self._thread_id = get_ident()
         self._task = asyncio.current_task()
@@ -280,22 +280,3 @@ class Shield(AnyShield):
             scope._cancel()
         elif (exception := scope._take()) is not None:
             raise exception
-
-
-if sys.version_info >= (3, 11) and sys.version_info < (3, 13):
-    # Here a task group takes only CancelledError itself for a cancellation of its body, and wraps subclasses of it in a
-    # group (Lib/asyncio/taskgroups.py; from 3.13 on it calls issubclass). This makes it behave as from 3.13 on.
-    _exit_task_group = asyncio.TaskGroup.__aexit__
-
-    @functools.wraps(_exit_task_group)
-    def _accept_subclasses(
-        group: asyncio.TaskGroup,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Awaitable[None]:
-        if exc_type is not None and issubclass(exc_type, asyncio.CancelledError):
-            exc_type = asyncio.CancelledError
-        return _exit_task_group(group, exc_type, exc, traceback)
-
-    asyncio.TaskGroup.__aexit__ = _accept_subclasses  # type: ignore[method-assign]
