@@ -11,8 +11,7 @@ from typing_extensions import disjoint_base
 from dramatiq_abort._core.result import InterruptResult
 from dramatiq_abort._core.shield import AnyShield
 from dramatiq_abort._protocol.request import AbortRequest
-from dramatiq_abort._worker.execution import AnyScope, Execution, ThreadScope
-from dramatiq_abort._worker.hooks_py import Calls, SlowPath
+from dramatiq_abort._worker.hooks_py import AnyScope, Calls, Execution, SlowPath, ThreadScope
 from dramatiq_abort.backends.base import EventBackend
 
 __all__ = ["SUPPORTED", "BaseExecution", "MessageHooks", "Scope", "ScopedCall"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .._protocol.request import AbortRequest, key_of
 from ..errors import ConfigurationError
@@ -16,11 +16,24 @@ if TYPE_CHECKING:
     from dramatiq import Actor, Broker, Worker
 
     from .._worker.broker_runtime import BrokerRuntime
+    from .._worker.runtime import WorkerRuntime
     from .._worker.settings import Settings
     from ..backends.base import EventBackend
-    from .abortable import Abortable
 
 __all__ = ["BrokerBinding", "backend_of", "time_left"]
+
+
+class Owner(Protocol):
+    """The ``Abortable`` of a binding."""
+
+    abort_ttl: int
+    logger: logging.Logger
+
+    def settings(self) -> Settings:
+        """Return what its workers are told."""
+
+    def warn_of_hidden_call(self, actor_name: str) -> None:
+        """Warn of an actor whose messages cannot be aborted while they run."""
 
 
 class BrokerBinding:
@@ -29,13 +42,14 @@ class BrokerBinding:
     Does not keep the broker alive: a program that creates one broker after another would otherwise keep them all.
     """
 
-    def __init__(self, abortable: Abortable, broker: Broker, backend: EventBackend) -> None:
+    def __init__(self, abortable: Owner, broker: Broker, backend: EventBackend) -> None:
         self.abortable = abortable
         self.backend = backend
         self._broker = weakref.ref(broker)
         self._declared: weakref.WeakSet[Actor[Any, Any]] = weakref.WeakSet()
         #: Set where this process has workers. Other processes never import its module.
         self.runtime: BrokerRuntime | None = None
+        self.worker_runtime: WorkerRuntime | None = None
         #: The settings of the runtime.
         self.settings: Settings | None = None
         self._workers: set[Worker] = set()
@@ -90,19 +104,20 @@ class BrokerBinding:
         for name, actor in actors.items():  # also under old names, and with options that other middleware has set since
             self.runtime.declare(name, actor)
         self._enclose(actors.values())
-        if self.runtime.worker_runtime is None:
-            sharing = (other.runtime for other in others if other.backend is self.backend)
-            shared = (each.worker_runtime for each in sharing if each is not None and each.worker_runtime is not None)
-            worker_runtime = next(shared, None) or WorkerRuntime(self.settings, self.backend)
-            worker_runtime.join(self.runtime)
+        if self.worker_runtime is None:
+            sharing = (other.worker_runtime for other in others if other.backend is self.backend)
+            shared = next((each for each in sharing if each is not None), None)
+            self.worker_runtime = shared or WorkerRuntime(self.settings, self.backend)
+            self.worker_runtime.join(self.runtime)
         self._workers.add(worker)
         return self.runtime
 
     def shut_down(self, worker: Worker) -> None:
         """Release a worker. It may never have booted, or have been shut down before."""
         self._workers.discard(worker)
-        if not self._workers and self.runtime is not None and self.runtime.worker_runtime is not None:
-            self.runtime.worker_runtime.leave(self.runtime)
+        if not self._workers and self.runtime is not None and self.worker_runtime is not None:
+            self.worker_runtime.leave(self.runtime)
+            self.worker_runtime = None
 
     def requested(self, message_id: str) -> float | None:
         """Return what ``abort_requested()`` returns for a message that may be running elsewhere."""

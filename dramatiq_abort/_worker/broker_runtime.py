@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dramatiq.middleware import MiddlewareError
 from dramatiq.threading import is_gevent_active
@@ -30,11 +30,21 @@ if TYPE_CHECKING:
     from dramatiq.broker import MessageProxy
 
     from ..backends.base import EventBackend
-    from .execution import ThreadScope
-    from .runtime import WorkerRuntime
+    from .hooks_py import ThreadScope
     from .settings import Settings
 
 __all__ = ["BrokerRuntime"]
+
+
+class RequestSource(Protocol):
+    """What knows the requests, and is told the outcomes: ``runtime.py`` has the class."""
+
+    @property
+    def skips(self) -> Callable[[Execution], bool]:
+        """Returns whether a message that is about to start must not."""
+
+    def report_outcome(self, execution: Execution) -> None:
+        """Report the outcome of a message that had an abort request."""
 
 
 class BrokerRuntime:
@@ -68,9 +78,9 @@ class BrokerRuntime:
         #: The messages that are being processed.
         self.executions: ExecutionTable = ExecutionTable(self.hooks)
         #: Receives the requests, while a worker runs.
-        self.worker_runtime: WorkerRuntime | None = None
+        self.worker_runtime: RequestSource | None = None
 
-    def watch(self, worker_runtime: WorkerRuntime | None) -> None:
+    def watch(self, worker_runtime: RequestSource | None) -> None:
         """Check for abort requests before each message starts; with None, stop doing so."""
         self.worker_runtime = worker_runtime
         self.hooks.backend = None if worker_runtime is None else self._backend

@@ -22,7 +22,8 @@ from ..errors import Abort, AsyncAbort
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from .execution import Execution, ThreadScope
+    from .execution import Execution
+    from .hooks_py import ThreadScope
 
 __all__ = ["install"]
 

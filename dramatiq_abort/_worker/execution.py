@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from dramatiq.common import q_name
 from dramatiq.threading import is_gevent_active
@@ -24,13 +24,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from .. import interrupt
-    from .._core import greenlets
     from .._core.shield import AnyShield
-    from .loops import LoopScope
-
-    #: The scope of a worker thread, which may be a greenlet.
-    ThreadScope: TypeAlias = interrupt.Scope | greenlets.Scope
-    AnyScope: TypeAlias = ThreadScope | CoroutineScope
+    from .hooks_py import AnyScope, ThreadScope
+    from .loop_scopes import LoopScope
 
 __all__ = ["Execution", "since_1970"]
 

@@ -7,7 +7,7 @@ import inspect
 import threading
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -16,9 +16,16 @@ if TYPE_CHECKING:
     from dramatiq import Broker, Message
     from dramatiq.broker import MessageProxy
 
+    from .. import interrupt
+    from .._core import coroutines, greenlets
     from .._protocol.request import AbortRequest
     from ..backends.base import EventBackend
-    from .execution import AnyScope, Execution, ThreadScope
+
+    #: The scope of a worker thread, which may be a greenlet.
+    ThreadScope: TypeAlias = interrupt.Scope | greenlets.Scope
+    AnyScope: TypeAlias = ThreadScope | coroutines.Scope
+    #: An instance of the class that ``MessageHooks`` is given: ``execution.py`` has it, and subclasses the one below.
+    Execution: TypeAlias = Any
 
 __all__ = ["BaseExecution", "MessageHooks", "ScopedCall"]
 

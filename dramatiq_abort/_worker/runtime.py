@@ -11,7 +11,7 @@ from .. import interrupt
 from .._core import blocking_calls, safe_points
 from .._core.gil import GIL_IS_ON
 from .._protocol.outcome import OutcomeState
-from . import loops
+from . import loop_starters
 from .execution_table import ExecutionTable
 from .inspection import worker_name
 from .listeners import OutcomeListeners
@@ -85,7 +85,7 @@ class WorkerRuntime:
             )
         self._watcher.start()
         if not is_gevent_active():
-            loops.install()
+            loop_starters.install()
         if self._interrupt_blocking_calls and blocking_calls.SUPPORTED and not is_gevent_active():
             self._has_signal = blocking_calls.install()
             if not self._has_signal:
@@ -97,7 +97,7 @@ class WorkerRuntime:
     def _stop(self) -> None:
         self._watcher.stop()
         if not is_gevent_active():
-            loops.remove()
+            loop_starters.remove()
         if self._has_signal:
             blocking_calls.remove()
 

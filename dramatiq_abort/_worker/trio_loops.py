@@ -12,12 +12,11 @@ import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .loops import LoopScope, message_here, run_for
+from .loop_scopes import LoopScope
+from .loops import message_here, run_for
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from .execution import Execution
 
 __all__ = ["wrap_run"]
 
@@ -36,8 +35,8 @@ class TrioScope(LoopScope):
 
     library: ClassVar[str] = "trio"
 
-    def __init__(self, execution: Execution) -> None:
-        super().__init__(execution)
+    def __init__(self, thread: Any) -> None:
+        super().__init__(thread)
         self._cancel_scope: Any = sys.modules["trio"].CancelScope()
 
     async def run_main(self, main: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> Any:
@@ -69,7 +68,7 @@ def wrap_run(original: Callable[..., Any]) -> Callable[..., Any]:
         execution = message_here()
         if execution is None:
             return original(async_fn, *args, **options)
-        scope = TrioScope(execution)
+        scope = TrioScope(execution.scope)
         return run_for(execution, scope, lambda: original(scope.run_main, async_fn, args, **options))
 
     return run
