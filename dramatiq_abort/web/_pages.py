@@ -82,7 +82,7 @@ class Pages:
             messages=found.messages[:_MAX_ROWS],
             message_count=len(found.messages),
             omitted=omitted,
-            abort_rules=abort_rules(self._middleware),
+            rules=abort_rules(self._middleware),
             workers=found.workers,
             unresponsive=len(found.unresponsive),
         )
