@@ -11,7 +11,7 @@ class InterruptResult(enum.Enum):
     RAISED = "raised"
     """The exception has been raised in the scope, or is pending in its thread."""
 
-    DEFERRED = "waiting"
+    DEFERRED = "deferred"
     """The exception will be raised when the shield ends, or as soon as the scope opens."""
 
     ARMED = "armed"
@@ -20,7 +20,7 @@ class InterruptResult(enum.Enum):
     PROTECTED = "protected"
     """The scope's thread is at no safe point, and cannot be followed: nothing was done. Try again."""
 
-    SLOT_BUSY = "taken"
+    SLOT_BUSY = "slot busy"
     """Another exception is pending in this thread: nothing was done. Try again."""
 
     CLOSED = "closed"
