@@ -1,4 +1,4 @@
-"""Protected code: where an exception may not be raised, because the code there would be left half done.
+"""Safe points: where an exception may be raised without leaving code half done that must run as a whole.
 
 An exception between ``lock.acquire()`` and its ``try``, or at the entry of ``release()``, leaves a lock locked. A
 ``with`` block of a lock in C is safe: CPython checks the slot neither between the lock's ``__enter__`` and the block

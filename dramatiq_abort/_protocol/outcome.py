@@ -7,8 +7,8 @@ import json
 from typing import Any, Final, NamedTuple
 
 from ..errors import InvalidRequest
+from .json_fields import number_of, object_of, text_of
 from .request import key_of
-from .validation import number_of, object_of, text_of
 
 __all__ = ["Outcome", "OutcomeState", "outcome_key"]
 

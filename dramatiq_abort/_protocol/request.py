@@ -7,7 +7,7 @@ import json
 from typing import Any, Final, NamedTuple
 
 from ..errors import InvalidRequest
-from .validation import object_of
+from .json_fields import object_of
 
 __all__ = ["AbortMode", "AbortRequest", "key_of", "message_id_of", "milliseconds", "printable", "validate_text"]
 

@@ -10,8 +10,8 @@ from dramatiq.common import q_name
 
 from .._protocol.event import BROADCAST_PREFIX
 from ..errors import InvalidOption, InvalidRequest
+from .json_fields import number_of, object_of
 from .request import MAX_KEY, MAX_VALUE, AbortRequest
-from .validation import number_of, object_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .._protocol.event import BROADCAST_PREFIX
 from .._protocol.reply import MAX_REPLY
 from ..errors import InvalidRequest
-from .validation import number_of, object_of, text_of
+from .json_fields import number_of, object_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -129,7 +129,7 @@ class BrokerRuntime:
             return None
         return Execution(plain, self.new_scope())
 
-    def check_request(self, message: MessageProxy, execution: Execution) -> None:
+    def skip_if_requested(self, message: MessageProxy, execution: Execution) -> None:
         """Check for a request to abort a message that is about to start.
 
         Raises:

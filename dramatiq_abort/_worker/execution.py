@@ -12,9 +12,9 @@ from dramatiq.threading import is_gevent_active
 
 from .._core.coroutines import Scope as CoroutineScope
 from .._core.hubs import throw_from_hub
+from .._protocol.json_fields import number_of
 from .._protocol.outcome import Outcome, OutcomeState
 from .._protocol.request import AbortMode, AbortRequest, key_of
-from .._protocol.validation import number_of
 from ..errors import Abort, AsyncAbort
 from ..interrupt import InterruptResult
 from .hooks import BaseExecution
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from .. import interrupt
     from .._core.shield import AnyShield
+    from .._protocol.rule import AbortRule
     from .hooks_py import AnyScope, ThreadScope
     from .loop_scopes import LoopScope
 
@@ -92,6 +93,12 @@ class Execution(BaseExecution):
     def is_over(self) -> bool:
         """Whether its worker thread has finished processing it."""
         return self.ended is not None
+
+    def matches(self, rule: AbortRule) -> bool:
+        """Return whether a rule covers the message."""
+        message = self.message
+        tags = self.runtime.tags_of(message)
+        return rule.matches(self.enqueued, message.actor_name, message.queue_name, tags)
 
     def accept(self, request: AbortRequest, age: float | None, rule: bytes | None = None) -> bool:
         """Accept an abort request for this message, and return whether it changes when the message is aborted.

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dramatiq.common import q_name
 
+from .._protocol.json_fields import number_of
 from .._protocol.outcome import Outcome, OutcomeState
 from .._protocol.request import PREFIX, message_id_of
-from .._protocol.validation import number_of
 from .execution import since_1970
 
 if TYPE_CHECKING:

@@ -122,7 +122,7 @@ cdef class MessageHooks:
             self.redelivered[execution] = None
         PyContextVar_Set(self._current, execution)
         if self.backend is not None and not execution.started < self.backend.no_events_before:
-            self._slow_path.check_request(message, execution)
+            self._slow_path.skip_if_requested(message, execution)
 
     def after_process_message(self, broker, message, *, result=None, exception=None):
         cdef BaseExecution execution = self._leave(message)

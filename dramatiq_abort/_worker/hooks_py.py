@@ -89,7 +89,7 @@ class SlowPath(Protocol):
     def begin_slowly(self, plain: Message[Any]) -> Execution | None:
         """Return an execution for a message on the slow path, or None if the message cannot be aborted."""
 
-    def check_request(self, message: MessageProxy, execution: Execution) -> None:
+    def skip_if_requested(self, message: MessageProxy, execution: Execution) -> None:
         """Raise an exception if the message must not start because it has an abort request."""
 
     def note_failure(self, message: MessageProxy, execution: Execution | None, exception: BaseException) -> None:
@@ -194,7 +194,7 @@ class MessageHooks:
             self.redelivered[execution] = None
         self._current.set(execution)
         if self.backend is not None and not execution.started < self.backend.no_events_before:
-            self._slow_path.check_request(message, execution)
+            self._slow_path.skip_if_requested(message, execution)
 
     def after_process_message(
         self,

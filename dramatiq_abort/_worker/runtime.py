@@ -12,10 +12,13 @@ from .._core import blocking_calls, safe_points
 from .._core.gil import GIL_IS_ON
 from .._protocol.outcome import OutcomeState
 from . import loop_starters
+from .backend_status import BackendStatus
+from .event_reader import EventReader
 from .execution_table import ExecutionTable
 from .inspection import worker_name
 from .listeners import OutcomeListeners
 from .metrics import Metrics, is_wanted
+from .skipping import Skipping
 from .watcher import Watcher
 
 if TYPE_CHECKING:
@@ -47,9 +50,12 @@ class WorkerRuntime:
         self._listeners = OutcomeListeners(settings.logger)
         if settings.on_outcome is not None:
             self._listeners.listeners.append(settings.on_outcome)
-        self._watcher = Watcher(backend, self._executions, settings, on_outcome=self._listeners)
-        #: Returns whether a message must be skipped: see ``Watcher.skips``.
-        self.skips: Callable[[Execution], bool] = self._watcher.skips
+        reader, status = EventReader(settings.logger), BackendStatus(settings.logger)
+        self._watcher = Watcher(
+            backend, self._executions, settings, reader=reader, status=status, on_outcome=self._listeners
+        )
+        #: Returns whether a message must be skipped: see ``Skipping.skips``.
+        self.skips: Callable[[Execution], bool] = Skipping(backend, self._executions, reader, status).skips
 
     def join(self, runtime: BrokerRuntime) -> None:
         """Watch for the messages of a broker, too. Return when the requests made so far are known."""

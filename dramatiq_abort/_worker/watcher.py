@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Final
 from .._protocol.outcome import OutcomeState, outcome_key
 from .._protocol.reply import Reply
 from .._protocol.request import AbortMode, AbortRequest
-from .._protocol.rule import RULE, AbortRule
+from .._protocol.rule import RULE
 from .._protocol.snapshot import QUESTION, WITH_ARGUMENTS
-from ..backends.base import keeps_signals
-from ..backends.rate_limited_log import RateLimitedLog
-from ..errors import InvalidRequest
 from .inspection import Inspection
 from .reporter import Reporter
 from .scheduler import InterruptScheduler
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
     from .._protocol.event import Event
     from .._protocol.outcome import Outcome
     from ..backends.base import EventBackend
+    from .backend_status import BackendStatus
+    from .event_reader import EventReader
     from .execution import Execution
     from .execution_table import ExecutionTable
     from .settings import Settings
@@ -65,18 +64,21 @@ class Watcher:
         executions: ExecutionTable,
         settings: Settings,
         *,
+        reader: EventReader,
+        status: BackendStatus,
         on_outcome: Callable[[Outcome], object],
     ) -> None:
         self._backend = backend
         self._executions = executions
         self._logger = logger = settings.logger
+        self._reader = reader
+        self._status = status
         self._on_outcome = on_outcome
         self._settings = settings
         self._inspection = Inspection(executions)
         self._reporter = (
             None if backend.reply_store is None else Reporter(backend.reply_store, self._inspection.entry, logger)
         )
-        self._limited_log = RateLimitedLog(logger)
         self._scheduler = InterruptScheduler(logger, settings.warn_after)
         self._unraisable = UnraisableAborts(self._scheduler.interrupt_again)
         self._stopping = Flag()
@@ -87,8 +89,6 @@ class Watcher:
         self._thread = Thread(target=self._run, name="dramatiq-abort watcher", daemon=True)
         self._publishing = Lock()
         self._published: dict[str, OutcomeState] = {}
-        self._changing_state = Lock()
-        self._is_down = False
 
     def start(self) -> None:
         """Start, and return when the backend has answered or failed: the first message then knows earlier requests."""
@@ -105,40 +105,11 @@ class Watcher:
         try:
             self._spent.put_back()
         except Exception as error:
-            self._report_down(error)
+            self._status.report_down(error)
         self._scheduler.stop()
         self._unraisable.remove()
         if self._reporter is not None:
             self._reporter.stop()
-
-    def skips(self, execution: Execution) -> bool:
-        """Return whether a message that is about to start has an abort request, and record the request in it.
-
-        False if the backend does not answer.
-        """
-        key = execution.key
-        if not keeps_signals(self._backend) and (others := self._executions.others(execution)):
-            # The broker has redelivered a running message. Polling could consume the signal that the running one needs;
-            # the watcher receives it for both.
-            request = next((other.request for other in others if other.request is not None), None)
-            if request is not None:
-                execution.skip(request, None)
-            return request is not None
-        try:
-            events = self._backend.events_for(key)
-        except Exception as error:
-            self._report_down(error)
-            return False
-        for event in events:
-            if event.key == key:
-                request = self._decode(key, event.value)
-                if request is not None:
-                    execution.skip(request, None)
-                    return True
-            elif (rule := self._rule(event)) is not None and self._matches(rule, execution):
-                execution.skip(rule.request, event.key)
-                return True
-        return False
 
     def report(self, execution: Execution) -> None:
         """Report the outcome of a message that had an abort request."""
@@ -174,11 +145,11 @@ class Watcher:
                     age = self._backend.age(key) if event is not None and _CANCEL in event.value else None
                     self._handle(key, event, age)
                     self._received = None
-                self._report_up()
+                self._status.report_up()
                 backoff, wait = _BACKOFF, _WAIT
                 self._has_begun.set()
             except Exception as error:
-                self._report_down(error)
+                self._status.report_down(error)
                 self._has_begun.set()
                 self._stopping.wait(backoff * random.uniform(0.5, 1.0))
                 backoff = min(2 * backoff, _LONGEST_BACKOFF)
@@ -206,14 +177,14 @@ class Watcher:
             self._logger.exception("Unexpected failure while handling the event with key %.200r.", key)
 
     def _apply_rule(self, event: Event, age: float | None) -> None:
-        rule = self._rule(event)
+        rule = self._reader.rule(event)
         if rule is not None:
-            matching = [execution for execution in self._executions.all() if self._matches(rule, execution)]
+            matching = [execution for execution in self._executions.all() if execution.matches(rule)]
             self._request(matching, rule.request, age, event.key)
 
     def _apply(self, event: Event, age: float | None) -> None:
         key = event.key
-        request = self._decode(key, event.value)
+        request = self._reader.request(key, event.value)
         if request is not None:
             execution = self._executions.with_key(key)
             self._request(execution, request, age)
@@ -242,53 +213,11 @@ class Watcher:
                     "Message %s of actor %s was restored and continues.", *names, extra=execution.fields()
                 )
 
-    def _matches(self, rule: AbortRule, execution: Execution) -> bool:
-        message = execution.message
-        tags = execution.runtime.tags_of(message)
-        return rule.matches(execution.enqueued, message.actor_name, message.queue_name, tags)
-
-    def _rule(self, event: Event) -> AbortRule | None:
-        if not event.key.startswith(RULE):
-            return None
-        try:
-            return AbortRule.decode(event.key, event.value, event.ttl)
-        except InvalidRequest as error:
-            self._warn_of_invalid(event.key, error)
-            return None
-
     def _answer(self, event: Event) -> None:
         try:
             name = event.key.removeprefix(QUESTION).decode()
         except UnicodeDecodeError as error:
-            self._warn_of_invalid(event.key, error)
+            self._reader.warn_of_invalid(event.key, error)
             return
         if self._reporter is not None:
             self._reporter.put(self._inspection.answer(name, arguments=event.value == WITH_ARGUMENTS))
-
-    def _decode(self, key: bytes, value: bytes) -> AbortRequest | None:
-        try:
-            return AbortRequest.decode(value)
-        except InvalidRequest as error:
-            self._warn_of_invalid(key, error)
-            return None
-
-    def _warn_of_invalid(self, key: bytes, error: Exception) -> None:
-        self._limited_log.warning("Ignoring the event with key %.200r: %s.", key, error)
-
-    def _report_down(self, error: Exception) -> None:
-        with self._changing_state:
-            was_down, self._is_down = self._is_down, True
-        if not was_down:
-            self._logger.error(
-                "The event backend does not answer. Messages are processed as usual; aborts take effect when it is "
-                "back. %s: %s",
-                type(error).__name__,
-                error,
-            )
-            self._logger.debug("Traceback of the event backend's failure:", exc_info=error)
-
-    def _report_up(self) -> None:
-        with self._changing_state:
-            was_down, self._is_down = self._is_down, False
-        if was_down:
-            self._logger.info("The event backend answers again.")
