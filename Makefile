@@ -1,13 +1,13 @@
-# `make help` lists the targets. Needed: make and Python 3.10 or later; 3.11 brings a server for the tests along.
+# `make help` lists the targets. Requires make and Python 3.10 or later; from 3.11 on, it installs a test server.
 
-# What makes the virtual environment: to change it, `make clean` first.
+# The interpreter of the virtual environment: run `make clean` before changing it.
 PYTHON ?= python3
 VENV ?= .venv
-# Of the compiled core. auto: build it if the compiler can; 0: do not; 1: it is an error if it cannot be built.
+# Whether to build the compiled core. auto: if a compiler works; 0: no; 1: yes, and a failure to build it is an error.
 DRAMATIQ_ABORT_EXTENSION ?= auto
-# Extra words: WITH for pip install (WITH='dramatiq==1.17.0'), ARGS for pytest (ARGS='-k shield').
+# Extra arguments: WITH for pip install (WITH='dramatiq==1.17.0'), ARGS for pytest (ARGS='-k shield').
 WITH ?=
-# The extras to install, and what else the tests need: gevent takes minutes where there is no wheel of it.
+# The extras and dependency groups to install. Building gevent takes minutes where it has no wheel.
 EXTRAS ?= redis,gevent,cli,web
 NEEDS ?= dev browser databases examples libraries
 ARGS ?=
@@ -22,58 +22,58 @@ tools := $(VENV)/.tools
 linters := $(VENV)/.linters
 wheelers := $(VENV)/.wheelers
 benchers := $(VENV)/.benchers
-# The package once more, with a compiled core that tells which of its lines it runs.
+# A second copy of the package, whose compiled core reports the lines it runs.
 traced := $(VENV)/.traced
-# The package of the same name, in an environment of its own, to be compared with.
+# dramatiq-abort 1.2.1 in a separate environment, for comparison.
 other := $(VENV)/.other
 documenters := $(VENV)/.documenters
-# One for each setting of the switch: another setting builds anew.
+# One marker per value of DRAMATIQ_ABORT_EXTENSION: another value causes a new build.
 installed := $(VENV)/.installed-$(DRAMATIQ_ABORT_EXTENSION)
-# The compiled core once more, beside the usual one, for it runs only where the sanitizers have been loaded first.
+# A second build of the compiled core, kept separate because it runs only with the sanitizers loaded first.
 sanitized := $(VENV)/.sanitized
 sanitizers := -fsanitize=address,undefined -fno-sanitize-recover=undefined
-# What a build leaves behind, and what would find its way into the next one.
+# What a build leaves behind; the next build would pick it up.
 leftovers := build *.egg-info
 
 .PHONY: help demo quick test test-all test-gevent coverage faults storm sanitize bench gate planted waits measure-waits record pictures \
 	wheels docs lint types install clean
 
 help:
-	@echo "make demo     see messages being aborted, on workers and a server of its own"
-	@echo "make quick    run what a change usually breaks, in under a minute"
-	@echo "make test     run the whole suite (ARGS='-k shield': a part of it)"
-	@echo "make test-all the same with every CPython and PyPy on this machine, and with the oldest dependencies"
-	@echo "make test-gevent the same under gevent's monkey patching, where threads are greenlets"
-	@echo "make coverage run the tests of the core and of messages with coverage, of Python and of the compiled core (Linux,"
-	@echo "              CPython 3.12)"
-	@echo "make faults   only what concerns servers and networks that fail, and workers that are killed"
-	@echo "make storm    abort many thousands of messages at about their end, and count what must not happen"
+	@echo "make demo     show messages being aborted, with its own workers and server"
+	@echo "make quick    run the tests that a change usually breaks, in under a minute"
+	@echo "make test     run the whole suite (ARGS='-k shield': part of it)"
+	@echo "make test-all run it with every CPython and PyPy on this machine, and with the oldest dependencies"
+	@echo "make test-gevent run it under gevent's monkey patching, where threads are greenlets"
+	@echo "make coverage run the tests of the core and of messages, and measure their coverage of the Python code and the"
+	@echo "              compiled core (Linux, CPython 3.12)"
+	@echo "make faults   run only the tests of failing servers and networks, and of killed workers"
+	@echo "make storm    abort many thousands of messages around the moment they end, and count violations"
 	@echo "make sanitize run the tests of the compiled core and a storm under gcc's AddressSanitizer and UBSan (Linux)"
-	@echo "make bench    measure what it costs, also to import, how long an abort takes, and how many workers one Redis"
-	@echo "              can tell of it; beside dramatiq-abort 1.2.1, and write the table of docs/performance.md"
-	@echo "make gate     see that this tree is not slower than where it left BASE=origin/main (Linux, with valgrind)"
-	@echo "make planted  see that the gate finds what is made slower for it (SAME=20: and nothing in 20 runs without)"
-	@echo "make waits    measure how long an abort takes in each kind of wait, with every interpreter, and write it down"
-	@echo "make docs     build the documentation site into docs/_build/html; what it warns of is an error"
-	@echo "make record   run the commands of docs/cli.md, and write down what they say"
-	@echo "make pictures take the screenshots of docs/web.md again, with Chromium"
-	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each by itself"
-	@echo "              (with Python 3.11 or later, as make lint)"
-	@echo "make lint     check the style of everything, and what the workflows and cibuildwheel are told"
-	@echo "make types    check the types, and that the compiled core's stub tells the truth"
-	@echo "make install  only make $(VENV), with the package and the tests' tools in it"
-	@echo "make clean    remove $(VENV) and everything else that was made here"
+	@echo "make bench    measure the costs, import time included, the latency of aborts, and how many workers one Redis"
+	@echo "              can notify; compare with dramatiq-abort 1.2.1, and write the table of docs/performance.md"
+	@echo "make gate     check that this tree is not slower than where it branched off BASE=origin/main (Linux, valgrind)"
+	@echo "make planted  check that the gate finds deliberate slowdowns (SAME=20: that it finds none in 20 runs without)"
+	@echo "make waits    measure how long an abort takes in each kind of wait, with all interpreters, and write docs/waits.md"
+	@echo "make docs     build the documentation site into docs/_build/html; warnings are errors"
+	@echo "make record   run the commands of docs/cli.md, and update their output"
+	@echo "make pictures retake the screenshots of docs/web.md, with Chromium"
+	@echo "make wheels   build the sdist and the wheels that this machine can build into dist/, and test each separately"
+	@echo "              (Python 3.11 or later, as for make lint)"
+	@echo "make lint     check the style of everything, the workflows, and the configuration of cibuildwheel"
+	@echo "make types    check the types, and that the stub of the compiled core matches it"
+	@echo "make install  create $(VENV) with the package and the tools of the tests"
+	@echo "make clean    remove $(VENV) and everything else that was built"
 	@echo
-	@echo "DRAMATIQ_ABORT_EXTENSION=1 insists on the compiled core, =0 does without."
+	@echo "DRAMATIQ_ABORT_EXTENSION=1 requires the compiled core, =0 leaves it out."
 
 demo: $(installed)
 	@$(bin)/python examples/demo.py
 
-# Plain pytest: `python -m pytest` would put the source tree, which has no compiled core, before what is installed.
+# Plain pytest: `python -m pytest` would import the source tree, which has no compiled core, not the installed package.
 test: $(installed)
 	@$(bin)/pytest $(ARGS)
 
-# What runs with every interpreter, less what is slow; in two processes, since tests wait as much as they compute.
+# The tests for every interpreter, without the slow ones. Two processes, because tests wait as much as they compute.
 quick: marked := not slow and not main_interpreter and not oldest_interpreter and not every_server and not newest_dependencies
 quick: $(installed)
 	@$(bin)/pytest --numprocesses 2 --dist loadfile -m '$(marked)' $(ARGS)
@@ -81,12 +81,12 @@ quick: $(installed)
 test-all: $(installed)
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" .ci/suite
 
-# A script in tests/, so that the source tree is not in front of what is installed here either.
+# The script is in tests/, so that the source tree does not precede the installed package here either.
 test-gevent: $(installed)
 	@$(bin)/python tests/under_gevent.py $(ARGS)
 
-# From where the .pyx stands beside its C code, or Cython's plugin finds neither. A test that crashes the traced core, or
-# fails under a tracer, is marked.
+# Run where the .pyx is next to its C code, or else Cython's plugin finds neither. Tests that crash the traced core, or
+# fail under a tracer, are marked.
 coverage: run := ../bin/coverage
 coverage: $(traced)
 	@cd $(traced) && rm -f .coverage* && export COVERAGE_RCFILE=$(CURDIR)/pyproject.toml DRAMATIQ_ABORT_EXTENSION=1 PYTHONPATH=. && \
@@ -96,14 +96,14 @@ coverage: $(traced)
 faults: $(installed)
 	@$(bin)/pytest $(ARGS) tests/faults
 
-# The naive way is there to show that the counters count; that it ends with an error is as it should be.
+# The naive implementation shows that the counters work: it must end with an error.
 storm: $(installed)
 	@$(bin)/python tests/isolated/storm.py $(or $(ABORTS),20000) --rabbitmq
 	@! $(bin)/python tests/isolated/storm.py 2000 --naive --rabbitmq 2>/dev/null || exit 1
 
-# ASan sees what malloc hands out, so Python must not hand it on in pieces; and pytest must leave alone what ASan writes.
-# Leaks are not its business here: the interpreter keeps much to its end, and what we might leak hangs in the lists of
-# its collector. tests/test_memory.py counts instead.
+# ASan tracks what malloc allocates, so Python must not divide it among its own allocations; and pytest must not capture
+# ASan's output. Leaks are not detected: the interpreter keeps much memory until its end, and objects that we might leak
+# are still referenced by the lists of its collector. tests/test_memory.py counts instead.
 sanitize: watched := env LD_PRELOAD="$$(gcc -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 \
 	UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc PYTHONPATH=$(sanitized) DRAMATIQ_ABORT_EXTENSION=1
 sanitize: $(sanitized)
@@ -152,7 +152,7 @@ wheels: $(wheelers)
 	@PYTHON="$(PYTHON)" $(bin)/python .ci/wheels.py
 	@rm -rf $(leftovers)
 
-# zizmor looks for what can be turned against us in a workflow; the schema is of what GitHub understands.
+# zizmor finds security holes in workflows; the schema describes the workflows that GitHub accepts.
 lint: $(linters)
 	$(bin)/ruff check --quiet --output-format=concise
 	$(bin)/ruff format --quiet --check
@@ -165,7 +165,7 @@ lint: $(linters)
 
 types: $(installed) $(linters)
 	$(bin)/mypy
-	@# Not from here, where the source tree would be in the way of what is installed.
+	@# Not from here, where the source tree would hide the installed package.
 	cd $(VENV) && $(abspath $(bin))/stubtest dramatiq_abort._interrupt
 	PATH="$(abspath $(bin)):$$PATH" basedpyright --verifytypes dramatiq_abort --ignoreexternal
 
@@ -179,7 +179,7 @@ $(installed): $(tools) setup.py MANIFEST.in README.md LICENSE $(package)
 		print("Installed in $(VENV), with the core in", core.capitalize())'
 	@touch $@
 
-# With -fwrapv, which is among CPython's own flags, no overflow is an error; and its headers' assertions are for us.
+# CPython's own flags include -fwrapv, with which no overflow is an error, and NDEBUG, which removes its assertions.
 $(sanitized): $(installed)
 	@rm -rf $(leftovers) $@
 	@CC=gcc CFLAGS="$(sanitizers) -fno-wrapv -UNDEBUG -fno-omit-frame-pointer -g -O1" LDFLAGS="$(sanitizers)" \
@@ -187,7 +187,7 @@ $(sanitized): $(installed)
 	@rm -rf $(leftovers)
 	@touch $@
 
-# The tracing by sys.monitoring, from 3.13 on, is none that coverage's plugins hear of.
+# From 3.13 on, Cython traces by sys.monitoring, which coverage's plugins do not support.
 $(traced): $(installed)
 	@rm -rf $@ && mkdir $@ && cp -R dramatiq_abort $@
 	@$(pip) install --group coverage
@@ -198,7 +198,7 @@ $(traced): $(installed)
 $(tools): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later is needed: make PYTHON=...")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(pip) install --upgrade 'pip>=25.1'  # the first that knows --group
+	@$(pip) install --upgrade 'pip>=25.1'  # the first version with --group
 	@$(pip) install $(addprefix --group ,$(NEEDS))
 	@touch $@
 

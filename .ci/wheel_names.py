@@ -1,6 +1,6 @@
-"""Check that cibuildwheel has a wheel for each promised version of Python on each platform, and no other.
+"""Check that cibuildwheel builds a wheel for each promised version of Python on each platform, and no others.
 
-It knows the interpreters, and pyproject.toml says which of them; what is promised are the classifiers.
+cibuildwheel knows the interpreters, pyproject.toml selects from them, and the classifiers are the promise.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-#: The architectures, and the platforms as they are called in the names of wheels.
+#: By system: the architectures, and the platform tags of wheels.
 PLATFORMS = {
     "linux": ("x86_64,aarch64", "manylinux_x86_64 manylinux_aarch64 musllinux_x86_64 musllinux_aarch64"),
     "macos": ("x86_64,arm64", "macosx_x86_64 macosx_arm64"),
@@ -25,6 +25,6 @@ for system, (architectures, platforms) in PLATFORMS.items():
     words = [sys.executable, "-m", "cibuildwheel", "--platform", system, "--archs", architectures]
     found = subprocess.run([*words, "--print-build-identifiers"], check=True, stdout=subprocess.PIPE, text=True).stdout
     promised = {f"cp3{minor}-{platform}" for minor in minors for platform in platforms.split()}
-    wrong += [f"there would be no {name}" for name in sorted(promised - set(found.split()))]
-    wrong += [f"there would be a {name}, which nobody promised" for name in sorted(set(found.split()) - promised)]
+    wrong += [f"missing wheel: {name}" for name in sorted(promised - set(found.split()))]
+    wrong += [f"wheel without a classifier: {name}" for name in sorted(set(found.split()) - promised)]
 sys.exit("\n".join(wrong) or None)

