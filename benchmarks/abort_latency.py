@@ -1,12 +1,12 @@
-"""How long an abort takes, from the call of ``abort()`` to the exception in another process, over Redis.
+"""Measure the latency of an abort over Redis, from the call of ``abort()`` to the exception in another process.
 
 ``python benchmarks/abort_latency.py [ABORTS] [--within MS]`` starts a server (or uses the one of BENCHMARK_REDIS_URL)
 and a real worker, aborts tasks that sleep in steps of 1 ms, tasks that compute and coroutines, and prints the
-milliseconds; in the same run and in turns with them, for comparison, how late the exception is at the end of a grace
-period, and the milliseconds of a bare message through the server, which is what nothing can be faster than: XADD in one
-process to XREAD in another, and from there on to a coroutine in another thread. An abort comes at a random moment of
-the first 50 ms of a task, or of so many as ``--within`` says. With ``--json`` it prints all of them, each measurement's
-in a list; ``side_by_side.py`` runs it so, with this dramatiq-abort and with another.
+milliseconds. For comparison, it measures two more latencies in the same run and in turns with them: that of the
+exception at the end of a grace period, and that of a bare message through the server, which is the lower bound: from
+XADD in one process to XREAD in another, and from there on to a coroutine in another thread. Each abort is sent at a
+random moment of the task's first 50 ms, or of the time that ``--within`` sets. With ``--json`` it prints every value,
+one list per measurement; ``side_by_side.py`` runs it in this way, with this dramatiq-abort and with another.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NAMESPACE = "dramatiq-abort-benchmark"
-#: How many seconds a worker may take for anything, its own start on a busy machine included.
+#: The timeout of every wait for a worker, in seconds, including its start on a busy machine.
 LONGEST = 60
 
 if "BENCHMARK_REDIS_URL" in os.environ:
@@ -72,7 +72,7 @@ if "BENCHMARK_REDIS_URL" in os.environ:
         client.rpush(key, "runs")
         try:
             await asyncio.Event().wait()
-        except (Abort, asyncio.CancelledError):  # others have only that one
+        except (Abort, asyncio.CancelledError):  # other versions raise only CancelledError
             now = time.time()
             client.rpush(key, repr(now))
             raise
@@ -105,7 +105,7 @@ if "BENCHMARK_REDIS_URL" in os.environ:
 @contextmanager
 def worker() -> Iterator[None]:
     words = [sys.executable, "-m", "dramatiq", "abort_latency", "--processes", "1", "--threads", "4"]
-    # From here and not from the source tree, which has no compiled core and would be in the way of what is installed.
+    # Runs in this directory, because the source tree has no compiled core and would hide the installed package.
     process = subprocess.Popen(words, cwd=Path(__file__).parent, stderr=subprocess.DEVNULL)
     try:
         yield
@@ -115,7 +115,7 @@ def worker() -> Iterator[None]:
 
 
 def measure_abort(client: redis.Redis, work: str, within: int, grace: int = 0) -> float:
-    """How late the exception was, in ms: after the call, or after the end of the grace period."""
+    """Return the latency of the exception in ms, from the call or from the end of the grace period."""
     key = f"{NAMESPACE}-{uuid.uuid4()}"
     message = coroutine.send(key) if work == "awaiting" else task.send(key, work)
     client.blpop([key], LONGEST)
@@ -126,7 +126,7 @@ def measure_abort(client: redis.Redis, work: str, within: int, grace: int = 0) -
 
 
 def measure_ping(client: redis.Redis, listener: dramatiq.Actor[[str], None]) -> float:
-    """How late a bare message was, in ms."""
+    """Return the latency of a bare message in ms."""
     key = f"{NAMESPACE}-{uuid.uuid4()}"
     listener.send(key)
     client.blpop([key], LONGEST)
@@ -145,9 +145,9 @@ def line(name: str, times: list[float], targets: str = "") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("aborts", nargs="?", type=int, default=50, help="how many of each kind")
-    parser.add_argument("--within", type=int, default=50, metavar="MS", help="how long after the task's start at most")
-    parser.add_argument("--json", action="store_true", help="print all that was measured")
+    parser.add_argument("aborts", nargs="?", type=int, default=50, help="the number of aborts of each kind")
+    parser.add_argument("--within", type=int, default=50, metavar="MS", help="the latest abort after the task's start")
+    parser.add_argument("--json", action="store_true", help="print every measured value")
     given = parser.parse_args()
     count, within = given.aborts, given.within
     if "BENCHMARK_REDIS_URL" not in os.environ:

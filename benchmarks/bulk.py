@@ -1,8 +1,8 @@
-"""How long it takes to abort many messages with one call, over Redis, and what that costs the server.
+"""Measure how long one call takes to abort many messages over Redis, and what it costs the server.
 
-``python benchmarks/bulk.py [MESSAGES]`` starts a server, and prints the seconds of the one call, those of a call for
-each (of a hundredth of them, times a hundred), the longest time that the server was held up by one step, and the
-bytes of memory for each request.
+``python benchmarks/bulk.py [MESSAGES]`` starts a server, and prints the seconds of the single call, those of one call
+per message (measured for a hundredth of them, times a hundred), the longest time that one step blocked the server, and
+the bytes of memory per request.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def used_memory(client: Any) -> int:
 
 
 def longest_step(client: Any) -> float:
-    """Return how many milliseconds the slowest script took, of those above a tenth of a millisecond."""
+    """Return the milliseconds of the slowest script; scripts below a tenth of a millisecond are not logged."""
     return (
         max((entry["duration"] for entry in client.slowlog_get(10_000) if b"EVAL" in entry["command"]), default=0) / 1e3
     )

@@ -1,4 +1,4 @@
-"""Bar charts as SVG for light and dark pages, drawn by matplotlib."""
+"""Draw bar charts as SVG for light and dark pages, with matplotlib."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 __all__ = ["Bar", "chart"]
 
-#: What is drawn, in the light and in the dark. matplotlib draws the first, which a style sheet in the SVG replaces.
+#: The colours on light and dark pages. matplotlib draws the light ones; a style sheet in the SVG replaces them.
 COLOURS = {
     "paper": ("#ffffff", "#16191d"),
     "line": ("#d5dae1", "#39414b"),
@@ -23,7 +23,7 @@ COLOURS = {
 }
 PAPER, LINE, INK, FAINT, *SERIES = (light for light, _ in COLOURS.values())
 
-#: Texts stay texts, and the same data gives the same file.
+#: Text remains text, and the same data produces the same file.
 RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "dramatiq-abort",
@@ -36,10 +36,10 @@ class Bar(NamedTuple):
     """One bar.
 
     Parameters:
-      group: What it measures; empty: the same as the bar before.
+      group: The measurement; if empty, that of the previous bar.
       name: The series.
-      value: The length.
-      up_to: The end of a fainter continuation; None: there is none.
+      value: Its length.
+      up_to: The end of a fainter continuation, or None.
     """
 
     group: str
@@ -49,7 +49,7 @@ class Bar(NamedTuple):
 
 
 def chart(title: str, bars: list[Bar], *, logarithmic: bool = False) -> str:
-    """Draw the bars below each other, with a colour for each series in the order of their appearance."""
+    """Draw the bars one below the other, with one colour per series, in order of appearance."""
     colours = dict(zip(dict.fromkeys(bar.name for bar in bars), SERIES, strict=False))
     with mpl.rc_context(RC):
         figure = Figure(figsize=(7.5, 0.75 + 0.25 * len(bars) + 0.3 * sum(bool(bar.group) for bar in bars)))
@@ -85,7 +85,7 @@ def chart(title: str, bars: list[Bar], *, logarithmic: bool = False) -> str:
 
 
 def _for_light_and_dark(svg: str) -> str:
-    """Replace each colour with a variable, whose value depends on what the reader prefers."""
+    """Replace each colour with a variable, whose value depends on the reader's colour scheme."""
     light, dark = (" ".join(f"--{name}: {pair[number]};" for name, pair in COLOURS.items()) for number in range(2))
     for name, (colour, _) in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")

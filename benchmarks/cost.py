@@ -1,8 +1,8 @@
-"""What it costs to have messages that can be aborted, in processor time, in throughput and in Redis commands.
+"""Measure what abortable messages cost: processor time, throughput and Redis commands.
 
-``python benchmarks/cost.py [PYTHON]`` starts a server and measures, in turns, dramatiq alone, this package, and, if
-the PYTHON of another environment is given, the dramatiq-abort that is installed there. It prints medians, and ratios
-to dramatiq alone in the same round.
+``python benchmarks/cost.py [PYTHON]`` starts a server and measures in turns dramatiq alone, this package, and, if the
+PYTHON of another environment is given, the dramatiq-abort that is installed there. It prints medians, and ratios to
+dramatiq alone in the same round.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ ROUNDS = 9
 TURNS = {"RedisBroker": 30, "StubBroker": 40}
 IDLE_SECONDS = 5
 TASKS = 512
-#: How long the steps are in which a task waits, in seconds. With shorter ones, this many tasks keep a processor busy.
+#: The length of the steps in which a task waits, in seconds. With shorter steps, TASKS tasks keep a processor busy.
 STEP = 0.02
 
 
 def measure_processor_time(variant: str, url: str) -> dict[str, float]:
-    """Microseconds of a worker thread for one message: what dramatiq calls, in the order in which it does."""
+    """Return a worker thread's microseconds per message, for the same calls as dramatiq's, in the same order."""
     broker = make_broker("StubBroker", variant, url, bare=True)
 
     @dramatiq.actor
@@ -43,7 +43,7 @@ def measure_processor_time(variant: str, url: str) -> dict[str, float]:
 
     worker = dramatiq.Worker(broker, worker_threads=1)
     broker.emit_before("worker_boot", worker)
-    time.sleep(0.5)  # for those that connect later
+    time.sleep(0.5)  # some event backends connect later
     times = []
     for _ in range(10):
         messages = [MessageProxy(task.message()) for _ in range(2_000)]
@@ -57,7 +57,7 @@ def measure_processor_time(variant: str, url: str) -> dict[str, float]:
 
 
 def measure_idleness(variant: str, url: str, tasks: int) -> dict[str, float]:
-    """Commands and bytes a second, to and fro, while all that the worker does is to wait, and that for ever."""
+    """Return commands and bytes per second, in both directions, while the worker's tasks only wait."""
     broker = make_broker("StubBroker", variant, url)
     client = redis.Redis.from_url(url, socket_timeout=60)
     running, stop = threading.Semaphore(0), threading.Event()
@@ -74,7 +74,7 @@ def measure_idleness(variant: str, url: str, tasks: int) -> dict[str, float]:
     for _ in range(tasks):
         running.acquire()
     time.sleep(1)
-    before, own = traffic(client), 1  # a question of ours
+    before, own = traffic(client), 1  # this measurement's own INFO command
     time.sleep(IDLE_SECONDS)
     after = traffic(client)
     stop.set()
@@ -86,7 +86,7 @@ def measure_idleness(variant: str, url: str, tasks: int) -> dict[str, float]:
 
 
 def run_many(variant: str, url: str) -> None:
-    """Run many tasks, and when the last one has stopped, tell when that was."""
+    """Run many tasks, and report the time at which the last one stopped."""
     broker = make_broker("RedisBroker", variant, url)
     client = redis.Redis.from_url(url, socket_timeout=60)
     stopped: list[float] = []
@@ -109,7 +109,7 @@ def run_many(variant: str, url: str) -> None:
 
 
 def measure_many(variant: str, url: str) -> dict[str, float]:
-    """Milliseconds from the last of many calls of ``abort()`` until the last task in another process has stopped."""
+    """Return the milliseconds from the last of many calls of ``abort()`` until another process's last task stops."""
     make_broker("RedisBroker", variant, url)
     client = redis.Redis.from_url(url, socket_timeout=60)
 
@@ -151,19 +151,19 @@ MEASURES: dict[str, Callable[[str, str], dict[str, float]]] = {
 
 
 def measured(measure: str, variants: dict[str, str], url: str, rounds: int) -> dict[str, list[dict[str, float]]]:
-    """What each round of each variant says, the variants in turns and in another order each time."""
+    """Return the results of each variant's rounds. The variants take turns, in alternating order."""
     found: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
     for number in range(rounds):
         for variant in sorted(variants, reverse=number % 2 == 1):
             redis.Redis.from_url(url).flushall()
             words = [variants[variant], __file__, "--measure", measure, variant, url]
-            said = subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-            found[variant].append(json.loads(said))
+            output = subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+            found[variant].append(json.loads(output))
     return found
 
 
 def line(name: str, found: dict[str, list[dict[str, float]]], what: str, target: str, base: str | None = None) -> None:
-    """Print one line: the median of each variant, or of its ratio or difference to dramatiq alone in its round."""
+    """Print a line with the median of each variant, or of its ratio or difference to dramatiq alone in the round."""
     cells = []
     for variant in ("alone", "this", "other"):
         values = [measured[what] for measured in found.get(variant, ())]
@@ -187,14 +187,14 @@ def main(url: str) -> None:
     line("  more than dramatiq alone", found, "microseconds", "<= 5", "more")
     for broker, target in (("RedisBroker", ">= 0.97"), ("StubBroker", ">= 0.90")):
         found = measured_in_turns(broker, alone_and_others, url, TURNS[broker])
-        line(f"messages a second, {broker}, prefetch {PREFETCH}", found, "throughput", "")
+        line(f"messages per second, {broker}, prefetch {PREFETCH}", found, "throughput", "")
         line("  ratio", found, "throughput", target, "ratio")
         line("  ratio, by the processor time of the process", found, "used", target, "ratio")
         line("  commands of the event backend per message", found, "commands", "0", "more")
     for name, what in (("1 task", "1 task runs"), ("many tasks", f"{TASKS} tasks run")):
         found = measured(name, others, url, 1)
-        line(f"commands a second while {what}", found, "commands", "<= 2")
-        line("  bytes a second", found, "bytes", "the same")
+        line(f"commands per second while {what}", found, "commands", "<= 2")
+        line("  bytes per second", found, "bytes", "the same")
     found = measured("many aborts", others, url, 3)
     line(f"ms for {TASKS} calls of abort()", found, "calls", "")
     line(f"  ms from the last until all have stopped, {STEP * 1000:.0f} ms steps", found, "stop", "<= 100")

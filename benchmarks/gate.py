@@ -1,19 +1,20 @@
-"""Whether this version has become slower than the one before, told so that it holds on a noisy machine.
+"""Check that this version is not slower than the one before, in a way that is reliable on a noisy machine.
 
-``python benchmarks/gate.py`` builds both with the same compiler, and compares them in three ways:
+``python benchmarks/gate.py`` builds both versions with the same compiler, and compares them in three ways:
 
-- Floors: ratios inside of one run of the new version, with much room; ``ratios.py`` has them. They tell that something
+- Floors: generous limits for ratios within one run of the new version (``ratios.py``). They detect that an operation
   has become many times slower, or that the core is not compiled.
-- Instructions, counted by valgrind's callgrind: more than 2 % more are too many. For a scope, a shield and an interrupt
-  of the compiled core the counts are exact. Those for a message are not quite: a thread waits beside it, and looks up
-  now and then. What begins and ends each count is left out, as the difference to one of twice the repetitions.
-- Time of a message on a StubBroker: more than 5 % more is too much. That is for what no count shows: the system's
-  work, the caches, waiting. The versions take turns of some milliseconds, since the pace of a machine changes from one
-  second to the next, and in several pairs of processes, since no two processes have the same pace; what counts is the
-  median of all pairs of each pair's median.
+- Instructions, counted by valgrind's callgrind: an increase of more than 2 % fails. The counts are exact for a scope, a
+  shield and an interrupt of the compiled core. Those of a message are not quite exact, because another thread waits
+  meanwhile and wakes up now and then. The difference between a run and one of twice the repetitions excludes what
+  begins and ends each count.
+- The time of a message on a StubBroker: an increase of more than 5 % fails. It includes what no count shows: system
+  calls, caches and waiting. The versions take turns of some milliseconds, because the speed of a machine changes from
+  one second to the next, in several pairs of processes, because no two processes run at the same speed. The result is
+  the median over all pairs of each pair's median.
 
-Counts are those of one compiler and one interpreter. So no number is written down anywhere, and the old version is
-counted anew each time. The exit status is 1 if the new version is too slow.
+Counts depend on the compiler and the interpreter. So no number is stored, and the old version is counted again each
+time. The exit status is 1 if the new version is too slow.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-#: What is counted, and what of it is not ours. The message comes last: its thread goes on.
+#: The operations to count, with those whose counts are subtracted. The message is last: its thread never ends.
 COUNTED = {"scope": "bare_call", "shield": None, "scope_interrupt": "bare_raise", "message": None}
 
-#: How often, and then twice as often: callgrind is some 50 times slower than the processor.
+#: The repetitions, which are then doubled: callgrind is some 50 times slower than the processor.
 REPETITIONS = 1_000
 
-#: Objects lie elsewhere with each seed for the hashes, and in each new version. CPython finds methods by where their
-#: names lie (the method cache in Objects/typeobject.c), and when two get into each other's way there, that costs some
-#: tenths of a percent. So what counts is the least of several seeds.
+#: The number of hash seeds. The addresses of objects differ with each seed, and in each new version. CPython looks up
+#: methods by the addresses of their names (the method cache in Objects/typeobject.c), and a collision there costs some
+#: tenths of a percent. So the smallest count of several seeds is used.
 LAYOUTS = 3
 
-#: Pairs of processes, turns in each of them, and messages in a turn.
+#: Pairs of processes, turns per pair, and messages per turn.
 PAIRS, TURNS, MESSAGES = 7, 60, 2_000
 
-#: How much more is too much, in percent.
+#: The largest accepted increase, in percent.
 INSTRUCTIONS_MARGIN, TIME_MARGIN = 2, 5
 
 
@@ -62,12 +63,12 @@ class Comparison(NamedTuple):
     name: str
     base: float
     head: float
-    #: How much more is too much, in percent.
+    #: The largest accepted increase, in percent.
     margin: float
 
     @property
     def more(self) -> float:
-        """How much more the new version needs, in percent."""
+        """The increase in the new version, in percent."""
         return (self.head / self.base - 1) * 100
 
     @property
@@ -80,12 +81,12 @@ class Comparison(NamedTuple):
 
 
 def floors_hold(head: Environment) -> bool:
-    """Print the ratios of one version, and say whether they are not below their floors."""
+    """Print the ratios of a version, and return whether all of them reach their floors."""
     return subprocess.run([sys.executable, HERE / "ratios.py", "--floors"], env=head, check=False).returncode == 0
 
 
 def instructions(version: Environment) -> dict[str, float]:
-    """Count the instructions of one repetition of each operation, less those that are not ours."""
+    """Return the instructions per repetition of each operation, minus those of its bare counterpart."""
     counts = [_counts(version | {"PYTHONHASHSEED": str(seed)}) for seed in range(LAYOUTS)]
     least = {operation: min(count[operation] for count in counts) for operation in counts[0]}
     return {operation: least[operation] - (least[bare] if bare else 0) for operation, bare in COUNTED.items()}
@@ -101,7 +102,7 @@ def _counts(version: Environment) -> dict[str, float]:
             env=version,
         )
         totals = [0, *map(total, sorted(Path(directory).glob("part.*"), key=lambda part: int(part.suffix[1:])))]
-    # Three parts of each operation: until it begins, so often, and twice as often.
+    # Three parts of each operation: up to its beginning, the repetitions, and twice the repetitions.
     return {
         operation: (totals[3 * number + 3] - totals[3 * number + 2]) / REPETITIONS
         for number, operation in enumerate(operations)
@@ -114,7 +115,7 @@ def total(part: Path) -> int:
 
 
 def compared_counts(base: Environment, head: Environment) -> Iterator[Comparison]:
-    """Compare the instructions that each operation takes."""
+    """Compare the instructions of each operation."""
     of_base, of_head = instructions(base), instructions(head)
     for operation in COUNTED:
         yield Comparison(f"instructions: {operation}", of_base[operation], of_head[operation], INSTRUCTIONS_MARGIN)
@@ -122,7 +123,7 @@ def compared_counts(base: Environment, head: Environment) -> Iterator[Comparison
 
 @contextmanager
 def timer(version: Environment) -> Iterator[Callable[[], float]]:
-    """Start a process of this version; what is returned has it measure how many nanoseconds a message takes."""
+    """Start a process of a version, and return a function that has it measure the nanoseconds per message."""
     words = [sys.executable, str(HERE / "operations.py"), "time", str(MESSAGES), "message"]
     with subprocess.Popen(words, env=version, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         asked, answers = process.stdin, process.stdout
@@ -137,7 +138,7 @@ def timer(version: Environment) -> Iterator[Callable[[], float]]:
 
 
 def compared_times(base: Environment, head: Environment) -> Iterator[Comparison]:
-    """Compare the time that a message takes, in nanoseconds of processor time."""
+    """Compare the nanoseconds of processor time per message."""
     of_base, ratios = [], []
     for _ in range(PAIRS):
         with timer(base) as old, timer(head) as new:
@@ -152,7 +153,7 @@ def compared_times(base: Environment, head: Environment) -> Iterator[Comparison]
 
 
 def failures(base: Environment, head: Environment) -> list[str]:
-    """Compare two versions, print the tables, and return the names of what does not hold."""
+    """Compare two versions, print the tables, and return the names of the failed comparisons."""
     failed = [] if floors_hold(head) else ["floors"]
     print(f"\n{'':50}{'base':>10}{'head':>10}{'more':>11}   limit")
     for comparison in chain(compared_counts(base, head), compared_times(base, head)):
@@ -165,7 +166,7 @@ def failures(base: Environment, head: Environment) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--base", metavar="BRANCH", default="origin/main", help="compare with where this has left it (origin/main)"
+        "--base", metavar="BRANCH", default="origin/main", help="compare with where HEAD left BRANCH (origin/main)"
     )
     parser.add_argument("--head", metavar="COMMIT", help="the new version (default: the working tree as it is)")
     options = parser.parse_args()

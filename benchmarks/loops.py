@@ -1,7 +1,7 @@
-"""How long an abort takes to come up in each shape of loop: ``python benchmarks/loops.py [ABORTS]``.
+"""Measure how long an abort takes in each shape of loop: ``python benchmarks/loops.py [ABORTS]``.
 
-The shapes are those of ``tests/loop_shapes.py``: loops that give up the GIL at no place where an exception may come up.
-Each is interrupted as a worker does it, with both cores. The status is 1 if the 95th percentile of one is over LIMIT.
+The shapes are those of ``tests/loop_shapes.py``: loops that never give up the GIL at a safe point. Each is interrupted
+in the same way as in a worker, with both cores. The exit status is 1 if a 95th percentile exceeds LIMIT.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
 from loop_shapes import ENDLESS_CALLS, ENDLESS_TRIES, LOOPS  # type: ignore[import-not-found]
 
-#: How long the 95th percentile may be, in milliseconds.
+#: The largest accepted 95th percentile, in milliseconds.
 LIMIT = 50
 
 
 class Stop(BaseException):
-    """What is raised."""
+    """The exception to raise."""
 
 
 def interrupt(core: Any, function: Callable[[], None]) -> float:
-    """Run a loop in a scope, interrupt it at some moment, and return how long it took to end, in milliseconds."""
+    """Run a loop in a scope, interrupt it at a random moment, and return the milliseconds until it ended."""
     scope, started = core.Scope(), threading.Event()
 
     def run() -> None:

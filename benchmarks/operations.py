@@ -1,11 +1,11 @@
-"""What is measured of the core and of the middleware: single operations, each as a function that repeats it.
+"""The operations of the core and the middleware that benchmarks measure, each as a function that repeats it.
 
-``ratios.py`` and ``test_core.py`` import them. ``gate.py`` runs them, over whatever version is installed:
+``ratios.py`` and ``test_core.py`` import them. ``gate.py`` runs them with the version under test:
 
-- ``python benchmarks/operations.py time REPETITIONS OPERATION`` repeats it so many times for each line that it reads,
-  and answers with the nanoseconds of processor time that one of them took.
-- ``python benchmarks/operations.py count REPETITIONS OPERATION...`` repeats one after the other so many times, and then
-  twice as many, each between two calls of ``getppid``, where callgrind begins a new count.
+- ``python benchmarks/operations.py time REPETITIONS OPERATION`` runs the repetitions once for each line that it reads,
+  and prints the nanoseconds of processor time per repetition.
+- ``python benchmarks/operations.py count REPETITIONS OPERATION...`` runs each operation in turn, first with that number
+  of repetitions and then with twice as many, each between two calls of ``getppid``, where callgrind begins a new count.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from dramatiq_abort.interrupt import InterruptResult
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    #: Does something so many times.
+    #: Repeats an operation the given number of times.
     Repeated: TypeAlias = Callable[[int], object]
 
 CORES = {"cython": "dramatiq_abort._interrupt", "python": "dramatiq_abort._core.interrupt_py"}
 
 
 class Stop(BaseException):
-    """What a call is interrupted with."""
+    """The exception that interrupts a call."""
 
 
 def call() -> None:
-    """What is called: it does nothing."""
+    """Do nothing: the function that is called."""
 
 
 def bare_call() -> Repeated:
-    """The call, with nothing around it."""
+    """Repeat the bare call."""
 
     def repeated(times: int) -> None:
         for _ in repeat(None, times):
@@ -58,7 +58,7 @@ def bare_call() -> Repeated:
 
 
 def scope() -> Repeated:
-    """The call, in a scope of its own."""
+    """Repeat the call, each time in a new scope."""
     new_scope = interrupt.Scope
 
     def repeated(times: int) -> None:
@@ -69,7 +69,7 @@ def scope() -> Repeated:
 
 
 def shield() -> Repeated:
-    """A shield in an open scope, with nothing in it."""
+    """Repeat an empty shield in an open scope."""
     new_scope = interrupt.Scope
 
     def repeated(times: int) -> None:
@@ -86,7 +86,7 @@ def shield() -> Repeated:
 
 
 def bare_raise() -> Repeated:
-    """A call that raises an exception by itself, which is caught."""
+    """Repeat a call that raises an exception itself, and catch it."""
 
     def fail() -> None:
         raise Stop
@@ -102,7 +102,7 @@ def bare_raise() -> Repeated:
 
 
 def dramatiq_interrupt() -> Repeated:
-    """A call that has dramatiq's own function raise the exception in its thread, where it comes up and is caught."""
+    """Repeat a call in which dramatiq's own function raises an exception in the current thread, and catch it."""
     thread = threading.get_ident()
 
     def fail() -> None:
@@ -121,13 +121,13 @@ def dramatiq_interrupt() -> Repeated:
 
 
 def scope_interrupt() -> Repeated:
-    """The same with a scope: a call that interrupts the scope it runs in, where the exception comes up."""
+    """Repeat the same with a scope: a call that interrupts its own scope, in which the exception is raised."""
     new_scope = interrupt.Scope
 
     def repeated(times: int) -> None:
         def fail() -> None:
             current.interrupt(Stop)
-            call()  # not reached: it has come up behind the line above
+            call()  # not reached: the line above raises
             raise AssertionError("nothing has come up")
 
         for _ in repeat(None, times):
@@ -141,7 +141,7 @@ def scope_interrupt() -> Repeated:
 
 
 def waiting_thread() -> tuple[interrupt.Scope, int, Callable[[], object]]:
-    """Start a thread that waits in a scope for ever; return the scope, its id, and what empties its slot."""
+    """Start a thread that waits forever in a scope. Return the scope, thread id, and a function to clear its slot."""
     scope, is_locked, began = interrupt.Scope(), threading.Lock(), threading.Event()
     is_locked.acquire()
 
@@ -152,7 +152,7 @@ def waiting_thread() -> tuple[interrupt.Scope, int, Callable[[], object]]:
     thread = threading.Thread(target=scope.run, args=(wait,), daemon=True)
     thread.start()
     began.wait()
-    time.sleep(0.01)  # nothing tells that it waits
+    time.sleep(0.01)  # nothing signals that it is waiting
     assert thread.ident is not None
     clear, ident, nothing = ctypes.pythonapi.PyThreadState_SetAsyncExc, ctypes.c_ulong(thread.ident), ctypes.c_void_p()
 
@@ -164,7 +164,7 @@ def waiting_thread() -> tuple[interrupt.Scope, int, Callable[[], object]]:
 
 
 def bare_taking_out() -> Repeated:
-    """To take an exception out of the slot of a thread that waits; there is none."""
+    """Repeat emptying the slot of a waiting thread, which is empty already."""
     _, _, take_out = waiting_thread()
 
     def repeated(times: int) -> None:
@@ -175,7 +175,7 @@ def bare_taking_out() -> Repeated:
 
 
 def dramatiq_setting() -> Repeated:
-    """To have dramatiq's own function put one in first."""
+    """Repeat the same after dramatiq's own function has filled the slot."""
     _, thread, take_out = waiting_thread()
 
     def repeated(times: int) -> None:
@@ -187,13 +187,13 @@ def dramatiq_setting() -> Repeated:
 
 
 def scope_setting() -> Repeated:
-    """To interrupt the thread's scope first, until it says that it has raised the exception. Not for the pure core."""
+    """Repeat the same after interrupting the thread's scope until it returns RAISED. Not for the pure-Python core."""
     scope, _, take_out = waiting_thread()
     raised = InterruptResult.RAISED
 
     def repeated(times: int) -> None:
         for _ in repeat(None, times):
-            while scope.interrupt(Stop) is not raised:  # it may say first that it cannot yet
+            while scope.interrupt(Stop) is not raised:  # the first attempts may be refused
                 pass
             take_out()
 
@@ -201,7 +201,7 @@ def scope_setting() -> Repeated:
 
 
 def message() -> Repeated:
-    """What this package does for a message: the hooks before and after it, and the call of its actor's function."""
+    """Repeat this package's share of a message: the hooks before and after it, and the call of its actor's function."""
     middleware = Abortable()
     broker = StubBroker(middleware=[middleware])
 
@@ -209,7 +209,7 @@ def message() -> Repeated:
     def task() -> None: ...
 
     broker.emit_before("worker_boot", Worker(broker, worker_threads=1))
-    # The same id in each run: how long a dictionary looks for a key depends on the key.
+    # The same id in each run: the time of a dictionary's lookup depends on the key.
     proxy = MessageProxy(task.message().copy(message_id="a9b7ba70-783b-317e-9998-dc4dd82eb3c5"))
     before, after = middleware.before_process_message, middleware.after_process_message
 
@@ -222,21 +222,21 @@ def message() -> Repeated:
 
 
 def prepared(operation: Callable[[], Repeated], core: str = "cython") -> Repeated:
-    """Return what repeats an operation, over one of the cores."""
+    """Return a function that repeats an operation with one of the cores."""
     module = importlib.import_module(CORES[core])
     with ExitStack() as stack:
         stack.enter_context(patch("dramatiq_abort.interrupt.Scope", module.Scope))
-        if core == "python":  # not at the top: a version that the gate compares with may have none
-            chosen = importlib.import_module("dramatiq_abort._worker.hooks_py")
+        if core == "python":  # not at the top: the gate's base version may not have this module
+            hooks_py = importlib.import_module("dramatiq_abort._worker.hooks_py")
             for name in ("ScopedCall", "MessageHooks"):
-                stack.enter_context(patch(f"dramatiq_abort._worker.hooks.{name}", getattr(chosen, name)))
+                stack.enter_context(patch(f"dramatiq_abort._worker.hooks.{name}", getattr(hooks_py, name)))
         repeated = operation()
-    repeated(200)  # CPython adapts its code to what it meets
+    repeated(200)  # CPython specializes code as it runs
     return repeated
 
 
 def nanoseconds(repeated: Repeated, times: int) -> float:
-    """Measure how much processor time of this thread one repetition takes."""
+    """Return the processor time of this thread per repetition."""
     began = time.thread_time_ns()
     repeated(times)
     return (time.thread_time_ns() - began) / times

@@ -1,8 +1,8 @@
-"""Whether the gate sees what it is there for, and nothing else: ``gate.py`` is run over versions made for that.
+"""Check that the gate detects slowdowns, and nothing else: run ``gate.py`` on versions with deliberate slowdowns.
 
-``python benchmarks/planted.py`` makes the package slower in one place after the other, and has the gate compare each
-with the package as it is: what is named with the place must fail. ``python benchmarks/planted.py --same TIMES`` has it
-compare two builds of the same that often: nothing may fail.
+``python benchmarks/planted.py`` slows down the package in one place after the other, and has the gate compare each
+version with the unchanged package: the check that belongs to the place must fail. ``python benchmarks/planted.py --same
+TIMES`` has it compare two builds of the same code repeatedly: no check may fail.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from gate import failures
 
 
 class Plant(NamedTuple):
-    """What makes one place slower."""
+    """A change that slows down one place."""
 
     what: str
     path: str
-    #: This text is there once.
+    #: The text to replace, which occurs once.
     before: str
-    #: What stands in its place.
+    #: Its replacement.
     after: str
-    #: What of the gate must fail.
+    #: The check of the gate that must fail.
     fails: str
 
 
 CORE = "dramatiq_abort/_interrupt.pyx"
 SHIELD = "dramatiq_abort/_core/shield.pxi"
-PASSAGE = "dramatiq_abort/_worker/hooks.pxi"
+HOOKS = "dramatiq_abort/_worker/hooks.pxi"
 
 PLANTS = [
     Plant(
@@ -57,8 +57,8 @@ PLANTS = [
         "instructions: scope_interrupt",
     ),
     Plant(
-        "a message is logged where nobody reads it",
-        PASSAGE,
+        "a message is logged below the level that is recorded",
+        HOOKS,
         "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n",
         "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n"
         '        self._slow_path._settings.logger.debug("Message %s", message_id)\n',
@@ -66,14 +66,14 @@ PLANTS = [
     ),
     Plant(
         "a message asks the system how long its thread has run",
-        PASSAGE,
+        HOOKS,
         "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n",
         "            self.redelivered[execution] = None\n        PyContextVar_Set(self._current, execution)\n"
         "        time.thread_time()\n",
         "nanoseconds: message",
     ),
     Plant(
-        "a scope takes down where it was opened",
+        "a scope records where it was opened",
         CORE,
         "        self._open()\n        try:",
         "        self._open()\n        frames_from(innermost_frame(self._thread))\n        try:",
@@ -83,17 +83,17 @@ PLANTS = [
 
 
 def planted(plant: Plant, to: Path) -> Path:
-    """Copy the working tree, with this in it."""
+    """Copy the working tree, and apply a change to the copy."""
     tree = tree_of(None, to)
     text = (tree / plant.path).read_text(encoding="utf-8")
-    assert text.count(plant.before) == 1, f"{plant.path} has changed: where {plant.what} is to be decided anew"
+    assert text.count(plant.before) == 1, f"{plant.path} has changed: choose another place where {plant.what}"
     (tree / plant.path).write_text(text.replace(plant.before, plant.after), encoding="utf-8")
     return tree
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--same", type=int, metavar="TIMES", help="compare the same with itself, so many times")
+    parser.add_argument("--same", type=int, metavar="TIMES", help="compare the package with itself this many times")
     same = parser.parse_args().same
     wrong = []
     with TemporaryDirectory() as directory:
@@ -102,13 +102,13 @@ def main() -> None:
             head = built(tree_of(None, Path(directory, "head")))
             for number in range(1, same + 1):
                 failed = failures(base, head)
-                print(f"\nThe same, {number} of {same}: {', '.join(failed) or 'nothing'} failed.\n", flush=True)
+                print(f"\nUnchanged, {number} of {same}: {', '.join(failed) or 'nothing'} failed.\n", flush=True)
                 wrong += failed
         else:
             for number, plant in enumerate(PLANTS):
                 print(f"\nPlanted: {plant.what}.\n", flush=True)
                 failed = failures(base, built(planted(plant, Path(directory, f"head{number}"))))
-                print(f"\n{plant.fails}: {'seen' if plant.fails in failed else 'NOT SEEN'}\n", flush=True)
+                print(f"\n{plant.fails}: {'detected' if plant.fails in failed else 'NOT DETECTED'}\n", flush=True)
                 wrong += [] if plant.fails in failed else [plant.what]
     sys.exit(f"wrong: {', '.join(wrong)}" if wrong else 0)
 

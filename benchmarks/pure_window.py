@@ -1,8 +1,8 @@
-"""How wide the pure-Python core's window is, from its look at a thread to the exception in that thread's slot.
+"""Measure the pure-Python core's window, from its look at a thread to the exception in that thread's slot.
 
-``python benchmarks/pure_window.py [INTERRUPTS]`` interrupts threads that log and compute in turn, and prints how long
-it takes from the look to the setting, and how many exceptions came up in protected code, because their thread had moved
-on in between. The compiled core has no such window: its threads stand still.
+``python benchmarks/pure_window.py [INTERRUPTS]`` interrupts threads that alternate between logging and computing. It
+prints the time from the look to the setting, and the number of exceptions that were raised in protected code because
+the thread had moved on in between. The compiled core has no such window: its target threads stand still.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ THREADS = 4
 
 
 class Stop(BaseException):
-    """What the threads are interrupted with."""
+    """The exception that interrupts the threads."""
 
 
 class Stopwatch(interrupt_py.Scope):
-    """A scope that takes down when it has looked at its thread."""
+    """A scope that records the time of its look at the thread."""
 
     __slots__ = ()
     looked = 0
@@ -42,8 +42,8 @@ class Stopwatch(interrupt_py.Scope):
         return safe
 
 
-def took_window(nanoseconds: list[int]) -> Any:
-    """Return a ``PyThreadState_SetAsyncExc`` that takes down how long ago the look was."""
+def timed_setting(nanoseconds: list[int]) -> Any:
+    """Return a ``PyThreadState_SetAsyncExc`` that records the time since the look."""
     set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
     def measured(*words: object) -> int:
@@ -55,7 +55,7 @@ def took_window(nanoseconds: list[int]) -> Any:
 
 
 def is_in_protected_code(traceback: TracebackType | None) -> bool:
-    """Say whether the exception has come up where it may not: in protected code, and not where that waits."""
+    """Return whether the exception was raised in a forbidden place: in protected code that is not waiting."""
     protected = waits = False
     while traceback is not None:
         code = traceback.tb_frame.f_code
@@ -68,10 +68,10 @@ def is_in_protected_code(traceback: TracebackType | None) -> bool:
 
 
 class Victim:
-    """A thread that logs and computes, in scope after scope."""
+    """A thread that logs and computes, in one scope after another."""
 
     def __init__(self) -> None:
-        # Of its own: a thread that waits for another's lock is looked at there and nowhere else.
+        # Not shared: a thread that waits for another's lock would be looked at only there.
         self._logger = logging.Logger("window")  # noqa: LOG001
         self._logger.addHandler(logging.StreamHandler(io.StringIO()))
         self.landed = self.in_protected_code = 0
@@ -99,7 +99,7 @@ class Victim:
 def main() -> None:
     interrupts = int(sys.argv[1]) if sys.argv[1:] else 5_000
     nanoseconds: list[int] = []
-    ctypes.pythonapi.PyThreadState_SetAsyncExc = took_window(nanoseconds)  # type: ignore[attr-defined]
+    ctypes.pythonapi.PyThreadState_SetAsyncExc = timed_setting(nanoseconds)  # type: ignore[attr-defined]
     victims = [Victim() for _ in range(THREADS)]
     while sum(victim.landed for victim in victims) < interrupts:
         for victim in victims:
@@ -114,7 +114,7 @@ def main() -> None:
         f"worst {max(nanoseconds) / 1e3:.1f}"
     )
     landed = sum(victim.landed for victim in victims)
-    print(f"came up in protected code: {sum(victim.in_protected_code for victim in victims)} of {landed}")
+    print(f"raised in protected code: {sum(victim.in_protected_code for victim in victims)} of {landed}")
 
 
 if __name__ == "__main__":

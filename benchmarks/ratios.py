@@ -1,18 +1,18 @@
-"""What the core costs, beside what else could be done, in one run on one machine, and what it may cost.
+"""Compare the cost of the core with its alternatives, in one run on one machine, and with targets.
 
 ``python benchmarks/ratios.py`` measures single operations in turns, and prints the numbers, their targets and whether
-they are met. With ``--floors`` it is a part of ``gate.py``: ratios alone, with limits that leave room for a noisy
-machine and for other compilers, to see that the core is compiled and nothing has become many times slower; the exit
-status says whether they hold.
+they are met. ``gate.py`` runs it with ``--floors``: only the ratios, with limits that allow for a noisy machine and for
+other compilers, to check that the core is compiled and that no operation has become many times slower. The exit status
+is then 1 if a limit is not met.
 
-What is compared, each less the bare call, the bare exception or the bare taking out:
+The comparisons, each after subtracting the bare call, the bare exception or the bare emptying of the slot:
 
-- *A scope*: a call in one, and in one of the pure core's.
+- *A scope*: a call in a scope, with the compiled core and with the pure-Python core.
 - *An interrupt, and all that follows*: a call raises an exception in its own thread, by dramatiq's
-  ``raise_thread_exception`` or by interrupting the scope that it runs in. In both cases it comes up in that call and is
-  caught around it; the scope's opening and closing count.
+  ``raise_thread_exception`` or by interrupting its own scope. In both cases the exception is raised in that call and
+  caught around it; opening and closing the scope count.
 - *An interrupt, the setting alone*: the same two functions, for another thread, which waits for a lock. In both cases
-  what they have put into that thread's slot is taken out again.
+  the exception is taken out of that thread's slot again.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 ROUNDS = 60
 
-#: How long the turn of one operation is, in nanoseconds: a machine that changes its pace does so more slowly.
+#: The length of an operation's turn, in nanoseconds: shorter than the periods in which a machine's speed changes.
 TURN = 1e6
 
-#: Whether an interrupt has the thread's code watched (``sys.monitoring``), too; dramatiq's does as little as ever.
+#: Whether an interrupt also watches the thread's code (``sys.monitoring``), which dramatiq's function never does.
 FOLLOWS = sys.version_info >= (3, 13)
 
 
@@ -48,13 +48,13 @@ class Number(NamedTuple):
     """One line of the table."""
 
     name: str
-    #: Works it out for one round; the median of all rounds is what counts.
+    #: Computes the number for one round; the result is the median of all rounds.
     of: Callable[[Ns], float]
-    #: What it should be, or None.
+    #: The value to reach, or None.
     target: float | None
-    #: What it must be, or None.
+    #: The value that the gate requires, or None.
     floor: float | None
-    #: These are the most that it may be, and not the least.
+    #: Whether these are upper limits, not lower ones.
     is_most: bool = False
 
 
@@ -90,7 +90,7 @@ NUMBERS = [
 
 
 def measured() -> list[Ns]:
-    """Measure all in turns."""
+    """Measure all operations in turns."""
     operations = {
         "call": prepared(of.bare_call),
         "scope": prepared(of.scope),
@@ -114,7 +114,7 @@ def measured() -> list[Ns]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--floors", action="store_true", help="hold the numbers to their floors, and not to their targets"
+        "--floors", action="store_true", help="compare the numbers with their floors, not their targets"
     )
     floors = parser.parse_args().floors
     rounds = measured()

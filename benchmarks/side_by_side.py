@@ -1,8 +1,8 @@
-"""Side by side in one run: this package, another dramatiq-abort, dramatiq alone, and a bare message through Redis.
+"""Compare in one run: this package, another dramatiq-abort, dramatiq alone, and a bare message through Redis.
 
-``python benchmarks/side_by_side.py PYTHON [--write]`` takes the dramatiq-abort of that environment for the other one,
-and measures in turns, as ``abort_latency.py`` and ``cost.py`` do. It prints a table; with ``--write`` it writes the
-table into docs/performance.md, between its marks, and draws the pictures there anew.
+``python benchmarks/side_by_side.py PYTHON [--write]`` compares with the dramatiq-abort in the environment of PYTHON,
+and measures in turns, as ``abort_latency.py`` and ``cost.py`` do. It prints a table; with ``--write`` it also writes
+the table into docs/performance.md, between its marks, and redraws the charts there.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "performance.md"
 
-#: How often the two take turns, and how many aborts of each kind are one turn.
+#: The number of turns of each version, and of aborts of each kind per turn.
 TURNS = 3
 ABORTS = 25
-#: In how many milliseconds from a task's start its abort comes: some look for requests once a second, and a task that
-#: has just begun is not what they look for yet.
+#: Each abort comes within this number of milliseconds from the task's start: some versions look for requests once a
+#: second, and do not yet look for those of a task that has just begun.
 WITHIN = 2000
 ROUNDS = 5
 
 VARIANTS = ("alone", "this", "other")
 
-#: The measurements of ``abort_latency.py`` that are shown, and what they are called.
+#: The measurements of ``abort_latency.py`` to show, with their names in the table.
 KINDS = {
     "abort() to Abort: sleeps in steps of 1 ms": "a task that sleeps in steps of 1 ms",
     "abort() to Abort: computes": "a task that computes",
     "abort() to Abort: coroutine that awaits": "a coroutine that awaits",
 }
-#: What nothing can be faster than.
+#: The lower bound of each measurement.
 LIMITS = {
     "abort() to Abort: sleeps in steps of 1 ms": "XADD to XREAD",
     "abort() to Abort: computes": "XADD to XREAD",
@@ -64,11 +64,11 @@ def latencies(pythons: dict[str, str], url: str) -> dict[str, dict[str, list[flo
     found: dict[str, dict[str, list[float]]] = {variant: {} for variant in pythons}
     for turn in range(TURNS):
         for variant in sorted(pythons, reverse=turn % 2 == 1):
-            redis.Redis.from_url(url).flushall()  # what one turn has left undone would keep the next one's worker busy
+            redis.Redis.from_url(url).flushall()  # or leftover messages would keep the next turn's worker busy
             words = [pythons[variant], str(HERE / "abort_latency.py"), str(ABORTS), "--within", str(WITHIN), "--json"]
             environment = os.environ | {"BENCHMARK_REDIS_URL": url}
-            said = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment).stdout
-            for name, times in json.loads(said).items():
+            output = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment).stdout
+            for name, times in json.loads(output).items():
                 found[variant].setdefault(name, []).extend(times)
     return found
 
@@ -92,7 +92,7 @@ def ratio(found: dict[str, list[dict[str, float]]], variant: str, what: str) -> 
 
 
 def about(other: str) -> str:
-    """Say what this was measured with."""
+    """Describe the machine and the versions of this run."""
     processor, info = platform.machine(), Path("/proc/cpuinfo")
     if info.exists() and (model := re.search(r"model name\s*: (.+)", info.read_text(encoding="utf-8"))):
         processor = model[1]
@@ -129,14 +129,14 @@ def bars_of_latency(late: dict[str, dict[str, list[float]]], other: str) -> Iter
     for kind, name in KINDS.items():
         limit = [time for variant in late for time in late[variant][LIMITS[kind]]]
         rows = (("here", late["this"][kind]), (f"dramatiq-abort {other}", late["other"][kind]), ("the limit", limit))
-        for number, (who, times) in enumerate(rows):
-            yield Bar(name if not number else "", who, statistics.median(times), quantile(times, 95))
+        for number, (series, times) in enumerate(rows):
+            yield Bar(name if not number else "", series, statistics.median(times), quantile(times, 95))
 
 
 def bars_of_throughput(costs: dict[str, Any], other: str) -> Iterator[Bar]:
     for broker in ("RedisBroker", "StubBroker"):
-        for number, (who, variant) in enumerate((("here", "this"), (f"dramatiq-abort {other}", "other"))):
-            yield Bar(broker if not number else "", who, ratio(costs[broker], variant, "throughput"))
+        for number, (series, variant) in enumerate((("here", "this"), (f"dramatiq-abort {other}", "other"))):
+            yield Bar(broker if not number else "", series, ratio(costs[broker], variant, "throughput"))
 
 
 def main() -> None:

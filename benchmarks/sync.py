@@ -1,9 +1,9 @@
-"""What a million live requests cost a worker that starts, and the server.
+"""Measure what a million live requests cost a starting worker and the server.
 
-``python benchmarks/sync.py [REQUESTS]`` starts a server, makes that many requests, and prints how long a new worker
-process takes until it has read what it keeps of them, how much memory that takes, and the longest time that any command
-has held the server up meanwhile; and, since a machine takes the processor away from a server for as long as it likes,
-the same of scripts that only count.
+``python benchmarks/sync.py [REQUESTS]`` starts a server, makes the requests, and prints how long a new worker process
+takes to fill its mirror, how much memory the mirror takes, and the longest time that a command blocked the server
+meanwhile. Because a machine can take the processor away from a server for any length of time, it prints the same for
+scripts that only count.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq_abort import Abortable, abort
 from dramatiq_abort.backends import RedisBackend
 
-#: Long enough for them all to be live at the end, in milliseconds.
+#: Long enough for all requests to be live at the end, in milliseconds.
 TTL = 3_600_000
 
 
 def resident_memory() -> int:
-    """Return this process's, in bytes (Linux)."""
+    """Return the resident memory of this process in bytes (Linux)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def start_a_worker(url: str) -> None:
-    """Boot one, and print how long that took."""
+    """Boot a worker, and print how long that took."""
     broker = StubBroker(middleware=[Abortable(backend=RedisBackend.from_url(url))])
     worker = Worker(broker)
     memory, began = resident_memory(), time.perf_counter()
     broker.emit_before("worker_boot", worker)
     seconds = time.perf_counter() - began
-    assert seconds < 5, "a boot waits no longer, and so this is not how long it took to read them all"
+    assert seconds < 5, "the boot reached its timeout, so the mirror may be incomplete"
     print(json.dumps({"seconds": seconds, "bytes": resident_memory() - memory}))
     broker.emit_after("worker_shutdown", worker)
 
 
 def commands(client: Any) -> str:
-    """Return how long the scripts took since the last call, in milliseconds of the server's time."""
+    """Return the durations of the scripts since the last call, in milliseconds of the server's time."""
     taken = sorted(entry["duration"] / 1000 for entry in client.slowlog_get(100_000) if b"EVAL" in entry["command"])
     client.slowlog_reset()
     median, most = taken[len(taken) // 2], taken[-1 - len(taken) // 100]

@@ -1,6 +1,6 @@
-"""What a scope, a shield, an interrupt and a message cost over each core, and what goes without this package.
+"""Measure a scope, a shield, an interrupt and a message with each core, and their counterparts without this package.
 
-``make bench`` runs them, TIMES of each in a round. They have no limits: ``ratios.py`` and ``gate.py`` do.
+``make bench`` runs these, with TIMES repetitions per round. They have no limits; ``ratios.py`` and ``gate.py`` do.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from pytest_benchmark.fixture import BenchmarkFixture
 
-#: So many that the round itself does not count.
+#: Repetitions per round: enough to make the overhead of the round negligible.
 TIMES = 1_000
 
-#: What is compared, with the core that it is over: "-" where there is nothing of ours in it.
+#: The operations of each comparison, with their cores: "-" for an operation that does not use this package.
 GROUPS: dict[str, dict[Callable[[], of.Repeated], list[str]]] = {
     "a call": {of.bare_call: ["-"], of.scope: ["cython", "python"]},
     "a shield": {of.shield: ["cython", "python"]},
@@ -46,6 +46,6 @@ GROUPS: dict[str, dict[Callable[[], of.Repeated], list[str]]] = {
     ],
 )
 def test(group: str, operation: Callable[[], of.Repeated], core: str, benchmark: BenchmarkFixture) -> None:
-    """One operation, by what it is compared with."""
+    """Measure one operation, grouped with those that it is compared with."""
     benchmark.group = f"{group}, {TIMES} times"
     benchmark(of.prepared(operation, "cython" if core == "-" else core), TIMES)

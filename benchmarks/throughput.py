@@ -1,9 +1,9 @@
-"""How many messages a second a worker processes whose actor does nothing, with one package or the other.
+"""Measure how many messages of an actor that does nothing a worker processes per second, for each variant.
 
-A process for each of them, all on one server, and they take turns of a fraction of a second: the pace of a machine
-changes more slowly than that, so the ratios of one turn can be trusted where those of two runs cannot. But where its
-memory happens to lie makes a process some percent faster or slower for as long as it lives, so after a few turns others
-take over. ``cost.py`` and ``side_by_side.py`` measure with this.
+Each variant has a process, all use one server, and they take turns of a fraction of a second: the speed of a machine
+changes more slowly than that, so ratios within a turn are reliable, unlike those of two runs. But its memory layout
+makes a process some percent faster or slower for its whole life, so new processes take over after a few turns.
+``cost.py`` and ``side_by_side.py`` use this.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from dramatiq_abort.backends import RedisBackend
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: How many messages a worker takes in advance, which are then what is measured first and are left out; and how many are
-#: measured in a turn.
+#: The number of messages that a worker prefetches: the measurement excludes that number at its beginning. And the
+#: number of messages measured per turn.
 PREFETCH = 1_000
 MESSAGES = {"RedisBroker": 1_000, "StubBroker": 2_000}
 THREADS = 8
-#: After how many turns a process makes room for another one.
+#: The number of turns after which a new process takes over.
 TURNS_EACH = 5
 
 Found = dict[str, float]
@@ -51,14 +51,14 @@ def make_broker(kind: str, variant: str, url: str, *, bare: bool = False) -> dra
 
 
 def commands(client: redis.Redis) -> int:
-    """Count those that only an event backend sends, of this package or of the one before."""
+    """Count the commands that only an event backend sends, of this package or of dramatiq-abort 1.2."""
     mine = {"cmdstat_xread", "cmdstat_zscore", "cmdstat_zscan"}  # the latter two are in this package's scripts
     mine |= {"cmdstat_blpop", "cmdstat_exists", "cmdstat_getdel", "cmdstat_get", "cmdstat_lpop"}
     return sum(of["calls"] for name, of in client.info("commandstats").items() if name in mine)
 
 
 def run(kind: str, variant: str, url: str) -> None:
-    """For each line that is read, measure once, and print what came out."""
+    """Measure once for each line of standard input, and print the result."""
     os.environ["dramatiq_queue_prefetch"] = str(PREFETCH)  # noqa: SIM112 - dramatiq's own
     broker = make_broker(kind, variant, url)
     client = redis.Redis.from_url(url, socket_timeout=60)
@@ -86,7 +86,7 @@ def run(kind: str, variant: str, url: str) -> None:
         times.clear()
         is_open.clear()
         done.clear()
-        for _ in range(THREADS):  # each holds a thread up, until all others are there
+        for _ in range(THREADS):  # each blocks a thread until all of them are blocked
             gate.send()
         for _ in range(THREADS):
             is_held.acquire()
@@ -103,12 +103,12 @@ def run(kind: str, variant: str, url: str) -> None:
             "commands": sent / last,
         }
         print(json.dumps(found), flush=True)
-    os._exit(0)  # the worker's threads go on
+    os._exit(0)  # the worker's threads keep running
 
 
 @contextmanager
 def timer(python: str, kind: str, variant: str, url: str) -> Iterator[Callable[[], Found]]:
-    """Start the process of a variant; what is returned has it measure once."""
+    """Start the process of a variant, and return a function that has it measure once."""
     words = [python, __file__, kind, variant, url]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(words, text=True, **pipes) as process:  # type: ignore[call-overload]
@@ -122,7 +122,7 @@ def timer(python: str, kind: str, variant: str, url: str) -> Iterator[Callable[[
 
 
 def measured(kind: str, variants: dict[str, str], url: str, turns: int) -> dict[str, list[Found]]:
-    """Return what each turn of each variant says, by variant: the interpreter of each is given, too."""
+    """Return the results of all turns by variant, given the interpreter of each variant."""
     found: dict[str, list[Found]] = {variant: [] for variant in variants}
     for first in range(0, turns, TURNS_EACH):
         redis.Redis.from_url(url).flushall()
@@ -131,9 +131,9 @@ def measured(kind: str, variants: dict[str, str], url: str, turns: int) -> dict[
                 variant: stack.enter_context(timer(python, kind, variant, url)) for variant, python in variants.items()
             }
             for measure in timers.values():
-                measure()  # to warm it up
+                measure()  # warm-up
             for number in range(first, min(first + TURNS_EACH, turns)):
-                # From one to the next turn another one is first: it matters who was the one before.
+                # Each turn starts with another variant, because the preceding variant affects the result.
                 for variant in itertools.islice(itertools.cycle(variants), number, number + len(variants)):
                     found[variant].append(timers[variant]())
     return found

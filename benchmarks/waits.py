@@ -1,7 +1,7 @@
-"""How long an abort takes to come up in each kind of wait.
+"""Measure how long an abort takes in each kind of wait.
 
-    python benchmarks/waits.py               with this interpreter, as a line of JSON
-    python benchmarks/waits.py --write PAGE  put the lines that come on standard input into a page of the documentation
+    python benchmarks/waits.py               measure with this interpreter, and print a line of JSON
+    python benchmarks/waits.py --write PAGE  read such lines from standard input, and write their table into PAGE
 
 `make waits` does both, with all interpreters that it finds.
 """
@@ -39,17 +39,17 @@ from dramatiq.middleware import AsyncIO
 from dramatiq_abort import Abort, Abortable, abort, checkpoint, run_process, sleep
 from dramatiq_abort.backends import StubBackend
 
-#: For how long each wait lasts by itself, in seconds.
+#: The length of each wait without an abort, in seconds.
 LIMIT = 1.0
 
-#: How often each is aborted, if that does anything.
+#: The number of aborts of each wait, if the first has an effect.
 REPETITIONS = 9
 
 AT_ITS_END = "at its end"
 
 NOT_AT_ALL = "not at all"
 
-#: What a call into C computes, which takes about as long as the others.
+#: The rounds of the call into C, which takes about as long as the other waits.
 ROUNDS = 3_000_000
 
 MARK = "<!-- waits -->\n"
@@ -57,7 +57,7 @@ END_MARK = "<!-- /waits -->\n"
 
 
 class Wait:
-    """One wait, and what ends it."""
+    """The objects that one wait uses, and a method that ends it."""
 
     def __init__(self) -> None:
         self.over: list[bool] = []
@@ -72,7 +72,7 @@ class Wait:
         self.thread.start()
 
     def end(self) -> None:
-        """End it, whichever it is."""
+        """End the wait, of whichever kind it is."""
         self.over.append(True)
         self.far.send(b"x")
         os.write(self.writing, b"x")
@@ -175,7 +175,7 @@ def loop_for(seconds: float) -> None:
 
 
 class Bench:
-    """A worker, and how long an abort takes on it."""
+    """Measures aborts on a worker."""
 
     def __init__(self, kinds: dict[str, Any], *, is_async: bool) -> None:
         broker = StubBroker()
@@ -187,7 +187,7 @@ class Bench:
         dramatiq.set_broker(broker)
         self.kinds = kinds
         self.started, self.ended = threading.Event(), threading.Event()
-        self.came_up = 0.0
+        self.raised_at = 0.0
         self.wait = Wait()
 
         @dramatiq.actor(actor_name="task", max_retries=0)
@@ -197,7 +197,7 @@ class Bench:
                 self.kinds[kind](self.wait)
                 checkpoint()
             except Abort:
-                self.came_up = time.monotonic()
+                self.raised_at = time.monotonic()
             finally:
                 self.ended.set()
 
@@ -207,7 +207,7 @@ class Bench:
             try:
                 await self.kinds[kind](self.wait)
             except Abort:
-                self.came_up = time.monotonic()
+                self.raised_at = time.monotonic()
             finally:
                 self.ended.set()
 
@@ -216,7 +216,7 @@ class Bench:
         self.worker.start()
 
     def measure(self, kind: str) -> float | str:
-        """The median, in milliseconds, or what becomes of the abort."""
+        """Return the median in milliseconds, or a description of the abort's effect."""
         times = []
         for _ in range(REPETITIONS):
             passed = self.once(kind)
@@ -231,10 +231,10 @@ class Bench:
         self.wait = Wait()
         self.started.clear()
         self.ended.clear()
-        self.came_up = 0.0
+        self.raised_at = 0.0
         message = self.actor.send(kind)
         self.started.wait()
-        time.sleep(0.1)  # it is in its wait now
+        time.sleep(0.1)  # the task is waiting now
         timer = threading.Timer(0.8 * LIMIT, self.wait.end)
         timer.start()
         before = time.monotonic()
@@ -245,7 +245,7 @@ class Bench:
         if not self.wait.over:
             self.wait.end()
         self.wait.close()
-        return self.came_up - before if self.came_up else None
+        return self.raised_at - before if self.raised_at else None
 
     def measure_all(self) -> dict[str, float | str]:
         found = {kind: self.measure(kind) for kind in self.kinds}
@@ -260,8 +260,8 @@ def measure_here() -> dict[str, float | str]:
     except ImportError:
         return found | dict.fromkeys(GREENLETS, "")
     words = [sys.executable, __file__, "--gevent"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    greenlets: dict[str, float | str] = json.loads(said)
+    output = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    greenlets: dict[str, float | str] = json.loads(output)
     return found | greenlets
 
 
@@ -282,7 +282,7 @@ def table(columns: dict[str, dict[str, float | str]]) -> str:
 
 
 def write(page: Path) -> None:
-    """Put the table of what comes on standard input between the page's marks."""
+    """Write the table of the measurements on standard input between the page's marks."""
     columns: dict[str, dict[str, float | str]] = {}
     for line in sys.stdin:
         sys.stderr.write(line if not line.startswith("{") else "")

@@ -1,4 +1,4 @@
-"""How the documentation site is built: ``make docs``, from the installed package and without the network."""
+"""Configure Sphinx: ``make docs`` builds the site from the installed package, without the network."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 
-# Links to headings, as GitHub has them: `[Limits](guarantees.md#limits)`.
+# Links to headings, as on GitHub: `[Limits](guarantees.md#limits)`.
 myst_heading_anchors = 3
-# Pictures whose width is given, which Markdown cannot.
+# Pictures with a width, which Markdown cannot express.
 myst_enable_extensions = ["html_image"]
 
 html_theme = "furo"
@@ -31,26 +31,26 @@ pygments_dark_style = "a11y-high-contrast-dark"
 
 autodoc_member_order = "bysource"
 maximum_signature_line_length = 88
-napoleon_use_rtype = False  # in one line with what is returned
+napoleon_use_rtype = False  # on one line with the description of the result
 
-# What the reference names and does not have: to look it up at its own site would take the network, and this build does
-# without.
+# Names in the reference that this site does not document. Links to the sites that do would need the network, which this
+# build does not use.
 nitpicky = True
 nitpick_ignore = [
-    # The standard library's.
+    # The standard library.
     ("py:class", "CompletedProcess"),
     ("py:class", "subprocess.CompletedProcess"),
     ("py:exc", "CalledProcessError"),
     ("py:exc", "TimeoutExpired"),
     ("py:class", "WSGIApplication"),
-    # dramatiq's.
+    # dramatiq.
     ("py:class", "Actor"),
     ("py:class", "Message"),
-    # Names for types that are no classes, described where they are parameters.
+    # Names of types that are not classes, described where they are parameters.
     ("py:class", "AnyShield"),
     ("py:class", "By"),
     ("py:class", "Targets"),
-    # The same where the site is built with the pure-Python core, whose functions have annotations.
+    # The same, if the site is built with the pure-Python core, whose functions have annotations.
     ("py:class", "FrameType"),
     ("py:class", "_R"),
     ("py:class", "dramatiq_abort._core.shield.AnyShield"),
@@ -58,9 +58,9 @@ nitpick_ignore = [
 
 
 def keep_colons(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:  # noqa: ARG001, PLR0917
-    """Keep napoleon from taking what is in front of the first colon of an attribute's text for its type."""
+    """Keep napoleon from reading the text before the first colon of an attribute's docstring as its type."""
     if what in {"attribute", "property"}:
-        lines[:0] = ["..", ""]  # an empty comment, which has no colon
+        lines[:0] = ["..", ""]  # an empty comment without a colon
 
 
 def setup(app: Sphinx) -> None:

@@ -1,4 +1,4 @@
-"""Which part of the package imports which: ``python docs/imports.py --write`` draws it in the internals.
+"""Draw which part of the package imports which: ``python docs/imports.py --write`` writes it to internals.md.
 
 A part is a folder or, at the top, a file. Imports for types count, as do those inside functions.
 """
@@ -33,7 +33,7 @@ PACKAGE = ROOT / "dramatiq_abort"
 
 
 def modules() -> dict[str, Path]:
-    """Return the files of the package by the names of their modules, without the package's own."""
+    """Return the files of the package by module name, without the prefix ``dramatiq_abort``."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -42,7 +42,7 @@ def modules() -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
-    """Return the modules of the package that a module imports, for types and later included."""
+    """Return the modules of the package that a module imports, including imports for types and inside functions."""
     package = name.split(".") if path.name == "__init__.py" and name != "__init__" else name.split(".")[:-1]
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -56,7 +56,7 @@ def imports(name: str, path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def part_of(module: str) -> str:
-    """Return the part of the package that a module is in."""
+    """Return the part of the package that contains a module."""
     return module.split(".", maxsplit=1)[0]
 
 
@@ -71,7 +71,7 @@ def arrows() -> dict[str, set[str]]:
 
 
 def upward() -> list[tuple[str, str]]:
-    """Return the imports that point upwards, or at a part of the same layer: there must be none."""
+    """Return the imports of a higher layer or of another part of the same layer, which are errors."""
     known = modules()
     level = {part: number for number, parts in enumerate(LAYERS) for part in parts}
     return [
@@ -83,7 +83,7 @@ def upward() -> list[tuple[str, str]]:
 
 
 def circle() -> list[str]:
-    """Return modules that import each other in a circle: there must be none."""
+    """Return modules that import each other in a circle, which is an error."""
     known = modules()
     try:
         TopologicalSorter({name: imports(name, path, known) - {name} for name, path in known.items()}).prepare()
@@ -93,7 +93,7 @@ def circle() -> list[str]:
 
 
 def drawing() -> str:
-    """Draw the imports: a row for each part, and a mark below each part that it imports."""
+    """Draw the imports: one row per part, with a mark in the column of each part that it imports."""
     parts = [part for layer in reversed(LAYERS) for part in layer if part not in {"__init__", "__main__"}]
     found = arrows()
     width = max(map(len, parts))

@@ -1,7 +1,7 @@
-"""Runs the commands of cli.md on a server and a worker of its own, and prints the page with what they said.
+"""Run the commands of cli.md against a server and a worker of their own, and print the page with their output.
 
-``python docs/record_cli.py --write`` writes it down instead, and the pictures of ``ps --watch`` in ps-watch.svg. One
-after the other, each line that begins with ``$ `` in a block of the page is run in one and the same bash.
+``python docs/record_cli.py --write`` updates the page instead, and records ``ps --watch`` in ps-watch.svg. The lines
+that begin with ``$ `` in the page's console blocks run one after the other, all in the same bash.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PAGE = HERE / "cli.md"
 
-#: The server as the page has it.
+#: The server's address on the page.
 SERVER = "localhost:6379"
 
-#: The messages that run, and the one that waits, as the page has them.
+#: The running messages and the waiting one, as on the page.
 RUNNING = {
     "0d5c8f6e-3c3b-4a43-9d3f-6f1f4f3a1c01": ("Ann", 2024),
     "7b1e2f9a-52c4-4f0e-8a57-c2d9b6e0a702": ("Bob", 2025),
@@ -45,14 +45,14 @@ DEFERRED = "c8f2d1b5-6a7e-4c39-8e10-7d4b3a9f5e04"
 
 @contextmanager
 def stage(directory: Path) -> Iterator[Any]:
-    """Have a server, a worker of two processes, and messages that they run."""
+    """Start a server, and a worker of two processes that runs the messages."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with ValkeyServer(port=port):
         url = f"redis://127.0.0.1:{port}/0"
         path = os.pathsep.join([get_path("scripts"), os.environ["PATH"]])
         os.environ |= {"DRAMATIQ_ABORT_URL": url, "PATH": path, "LOGNAME": "ann", "COLUMNS": "118"}
-        tasks = import_module("record_tasks")  # not earlier: its broker is made of the URL
+        tasks = import_module("record_tasks")  # not earlier: its broker reads the URL
         words = [sys.executable, "-m", "dramatiq", "record_tasks", "--path", str(HERE), "--processes", "2"]
         log = (directory / "worker.log").open("wb")
         with (
@@ -66,7 +66,7 @@ def stage(directory: Path) -> Iterator[Any]:
                 wait_for(len(RUNNING))
                 yield tasks
             finally:
-                os.killpg(worker.pid, signal.SIGKILL)  # what it runs would go on for ever
+                os.killpg(worker.pid, signal.SIGKILL)  # its tasks never end by themselves
 
 
 def send(tasks: Any) -> None:
@@ -77,15 +77,15 @@ def send(tasks: Any) -> None:
 
 
 def wait_for(messages: int) -> None:
-    """Wait until so many messages run, and both processes of the worker are there."""
+    """Wait until this number of messages is running and both processes of the worker reply."""
     deadline = time.monotonic() + 20
     while len(roll := running()) != messages or len(roll.workers) != 2:
         assert time.monotonic() < deadline, roll
         time.sleep(0.01)
 
 
-def said_by(bash: subprocess.Popen[str], command: str) -> str:
-    """Run a command, and return what it says."""
+def output_of(bash: subprocess.Popen[str], command: str) -> str:
+    """Run a command, and return its output."""
     assert bash.stdin is not None
     assert bash.stdout is not None
     address = os.environ["DRAMATIQ_ABORT_URL"].removeprefix("redis://").partition("/")[0]
@@ -97,8 +97,8 @@ def said_by(bash: subprocess.Popen[str], command: str) -> str:
     return "\n".join(lines).rstrip("\n")
 
 
-def with_what_was_said(page: str, directory: Path) -> str:
-    """Return the page, with what its commands say now."""
+def with_output(page: str, directory: Path) -> str:
+    """Return the page with the current output of its commands."""
     bash = subprocess.Popen(
         ["/bin/bash", "--norc"],
         cwd=directory,
@@ -111,8 +111,8 @@ def with_what_was_said(page: str, directory: Path) -> str:
     def block(found: re.Match[str]) -> str:
         lines = []
         for command in re.findall(r"^\$ (.*)$", found[2], re.MULTILINE):
-            said = said_by(bash, command)
-            lines += [f"$ {command}", *([said] if said else [])]
+            output = output_of(bash, command)
+            lines += [f"$ {command}", *([output] if output else [])]
         return found[1] + "\n".join(lines) + "\n```"
 
     with bash:
@@ -122,15 +122,15 @@ def with_what_was_said(page: str, directory: Path) -> str:
 
 
 def main() -> None:
-    """Record everything."""
+    """Record the page, and with ``--write`` also the picture."""
     is_to_write = sys.argv[1:] == ["--write"]
     with tempfile.TemporaryDirectory() as name, stage(Path(name)) as tasks:
-        page = with_what_was_said(PAGE.read_text(encoding="utf-8"), Path(name))
+        page = with_output(PAGE.read_text(encoding="utf-8"), Path(name))
         if is_to_write:
             PAGE.write_text(page, encoding="utf-8")
             abort(list(RUNNING))
             wait_for(0)
-            for message_id in RUNNING:  # or they were skipped now
+            for message_id in RUNNING:  # otherwise they would be skipped when sent again
                 restore(message_id)
             send(tasks)
             wait_for(len(RUNNING))

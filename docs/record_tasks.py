@@ -1,4 +1,4 @@
-"""What the worker runs whose commands are on the page: see record_cli.py."""
+"""The actors of the worker that record_cli.py starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name="reports")
 def report(customer: str, *, year: int) -> None:  # noqa: ARG001
-    """Go on until aborted, and clean up for a while."""
+    """Run until aborted, then clean up for a second."""
     try:
         while True:
             time.sleep(0.01)
@@ -28,4 +28,4 @@ def report(customer: str, *, year: int) -> None:  # noqa: ARG001
 
 @dramatiq.actor
 def mail(to: str) -> None:
-    """Is never reached."""
+    """Do nothing: its message is delayed by an hour and never runs."""

@@ -1,4 +1,4 @@
-"""Makes moving pictures of ``ps --watch`` on a terminal, in colours of its own: see record_cli.py."""
+"""Record ``ps --watch`` on a terminal as an animated SVG with its own colours: see record_cli.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LINES, COLUMNS = 10, 112
 
-#: What is pressed, what is to be seen then, and for how long that is shown, in seconds.
+#: The keys to press, the text to wait for, and how long to show the resulting screen, in seconds.
 SCENES = [
     (b"", rb"3 messages on 2 .*q: quit", 2.0),
     (b"\x1b[B", rb"\x1b\[1;7m7b1e2f9a", 1.5),
@@ -34,7 +34,7 @@ SCENES = [
 
 
 def record(to: Path) -> None:
-    """Run it, press the keys, and write the pictures."""
+    """Run ``ps --watch``, press the keys, and write the animation."""
     terminal, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     env = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
@@ -49,14 +49,14 @@ def record(to: Path) -> None:
 
 
 def seen(terminal: int, keys: bytes, until: bytes) -> str:
-    """Press keys, and return the first whole screen on which that is to be seen."""
+    """Press keys, and return the first complete screen that matches the pattern ``until``."""
     os.write(terminal, keys)
     shown = b""
     while True:
         assert select([terminal], [], [], 20)[0], shown
         shown += os.read(terminal, 65536)
-        assert len(shown) < 1 << 20, f"{until!r} is not to be seen"
-        for screen in shown.split(b"\x1b[H")[1:-1]:  # the last one may be half a screen
+        assert len(shown) < 1 << 20, f"{until!r} did not appear"
+        for screen in shown.split(b"\x1b[H")[1:-1]:  # the last screen may be incomplete
             if re.search(until, screen, re.DOTALL):
                 return screen.decode()
 
@@ -67,11 +67,11 @@ def picture(screen: str) -> str:
     for line in screen.split("\r\n"):
         console.print(Text.from_ansi(line), no_wrap=True, overflow="crop")
     svg = console.export_svg(title="dramatiq-abort ps --watch --arguments", theme=MONOKAI, unique_id="watch")
-    return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # nothing is fetched from elsewhere to look at it
+    return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)  # so that viewing it fetches no fonts
 
 
 def moving(frames: list[tuple[str, float]]) -> str:
-    """Put pictures of one size behind each other; who wants no motion sees the third."""
+    """Combine pictures of one size into an animation; readers who prefer no motion see only the third."""
     whole = sum(seconds for _, seconds in frames)
     rules, groups, at = [], [], 0.0
     for number, (svg, seconds) in enumerate(frames):
@@ -82,7 +82,7 @@ def moving(frames: list[tuple[str, float]]) -> str:
             f"@keyframes frame-{number} {{ {before}{during} }}"
             f" .frame-{number} {{ visibility: hidden; animation: frame-{number} {whole}s step-end infinite }}"
         )
-        # Each of the names in it is its own.
+        # Unique names in each picture.
         inner = svg[svg.index(">") + 1 : svg.rindex("</svg>")].replace("watch-", f"watch-{number}-")
         groups.append(f'<g class="frame-{number}">{inner}</g>')
         at += seconds

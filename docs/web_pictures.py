@@ -1,6 +1,6 @@
-"""Take the screenshots of ``web.md``, of real workers: ``make pictures``.
+"""Take the screenshots of ``web.md`` with real workers: ``make pictures``.
 
-It needs Chromium. The workers import this file, too: their tasks are at its top.
+Requires Chromium. The workers import this file, too: their actors are at the top.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 
-#: How long anything may take, in seconds.
+#: The timeout of every wait, in seconds.
 PATIENCE = 20
 
 if "PICTURES_URL" in os.environ:
@@ -63,7 +63,7 @@ def main() -> None:
     from demo_stage import server
 
     if PROGRAM is None:
-        sys.exit("There is no Chromium.")
+        sys.exit("Chromium is not installed.")
     with server() as url:
         os.environ["PICTURES_URL"] = url
         import_module("web_pictures")
@@ -73,7 +73,7 @@ def main() -> None:
             threading.Thread(target=page.serve_forever, daemon=True).start()
             with chromium() as browser:
                 for name, picture in pictures(browser, page.url):
-                    # Smaller, and lossless: the browser compresses in a hurry.
+                    # Recompresses losslessly: the browser favours speed over size.
                     Image.open(BytesIO(picture)).save(HERE / name, optimize=True)
                     print(f"docs/{name}: {(HERE / name).stat().st_size // 1000} kB")
         finally:
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def pictures(browser: Browser, url: str) -> Iterator[tuple[str, bytes]]:
-    """Send some messages, abort one on the page and others by functions, and take the pictures."""
+    """Send messages, abort one on the page and others by function calls, and yield the screenshots."""
     tasks = import_module("web_pictures")
     tasks.resize_video.send("holidays.mp4", height=720)
     grace = tasks.render_report.send(77, month="2026-10")
@@ -119,10 +119,10 @@ def until(condition: Callable[[], object]) -> None:
 
 def worker(host: str) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "dramatiq", "web_pictures", "--processes", "1", "--threads", "8", "--path", HERE]
-    # Its own group: tasks that never end are not waited for.
+    # In its own process group, which is killed as a whole: its tasks never end.
     return subprocess.Popen(
         words,
-        cwd=HERE,  # at the root, the source tree, without the compiled core, would be in front of the installed package
+        cwd=HERE,  # at the root, the source tree, without the compiled core, would hide the installed package
         env=os.environ | {"PICTURES_HOST": host},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ SMALL = {
     "abort_latency.py": (["2"], "end of grace period to Abort N N N N"),
     "bulk.py": (["200"], "memory for each request: N bytes"),
     "import_time.py": (["1"], "more with dramatiq_abort N < 5"),
-    "inspection.py": (["8"], "8 workers with 32 messages have all answered 30 times: in ms, median N, worst N"),
+    "inspection.py": (["8"], "8 workers with 32 messages, 30 calls of running(): in ms, median N, worst N"),
     "sync.py": (["200"], "read by a worker in N s, with N MB: N scripts, median N, 99 % N, worst N ms"),
 }
 
