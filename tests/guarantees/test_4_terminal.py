@@ -1,4 +1,4 @@
-"""Guarantee 4, terminal: a message that was aborted is not run again, and fails as an expected failure does."""
+"""Guarantee 4, aborts are final: an aborted message is not run again, and fails like one with an expected exception."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 def test_an_aborted_message_calls_on_failure(worker: dramatiq.Worker) -> None:
-    """(4) As any other that fails."""
+    """(4) The ``on_failure`` callback of an aborted message runs, as after any failure."""
     started = threading.Event()
     failures: list[dict[str, str]] = []
 
@@ -52,7 +52,7 @@ def test_an_aborted_message_calls_on_failure(worker: dramatiq.Worker) -> None:
 def test_what_the_function_makes_of_an_abort_is_not_retried(
     worker: dramatiq.Worker, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
 ) -> None:
-    """(4) It may raise something else: the message fails as aborted, and the log has what was raised."""
+    """(4) A message fails as aborted, without a retry, if its function turns the abort into another exception."""
     started = threading.Event()
     calls: list[int] = []
 
@@ -77,7 +77,7 @@ def test_what_the_function_makes_of_an_abort_is_not_retried(
 
 
 def test_what_is_raised_in_the_grace_period_is_not_retried(worker: dramatiq.Worker) -> None:
-    """(4) A message that was to be aborted does not run again."""
+    """(4) A message that raises another exception in its grace period fails as aborted, without a retry."""
     started = threading.Event()
     calls: list[int] = []
 
@@ -100,7 +100,7 @@ def test_what_is_raised_in_the_grace_period_is_not_retried(worker: dramatiq.Work
 
 
 def test_an_actors_own_throws_still_hold(worker: dramatiq.Worker) -> None:
-    """(4) Nothing is taken away from the actor's options."""
+    """(4) An actor's own ``throws`` keeps its effect."""
 
     @dramatiq.actor(throws=KeyError, min_backoff=1)
     def task() -> None:
@@ -110,7 +110,7 @@ def test_an_actors_own_throws_still_hold(worker: dramatiq.Worker) -> None:
 
 
 def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """(4) Which go before the actor's, with an encoder that can carry them."""
+    """(4) An aborted message with its own ``throws``, which an encoder must support, is not retried either."""
     monkeypatch.setattr("dramatiq.message.global_encoder", PickleEncoder())
     started = threading.Event()
     calls: list[int] = []
@@ -124,7 +124,7 @@ def test_a_messages_own_throws_still_hold(worker: dramatiq.Worker, monkeypatch: 
     assert started.wait(PATIENCE)
     abort(message.message_id)
     assert result_of(message)[0] == "Abort"
-    restore(message.message_id)  # so that a retry would not be skipped
+    restore(message.message_id)  # or a retry would be skipped
     worker.join()
 
     assert calls == [1]
@@ -134,8 +134,8 @@ class Throws(Middleware):
     """Sets the option ``throws`` of every actor.
 
     Parameters:
-      throws: What to set it to.
-      when: The method to do it in.
+      throws: The value to set.
+      when: The hook in which to set it.
     """
 
     def __init__(self, throws: Any, when: str) -> None:
@@ -148,13 +148,13 @@ class Throws(Middleware):
 
 
 class Records(Middleware):
-    """Keeps what a message looks like when it has failed."""
+    """Records the options of a failed message and of its actor."""
 
     def __init__(self) -> None:
         self.options: list[Any] = []
 
     def after_process_message(self, broker: Broker, message: Any, **_: object) -> None:
-        if message.actor_name == "task":  # the callback may be over before it
+        if message.actor_name == "task":  # the callback's message may end first
             self.options.append(json.loads(message.encode())["options"])
             self.options.append(dict(message.options))
             self.options.append(broker.actors[message.actor_name].options.get("throws"))
@@ -166,7 +166,7 @@ class Records(Middleware):
 def test_throws_is_for_other_middleware_to_set(
     results: Results, where: str, when: str, throws: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """(4, 8) At any time: an aborted message fails as expected, and no options of it or its actor change."""
+    """(4, 8) Other middleware may set ``throws`` at any time; an abort changes no options of message or actor."""
     caplog.set_level(logging.INFO)
     records = Records()
     broker = stub_broker(Retries(min_backoff=1, max_backoff=1), results, Throws(throws, when), records, Callbacks())
@@ -191,7 +191,7 @@ def test_throws_is_for_other_middleware_to_set(
         abort(message.message_id)
         assert result_of(message)[0] == "Abort"
         wait_until(lambda: failures, "the failure callback")
-        restore(message.message_id)  # so that a retry would not be skipped
+        restore(message.message_id)  # or a retry would be skipped
         worker.join()
 
     assert calls == [1]
@@ -201,7 +201,7 @@ def test_throws_is_for_other_middleware_to_set(
 
 
 def test_an_aborted_messages_options_can_be_copied(worker: dramatiq.Worker, broker: StubBroker) -> None:
-    """(4) And encoded; what is written into them is in the message."""
+    """(4) An aborted message's options can be copied, encoded and written to."""
     started = threading.Event()
     copies: list[Any] = []
 
@@ -213,7 +213,7 @@ def test_an_aborted_messages_options_can_be_copied(worker: dramatiq.Worker, brok
                     message.copy().options,
                     copy.copy(message.options),
                     copy.deepcopy(message.options),
-                    pickle.loads(pickle.dumps(message.options)),  # noqa: S301 - its own
+                    pickle.loads(pickle.dumps(message.options)),  # noqa: S301 - our own data
                     json.loads(message.encode())["options"],
                 ]
             )
@@ -233,7 +233,7 @@ def test_an_aborted_messages_options_can_be_copied(worker: dramatiq.Worker, brok
 
 
 def test_without_retries_an_abort_fails_too(backend: EventBackend, results: Results) -> None:
-    """(4) Its failure is in the result backend, although dramatiq itself stores no failure without Retries."""
+    """(4) An abort is stored in the result backend, although dramatiq itself stores no failure without Retries."""
     broker = stub_broker(results, Abortable(backend=backend))
     dramatiq.set_broker(broker)
     started = threading.Event()
@@ -252,7 +252,7 @@ def test_without_retries_an_abort_fails_too(backend: EventBackend, results: Resu
 
 
 def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, hooks: Hooks) -> None:
-    """(4, 5) A worker that starts after the abort acknowledges the message, and its function is not called."""
+    """(4, 5) A worker that starts after the abort acknowledges the message without calling its function."""
     calls: list[int] = []
 
     @dramatiq.actor
@@ -270,7 +270,7 @@ def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, hoo
 
 
 def test_a_skipped_message_fails_if_that_is_wanted(broker: StubBroker, abortable: Abortable, start_worker: Any) -> None:
-    """(4) So that it can be told from success."""
+    """(4) With ``fail_skipped``, a skipped message fails, which distinguishes it from a success."""
     configure(abortable, fail_skipped=True)
 
     @dramatiq.actor
@@ -287,7 +287,7 @@ def test_a_skipped_message_fails_if_that_is_wanted(broker: StubBroker, abortable
 
 
 def test_an_aborted_message_that_is_delivered_again_is_skipped(worker: dramatiq.Worker, broker: StubBroker) -> None:
-    """(4) Redelivery does not run it again."""
+    """(4) An aborted message is skipped when it is redelivered."""
     started = threading.Event()
     calls: list[int] = []
 

@@ -1,4 +1,4 @@
-"""Guarantee 5, no abort is lost: a request takes effect whenever it comes, for as long as it lives."""
+"""Guarantee 5, no abort is lost: a request takes effect at any time until its time to live ends."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 def test_an_abort_between_the_question_and_the_start_is_raised(
     broker: StubBroker, abortable: Abortable, start_worker: Any
 ) -> None:
-    """(5) The message has been found not aborted, and its function has not been called yet."""
+    """(5) An abort is raised if it arrives between the check before the start and the call of the function."""
     about_to_start, go_on = threading.Event(), threading.Event()
     calls: list[int] = []
 
@@ -70,7 +70,7 @@ def test_an_abort_between_the_question_and_the_start_is_raised(
 @needs_threads
 @needs_interrupts
 def test_an_abort_is_not_lost_where_nothing_can_be_raised(worker: dramatiq.Worker) -> None:
-    """(5) In the clean-up of generators that nobody finishes, CPython drops it: then it is raised again."""
+    """(5) An abort that CPython drops in the clean-up of an unfinished generator is raised again."""
     started = threading.Event()
 
     def generator() -> Iterator[int]:
@@ -101,7 +101,7 @@ def test_an_abort_is_not_lost_where_nothing_can_be_raised(worker: dramatiq.Worke
 def test_an_abort_is_not_lost_where_it_is_got_back(
     broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(5) Nor when it is to come up once more while the hook that has got it back is still at work."""
+    """(5) A recovered abort is raised, even if it is retried while the hook that recovered it is still running."""
     started = threading.Event()
     answers: list[InterruptResult] = []
     interrupt_again = InterruptScheduler.interrupt_again
@@ -110,10 +110,10 @@ def test_an_abort_is_not_lost_where_it_is_got_back(
         def __del__(self) -> None:
             raise Abort
 
-    def ask_at_once(deadlines: InterruptScheduler, running: Execution) -> None:
+    def ask_at_once(scheduler: InterruptScheduler, running: Execution) -> None:
         with ThreadPoolExecutor(1) as other:
             answers.extend(other.submit(running.interrupt).result() for _ in range(3))
-        interrupt_again(deadlines, running)
+        interrupt_again(scheduler, running)
 
     @dramatiq.actor
     def task() -> None:
@@ -135,7 +135,7 @@ def test_an_abort_is_not_lost_where_it_is_got_back(
 
 
 def test_a_delayed_message_is_skipped(broker: StubBroker, worker: dramatiq.Worker) -> None:
-    """(5) When its time comes."""
+    """(5) A delayed message is skipped when its delay ends."""
     calls: list[int] = []
 
     @dramatiq.actor
@@ -151,7 +151,7 @@ def test_a_delayed_message_is_skipped(broker: StubBroker, worker: dramatiq.Worke
 
 
 def test_a_message_that_runs_twice_at_once_is_aborted_twice(worker: dramatiq.Worker, broker: StubBroker) -> None:
-    """(5) A broker may deliver a message that is still running."""
+    """(5) Both executions are aborted if a broker redelivers a message that is still running."""
     started: list[int] = []
     aborted: list[int] = []
 
@@ -174,7 +174,7 @@ def test_a_message_that_runs_twice_at_once_is_aborted_twice(worker: dramatiq.Wor
 
 
 def test_a_second_worker_keeps_its_watcher(broker: StubBroker, start_worker: Any) -> None:
-    """(5) When the first one stops."""
+    """(5) Aborts reach the second of two workers after the first one has stopped."""
     started = threading.Event()
 
     @dramatiq.actor

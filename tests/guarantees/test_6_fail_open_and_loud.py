@@ -1,4 +1,4 @@
-"""Guarantee 6, fail open, fail loud: an event backend that fails harms no message, and the log says so."""
+"""Guarantee 6, fail open, fail loud: a failing event backend harms no message, and is logged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 
 class Breaking(StubBackend):
-    """A backend that can be out of reach."""
+    """A backend that can become unreachable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Breaking(StubBackend):
 
 
 def test_a_backend_that_is_down_harms_no_message(results: Results, caplog: pytest.LogCaptureFixture) -> None:
-    """(6, 5) Messages run, one line says that it went and one that it is back; then aborts take effect again."""
+    """(6, 5) Messages run, one line logs the failure and one the recovery, and aborts take effect again."""
     caplog.set_level(logging.INFO, "dramatiq_abort")
     backend = Breaking()
     broker = stub_broker(Retries(), results, Abortable(backend=backend))
@@ -86,7 +86,7 @@ def test_a_backend_that_is_down_harms_no_message(results: Results, caplog: pytes
 def test_what_a_backend_says_is_not_trusted(
     worker: dramatiq.Worker, backend: EventBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """(6) A value that is no request is ignored with a log line, by those who run and by those who start."""
+    """(6) Running and starting messages ignore a value that is not a request, with a log line."""
     started, go_on = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -115,7 +115,7 @@ def test_what_a_backend_says_is_not_trusted(
 def test_a_message_that_nobody_can_name_runs(
     worker: dramatiq.Worker, message_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """(6) Somebody else has enqueued it, with an id that ``abort()`` does not take."""
+    """(6) A message whose id ``abort()`` does not accept runs, without a log line."""
 
     @dramatiq.actor
     def task() -> str:

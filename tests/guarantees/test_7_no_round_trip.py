@@ -1,4 +1,4 @@
-"""Guarantee 7, no round trip per message: a worker that is connected asks nobody before it starts a message."""
+"""Guarantee 7, no round trip per message: a connected worker starts messages without asking the server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.sanitized
 def test_messages_cost_no_command(
     abortable: Abortable, worker: dramatiq.Worker, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """(7) The server counts: whatever the worker runs, it is asked for nothing but the next request."""
+    """(7) By the server's statistics, a worker that runs messages only waits for the next request."""
 
     @dramatiq.actor
     def task(number: int) -> int:
@@ -37,10 +37,10 @@ def test_messages_cost_no_command(
         statistics: dict[str, Any] = redis_client.info("commandstats")  # type: ignore[assignment]
         return Counter({name: command["calls"] for name, command in statistics.items()})
 
-    abort(task.message(0).message_id)  # which the watcher hears of, so that it is connected
+    abort(task.message(0).message_id)  # the watcher receives this, so it is connected
     assert result_of(task.send(0)) == 0
     wait_until(abortable.backend.reply_store.workers, "the worker's entry")
-    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._FRESH", 1000 * PATIENCE)  # on a busy machine, too
+    monkeypatch.setattr("dramatiq_abort.backends.redis.backend._FRESH", 1000 * PATIENCE)  # even on a busy machine
     wait_until(lambda: abortable.backend._fresh_until > time.monotonic() + PATIENCE / 2, "the watcher's next look")
     before = commands()
     assert [result_of(message) for message in [task.send(number) for number in range(100)]] == list(range(100))
@@ -53,7 +53,7 @@ def test_messages_cost_no_command(
 def test_waiting_costs_two_commands_a_second(
     abortable: Abortable, start_worker: Callable[..., dramatiq.Worker], redis_client: redis.Redis
 ) -> None:
-    """(7) Of a size that does not depend on how many messages run."""
+    """(7) An idle worker sends two commands per second, of a size independent of the number of running messages."""
     started, stop = threading.Semaphore(0), threading.Event()
 
     @dramatiq.actor
@@ -72,14 +72,14 @@ def test_waiting_costs_two_commands_a_second(
         began = time.monotonic()
         time.sleep(3)
         after: dict[str, Any] = redis_client.info("stats")  # type: ignore[assignment]
-        commands = after["total_commands_processed"] - before["total_commands_processed"] - 1  # ours
+        commands = after["total_commands_processed"] - before["total_commands_processed"] - 1  # for this INFO command
         size = after["total_net_input_bytes"] - before["total_net_input_bytes"]
-        # There may be one more in it.
+        # The interval may include one more command.
         return (commands - 1) / (time.monotonic() - began), size / commands
 
     start_worker(worker_threads=64)
     run(1)
-    abort(task.message().message_id)  # which the watcher hears of, so that it is connected, and has something to keep
+    abort(task.message().message_id)  # the watcher receives this, so it is connected and its mirror is not empty
     wait_until(abortable.backend.reply_store.workers, "the worker's entry")
     commands, size = traffic()
     run(63)

@@ -1,4 +1,4 @@
-"""Guarantee 8, any order: wherever the middleware stands, and whenever it was added."""
+"""Guarantee 8, any order: the guarantees hold at any position of the middleware and time of its addition."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 @pytest.mark.parametrize("where", ["first", "last"])
 @pytest.mark.parametrize("declared", ["before", "after"])
 def test_it_holds_in_any_order(backend: EventBackend, results: Results, where: str, declared: str) -> None:
-    """(8) Wherever the middleware stands, and whether actors were declared before or after it was added."""
+    """(8) Aborts work at any position of the middleware, with actors declared before or after its addition."""
     broker = stub_broker(Retries(min_backoff=1, max_backoff=1), results)
     dramatiq.set_broker(broker)
     started = threading.Event()
@@ -60,7 +60,7 @@ def test_it_holds_in_any_order(backend: EventBackend, results: Results, where: s
 
 
 class Keeps(Middleware):
-    """Keeps something from the start of a message to its end, as one that traces does."""
+    """Keeps data from the start of a message to its end, as a tracing middleware does."""
 
     def __init__(self) -> None:
         self.ended: list[str] = []
@@ -75,7 +75,7 @@ class Keeps(Middleware):
 
 
 class Breaks(Middleware):
-    """Fails at each message, which dramatiq logs."""
+    """Raises in a hook of each message, which dramatiq logs."""
 
     def before_process_message(self, broker: Broker, message: Any) -> None:
         raise ValueError("broken")
@@ -86,7 +86,7 @@ class Breaks(Middleware):
 def test_all_are_told_of_a_message_that_is_skipped(
     results: Results, where: str, fails: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """(8) Those behind as those in front, its start and its end; and what fails in one of them is only logged."""
+    """(8) Other middleware sees the start and end of a skipped message; an exception in its hooks is only logged."""
     keeps = Keeps()
     broker = stub_broker(Breaks(), keeps, results)
     broker.add_middleware(Abortable(fail_skipped=fails), **({"before": Breaks} if where == "first" else {}))
@@ -109,7 +109,7 @@ def test_all_are_told_of_a_message_that_is_skipped(
 
 
 def test_another_may_skip_what_is_skipped(results: Results, caplog: pytest.LogCaptureFixture) -> None:
-    """(8) A middleware behind, of a message that is to be aborted: it has its way, and nothing else happens."""
+    """(8) A later middleware may skip a message that is to be aborted, and its choice prevails."""
 
     class Skips(Middleware):
         def before_process_message(self, broker: Broker, message: Any) -> None:

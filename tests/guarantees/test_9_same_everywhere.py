@@ -1,4 +1,4 @@
-"""Guarantee 9, the same everywhere: what runs otherwise than in a thread is aborted all the same."""
+"""Guarantee 9, the same everywhere: messages that do not run in threads are aborted in the same way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.sanitized]
 
 @needs_interrupts
 def test_a_coroutine_that_has_begun_is_cancelled(broker: StubBroker, start_worker: Any) -> None:
-    """(2, 9) An async actor is aborted at any moment, and never runs on without its message."""
+    """(2, 9) An async actor is aborted at any moment, and its coroutine never outlives the message."""
     broker.add_middleware(AsyncIO())
     begun: list[int] = []
     ended: list[str] = []
