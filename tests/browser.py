@@ -1,4 +1,4 @@
-"""The Chromium of this machine, for tests and pictures: Playwright drives it, and must not download one of its own."""
+"""Run this machine's Chromium for tests and pictures, driven by Playwright, which must not download its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser
 
-#: The program, if there is one.
+#: The path of the program, or None.
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run it without a window."""
+    """Run Chromium without a window."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=PROGRAM)
         yield browser

@@ -1,4 +1,4 @@
-"""The command line as its users have it: a process, and a terminal."""
+"""Run the command line as users do: as a process, and on a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COMMAND = str(Path(get_path("scripts"), "dramatiq-abort"))
 
-#: What the terminal sends when it is asked for its other screen, and for its own again.
+#: The sequences that switch a terminal to its alternate screen and back.
 OTHER_SCREEN, OWN_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 
 DOWN = b"\x1b[B"
@@ -33,9 +33,9 @@ class Terminal:
 
     Parameters:
       words: The command.
-      cwd, env: As ``subprocess`` has them.
-      size: How many lines and columns the terminal has.
-      only_errors: Whether the terminal is for the standard error alone.
+      cwd, env: As for ``subprocess``.
+      size: The lines and columns of the terminal.
+      only_errors: Whether only standard error is the terminal.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Terminal:
         self._master, self._slave = pty.openpty()
         fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
         self._before = termios.tcgetattr(self._slave)
-        # The first terminal that the leader of a session opens is the one whose Ctrl-C it hears.
+        # The first terminal that a session leader opens is its controlling terminal, which sends it Ctrl-C.
         opened = '2>"$TTY"' if only_errors else '<"$TTY" >"$TTY" 2>&1'
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", f'exec "$0" "$@" {opened}', *words],
@@ -68,7 +68,7 @@ class Terminal:
         os.write(self._master, keys)
 
     def read_until(self, *texts: bytes) -> None:
-        """Read what is shown until each of these has come, behind what was read before."""
+        """Read until each of these texts has appeared after what was read before."""
         deadline = monotonic() + PATIENCE
         while not all(text in self.shown[self._read_to :] for text in texts):
             assert monotonic() < deadline, self.shown[-3000:]
@@ -76,7 +76,7 @@ class Terminal:
         self._read_to = max(self.shown.index(text, self._read_to) + len(text) for text in texts)
 
     def end(self) -> int:
-        """Wait for the end of the process, read the rest, and return the exit status."""
+        """Wait for the end of the process, read the remaining output, and return the exit status."""
         deadline = monotonic() + PATIENCE
         while self.process.poll() is None:
             assert monotonic() < deadline, self.shown[-3000:]
@@ -87,7 +87,7 @@ class Terminal:
 
     @property
     def is_as_before(self) -> bool:
-        """Whether the terminal's settings are those that it had."""
+        """Whether the terminal's settings are the original ones."""
         return termios.tcgetattr(self._slave) == self._before
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""An event backend whose signals can each be had once."""
+"""An event backend that consumes its signals: each can be received once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Consuming", "Store"]
 
 
 class Store:
-    """Where the signals are, for all backends that share it."""
+    """The signals of all backends that share it."""
 
     def __init__(self) -> None:
         self.changed = Condition()
@@ -32,11 +32,11 @@ class Store:
 
 
 class Consuming(EventBackend):
-    """Three methods: ``poll`` and ``wait_many`` take the signal away, whoever else it may be for."""
+    """Implements three methods: ``poll`` and ``wait_many`` remove a signal, whatever message it is for."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        #: Until this is set, a worker hears of nothing.
+        #: Until this is set, a worker receives nothing.
         self.may_hear = Event()
         self.may_hear.set()
 

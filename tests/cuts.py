@@ -1,4 +1,4 @@
-"""Cuts a function at each place where an abort may come up, one after another: what a storm finds once in a while."""
+"""Interrupts a function at each place where an abort may be raised, in turn: what a storm finds by chance."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GEN
 
 
 class Cut(BaseException):
-    """What comes up, like ``Abort``."""
+    """The exception to raise, like ``Abort``."""
 
 
 class _Knife:
-    """A profile function that raises at one of the places where the compiled core's would."""
+    """A profile function that raises at one of the places where the compiled core's profile function would."""
 
     def __init__(self, base: FrameType, at: int) -> None:
         self._base = base
@@ -32,7 +32,7 @@ class _Knife:
 
     def __call__(self, frame: FrameType, event: str, result: object) -> None:
         if event == "return":
-            # What raises returns None, too: a place behind a function that returns that is left out.
+            # A function that raises also returns None, so places after functions that return None are skipped.
             if result is None or frame.f_code.co_flags & _GENERATORS:
                 return
             at = frame.f_back
@@ -58,10 +58,10 @@ class _Knife:
 
 
 def cuts_of(function: Callable[[], Any], step: int = 1) -> Iterator[tuple[str, bool]]:
-    """Call the function again and again, cut at a later place each time, until it is not cut any more.
+    """Call the function repeatedly, interrupted at a later place each time, until no place is left.
 
-    Yields where, each time, so that the caller can see what has been left half done; and whether the exception has come
-    out of the function.
+    Yields each place, so that the caller can check for half-done work there, and whether the exception left the
+    function.
     """
     at = 0
     while True:

@@ -1,4 +1,4 @@
-"""What the tests under faults need: a network that fails, and a worker that is watched while it does."""
+"""Helpers for the tests of faults: a network that fails, and a worker that is observed meanwhile."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
     from dramatiq.message import Message
 
-#: How long the clients in these tests wait for an answer, in seconds.
+#: The clients' timeout for a reply, in seconds.
 TIMEOUT = 3.0
 
-#: What a busy machine may add to anything, in seconds.
+#: The delay that a busy machine may add, in seconds.
 NOISE = 3.0
 
-#: How soon after the server a worker must be back, in seconds.
+#: The time in which a worker must recover after the server, in seconds.
 RECOVERY = 2.0
 
 
 class Proxy:
-    """The network between a server and its clients: it passes everything on, until it fails.
+    """The network between a server and its clients: it passes everything on until it fails.
 
     ======== ================================================================================
-    refuse   nobody listens, and what was connected is cut
-    drop     each connection is accepted, and cut
-    cut      of each answer only the first half arrives, and then the connection is cut
-    swallow  what is sent does not arrive, and nobody is told; what was connected stays like that
+    refuse   connections are refused, and existing ones are cut
+    drop     each connection is accepted, then cut
+    cut      only the first half of each reply arrives, then the connection is cut
+    swallow  data is lost without an error, and existing connections stay like that
     ======== ================================================================================
     """
 
@@ -52,7 +52,7 @@ class Proxy:
         self._delay = 0.0
         self._swallowed = 0
         self._connections: set[socket.socket] = set()
-        #: When somebody connected, in seconds on the monotonic clock.
+        #: The times of connections, in seconds on the monotonic clock.
         self.attempts: list[float] = []
         self._listener = self._listen(0)
         self.port = int(self._listener.getsockname()[1])
@@ -62,7 +62,7 @@ class Proxy:
 
     @contextmanager
     def failing(self, how: str) -> Iterator[None]:
-        """Let it fail, and be as if nothing had been afterwards."""
+        """Fail in one way during the ``with`` block, and work again afterwards."""
         self._failure = how
         if how == "refuse":
             self._cut_all(self._listener)
@@ -79,7 +79,7 @@ class Proxy:
 
     @contextmanager
     def slow(self, delay: float) -> Iterator[None]:
-        """Let each answer be under way for so many seconds."""
+        """Delay each reply by this number of seconds."""
         self._delay = delay
         try:
             yield
@@ -137,7 +137,7 @@ class Proxy:
 
 
 class Bench:
-    """A real worker, somebody who aborts its messages over a connection of his own, and the log."""
+    """A real worker, a client that aborts its messages over its own connection, and the log."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture, worker_client: redis.Redis, client: redis.Redis) -> None:
         caplog.set_level("INFO", "dramatiq_abort")
@@ -170,7 +170,7 @@ class Bench:
         self.requester.backend.client.close()  # type: ignore[attr-defined]
 
     def start_endless(self, name: str = "running") -> Message[Any]:
-        """Return a message when it is running."""
+        """Send a message, and return it once it is running."""
         message = self.endless.send(name)
         wait_until(lambda: name in self.started, "the start")
         return message
@@ -186,7 +186,7 @@ class Bench:
         return result_of(message)
 
     def fails_to_abort(self, message: Message[Any]) -> None:
-        """See that ``abort()`` says so, in time, and why."""
+        """Check that ``abort()`` raises an error with its cause, within the timeout."""
         began = time.monotonic()
         with pytest.raises(BackendError, match="was not aborted") as caught:
             self.abort(message)
@@ -203,7 +203,7 @@ class Bench:
         return True
 
     def log(self) -> list[str]:
-        """The levels of what the log says about the server."""
+        """Return the levels of the log records about the event backend."""
         return [record.levelname for record in self._caplog.records if "event backend" in record.message]
 
     def wait_for(self, *levels: str) -> None:
@@ -211,7 +211,7 @@ class Bench:
 
     @contextmanager
     def traffic(self) -> Iterator[None]:
-        """Let messages come and go all the time, and see that not one is disturbed."""
+        """Send messages all the time during the ``with`` block, and check that none is disturbed."""
         stopping = threading.Event()
         results: list[Any] = []
         durations: list[float] = [0.0]
@@ -234,7 +234,7 @@ class Bench:
         assert max(durations) < NOISE
 
     def survives(self, outage: AbstractContextManager[Any], *, keeps_data: bool = True) -> float:
-        """Go through an outage with the worker, and return how long after it the first abort took effect."""
+        """Take the worker through an outage, and return the seconds from its end until the first abort took effect."""
         running, known, waiting = self.start_endless(), self.quick.message(), self.quick.message()
         self.abort(known)
         self.abort(waiting)

@@ -1,4 +1,4 @@
-"""Loops that give up the GIL at no place where an exception may come up: most of them call nothing."""
+"""Loops that never give up the GIL at a safe point: most of them call nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: How long each step takes in C code, in seconds.
+#: The duration of each step in C code, in seconds.
 STEP = 0.002
 
 
 class Slow:
-    """Its operators are C code that gives up the GIL, as those of an array are."""
+    """Has operators in C code that gives up the GIL, like those of an array."""
 
     __matmul__ = __imul__ = __getitem__ = __contains__ = __lt__ = time.sleep
 
@@ -28,7 +28,7 @@ slow: Any = Slow()
 
 
 def steps() -> Iterator[None]:
-    """An iterator in C, like a file or a cursor."""
+    """Return an iterator in C, like a file or a cursor."""
     return iter(partial(time.sleep, STEP), 1)
 
 
@@ -232,8 +232,8 @@ LOOPS = [
     *(try_around, in_the_handler, calls_that_fail_and_go_on, calls_that_fail, calls_that_fail_so_many_times),
 ]
 
-#: What the pure-Python core does not end before CPython 3.12: every call ends in an exception from protected code.
+#: Loops that the pure-Python core cannot end before CPython 3.12: every call ends in an exception from protected code.
 ENDLESS_CALLS = {calls_that_fail_and_go_on, calls_that_fail, calls_that_fail_so_many_times}
 
-#: Nor these on 3.10, which does not look at the slot when it jumps to a try statement.
+#: More such loops on 3.10, which does not look at the slot when it jumps to a try statement.
 ENDLESS_TRIES = {in_a_try, in_a_try_with_finally, in_the_handler}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    #: What the fixture ``start`` is.
+    #: The type of the fixture ``start``.
     Start = Callable[..., subprocess.Popen[str]]
 
 ROOT = Path(__file__).parent.parent
@@ -29,13 +29,13 @@ def name_of(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """All blocks of code on a page that are in this language."""
+    """Return all code blocks on a page in this language."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", text_of(page), re.DOTALL | re.MULTILINE)
     return [textwrap.dedent(block) for _, block in found]
 
 
 def all_marked(page: Path, mark: str) -> list[str]:
-    """The blocks on a page that are between markers with this name."""
+    """Return the blocks on a page between markers of this name."""
     return re.findall(
         rf"^<!-- {mark} -->\n```\w+\n(.*?)^```\n<!-- /{mark} -->$", text_of(page), re.DOTALL | re.MULTILINE
     )
@@ -47,5 +47,5 @@ def marked(page: Path, mark: str) -> str:
 
 
 def files(page: Path) -> dict[str, str]:
-    """The files that a page shows, by name: the name is in a comment in front of each."""
+    """Return the files that a page shows, by the name in the comment before each."""
     return dict(re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", text_of(page), re.DOTALL | re.MULTILINE))

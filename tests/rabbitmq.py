@@ -1,4 +1,4 @@
-"""A RabbitMQ for tests: an ordinary process with ports and a directory of its own."""
+"""Run a RabbitMQ for tests: an ordinary process with its own ports and directory."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["binary", "started"]
 
-#: Debian's own, which the command of that name starts as another user, and as root only.
+#: Debian's program; the command of that name starts it as another user, and only as root.
 _DEBIANS = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
 def binary() -> str | None:
-    """Find the program, if there is one."""
+    """Return the path of the program, or None."""
     return str(_DEBIANS) if _DEBIANS.exists() else shutil.which("rabbitmq-server")
 
 
 def started(binary: str, directory: Path) -> Iterator[str]:
-    """Start a server, give out its URL, and stop it."""
+    """Start a server, yield its URL, and stop it."""
     ports = _free_ports(3)
     (directory / "plugins").write_text("[].")
     environment = os.environ | {
@@ -57,7 +57,7 @@ def started(binary: str, directory: Path) -> Iterator[str]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         process.wait(PATIENCE)
-        # Erlang's port mapper, which stays by itself.
+        # Erlang's port mapper, which does not stop by itself.
         if epmd := shutil.which("epmd"):
             subprocess.run([epmd, "-kill"], env=environment, capture_output=True, check=False)
 
@@ -71,7 +71,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _answers(port: int) -> bool:
-    """Say whether it greets a client, which it does some time after it has begun to listen."""
+    """Return whether the server greets a client, which it does some time after it has begun to listen."""
     with suppress(OSError), closing(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)) as client:
         client.sendall(b"AMQP\0\0\x09\x01")
         return bool(client.recv(1))

@@ -265,7 +265,7 @@ def wait_until_it_waits(thread: threading.Thread) -> None:
 
 
 def free_port() -> int:
-    """Return a port that stays free until a server listens on it: the system assigns no such low port by itself.
+    """Return a port that stays free until a server listens on it: the system assigns no such low port itself.
 
     The same holds for the port 10,000 above it, where the nodes of a cluster, and no others, listen to each other.
     """

@@ -1,4 +1,4 @@
-"""What Abortable does to actors: which of them can be aborted, and what a direct call of one is."""
+"""What Abortable does to actors: which of them can be aborted, and how direct calls of them behave."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_message_decides_before_the_actor_before_the_middleware(
     on_message: bool | None,
     expected: bool,
 ) -> None:
-    """Whether it can be aborted."""
+    """The ``abortable`` of a message overrides the actor's, which overrides the middleware's."""
     abortable.abortable = on_middleware
     options = {} if on_actor is None else {"abortable": on_actor}
 
@@ -59,7 +59,7 @@ def test_the_message_decides_before_the_actor_before_the_middleware(
 
 
 class Thing:
-    """Something that a task has."""
+    """An object that a task holds."""
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ class Thing:
 def test_nothing_that_the_task_had_is_kept(
     broker: StubBroker, start_worker: Any, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    """It goes with the exception, as soon as nobody has that any more: a connection returns to its pool."""
+    """The task's objects are released with the exception, so that a connection returns to its pool, say."""
     broker.add_middleware(AsyncIO())
     broker.add_middleware(Forgetting(), before=Results)
     started = threading.Event()
@@ -101,7 +101,7 @@ def test_nothing_that_the_task_had_is_kept(
             raise
 
     start_worker()
-    logging.disable()  # pytest keeps what is logged, with its tracebacks
+    logging.disable()  # pytest keeps log records with their tracebacks
     gc.collect()
     gc.disable()
     request.addfinalizer(lambda: (gc.enable(), logging.disable(logging.NOTSET)))
@@ -114,7 +114,7 @@ def test_nothing_that_the_task_had_is_kept(
 
 
 def test_an_actor_is_a_plain_function_outside_of_a_worker(worker: dramatiq.Worker) -> None:
-    """Called directly, by a test or by another actor, nothing of its own is aborted."""
+    """An actor that is called directly, by a test or by another actor, is a plain function."""
 
     @dramatiq.actor
     def inner(number: int) -> int:
@@ -132,7 +132,7 @@ def test_an_actor_is_a_plain_function_outside_of_a_worker(worker: dramatiq.Worke
 
 
 def test_an_actor_that_is_called_directly_is_aborted_with_its_caller(worker: dramatiq.Worker) -> None:
-    """It runs in the caller's scope."""
+    """An actor that is called directly runs in its caller's scope."""
     started = threading.Event()
 
     @dramatiq.actor

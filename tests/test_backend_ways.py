@@ -1,4 +1,4 @@
-"""What every event backend holds, in every way to one Redis in which other words go to and fro."""
+"""The contract of event backends, for every kind of connection to a Redis that uses other commands."""
 
 from __future__ import annotations
 

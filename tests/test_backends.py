@@ -1,4 +1,4 @@
-"""What every event backend holds, for all of ours, each in the plain way."""
+"""The contract of event backends, for each of ours with its plain connection."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from dramatiq_abort.contract import BackendContract
 
 @pytest.mark.parametrize("make_backend", ["stub", *kinds([*PROGRAMS], ["plain"])], indirect=True)
 class TestOurs(BackendContract):
-    """A stub, and the first of each kind of server that is here."""
+    """A StubBackend, and the first server of each available kind."""

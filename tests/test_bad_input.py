@@ -1,4 +1,4 @@
-"""What cannot be done is said clearly, at the call, and nothing is half done."""
+"""Invalid calls raise a clear error at once, and leave nothing half done."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Recording(StubBackend):
-    """Keeps what is signaled."""
+    """Records the signaled events."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Recording(StubBackend):
     ],
 )
 def test_a_wrong_parameter_is_named(call: Callable[[Any], None], error: type[Exception], match: str) -> None:
-    """With what to pass instead, and no request is made."""
+    """An error names the wrong parameter and what to pass instead, and no request is made."""
     backend = Recording()
 
     with pytest.raises(error, match=match):
@@ -83,13 +83,13 @@ def test_a_wrong_parameter_is_named(call: Callable[[Any], None], error: type[Exc
     ],
 )
 def test_a_wrong_middleware_is_not_made(parameters: dict[str, Any], error: type[Exception], match: str) -> None:
-    """Rather than failing at the first abort."""
+    """Wrong parameters of ``Abortable`` raise at once, not at the first abort."""
     with pytest.raises(error, match=match):
         Abortable(**parameters)
 
 
 def test_an_abort_needs_a_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its error is the RuntimeError that programs for 1.2 expect."""
+    """``abort()`` without a middleware raises the RuntimeError that programs for 1.2 expect."""
     dramatiq.set_broker(StubBroker(middleware=[]))
 
     with pytest.raises(RuntimeError, match=r"broker.add_middleware\(Abortable\(\)\)") as caught:
@@ -102,7 +102,7 @@ def test_an_abort_needs_a_middleware(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_of_it_are_an_error() -> None:
-    """When the second one meets an actor, or the first one does."""
+    """A second ``Abortable`` raises when it is added after an actor, or when an actor is declared after it."""
     broker = StubBroker(middleware=[Abortable(), Abortable()])
     with pytest.raises(ConfigurationError, match="two Abortable"):
         dramatiq.actor(broker=broker)(print)
@@ -117,7 +117,7 @@ def test_two_of_it_are_an_error() -> None:
 
 
 def test_a_broker_that_it_does_not_know_needs_a_backend() -> None:
-    """The error says what to pass, as soon as an actor is declared."""
+    """On an unknown broker, declaring an actor raises an error that says what to pass."""
 
     class OtherBroker(dramatiq.Broker):
         def declare_queue(self, queue_name: str) -> None: ...
@@ -130,13 +130,13 @@ def test_a_broker_that_it_does_not_know_needs_a_backend() -> None:
 
 
 def test_a_middleware_that_is_on_no_broker_has_no_backend() -> None:
-    """Unless it was given one."""
+    """An ``Abortable`` on no broker has no event backend unless it was given one."""
     with pytest.raises(ConfigurationError, match="add it to a broker first"):
         abort("id", Abortable())
 
 
 def test_the_backend_goes_with_the_broker(redis_url: str) -> None:
-    """A RedisBroker's own client and namespace, and a StubBackend on a StubBroker."""
+    """The default backend uses a RedisBroker's client and namespace; on a StubBroker it is a StubBackend."""
     from dramatiq.brokers.redis import RedisBroker
 
     on_redis, on_stub = Abortable(), Abortable()
@@ -153,7 +153,7 @@ def test_the_backend_goes_with_the_broker(redis_url: str) -> None:
 
 
 def test_a_redis_that_is_down_is_an_error_in_a_client() -> None:
-    """Ours, with redis-py's as its cause."""
+    """In a client, a Redis that is down raises BackendError, with redis-py's error as its cause."""
     backend = RedisBackend.from_url(f"redis://127.0.0.1:{free_port()}", retry=None)
     middleware = Abortable(backend=backend)
 
@@ -167,7 +167,7 @@ def test_a_redis_that_is_down_is_an_error_in_a_client() -> None:
 
 
 def test_a_redis_that_is_down_is_one_log_line_in_a_worker(caplog: pytest.LogCaptureFixture) -> None:
-    """And the messages run."""
+    """In a worker, a Redis that is down costs one log line, and messages run."""
     caplog.set_level(logging.INFO, "dramatiq_abort")
     backend = RedisBackend.from_url(f"redis://127.0.0.1:{free_port()}", retry=None)
     broker = StubBroker(middleware=[Abortable(backend=backend)])
@@ -190,7 +190,7 @@ def test_a_redis_that_is_down_is_one_log_line_in_a_worker(caplog: pytest.LogCapt
 
 
 def test_a_backend_of_three_methods_says_what_it_cannot_do() -> None:
-    """A plain abort works, and nothing else is half done."""
+    """A backend with only the three methods supports plain aborts, and refuses everything else."""
     from test_own_backends import ThreeMethods
 
     backend = ThreeMethods()
@@ -210,7 +210,7 @@ def test_a_backend_of_three_methods_says_what_it_cannot_do() -> None:
 
 
 def test_the_public_names_are_all_there() -> None:
-    """What is public is listed, and what is listed is there."""
+    """``__all__`` lists exactly the public names."""
     public = {
         name
         for name, value in vars(dramatiq_abort).items()

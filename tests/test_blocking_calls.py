@@ -1,4 +1,4 @@
-"""Calls that block: from CPython 3.15 on an abort interrupts them, by a signal to their thread; and under gevent."""
+"""Blocking calls: an abort interrupts them from CPython 3.15 on, by a signal to their thread, and under gevent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ needs_the_signal = pytest.mark.skipif(
 
 @pytest.fixture
 def make_backend() -> Callable[[], EventBackend]:
-    """Once: it makes no difference here where the request comes from."""
+    """Return a single backend: the origin of the request makes no difference here."""
     backend = StubBackend()
     return lambda: backend
 
@@ -110,7 +110,7 @@ def ask_redis(pair: Any, url: str) -> None:
     ],
 )
 def test_an_abort_interrupts_a_call(block: Any, worker: dramatiq.Worker, pair: Any, redis_url: str) -> None:
-    """It would block for an hour, or for ever."""
+    """An abort interrupts a call that would block for an hour or forever."""
     threads: list[threading.Thread] = []
     started = threading.Event()
 
@@ -131,7 +131,7 @@ def test_an_abort_interrupts_a_call(block: Any, worker: dramatiq.Worker, pair: A
 @needs_the_signal
 @pytest.mark.parametrize("kind", ["lock", "event", "queue"])
 def test_locks_are_waited_for_as_before(kind: str, worker: dramatiq.Worker) -> None:
-    """Their calls do not ask: the abort comes up when they return."""
+    """Waits for locks are not interrupted: the abort is raised when they return."""
     started = threading.Event()
     lasted: list[float] = []
     lock = threading.Lock()
@@ -163,7 +163,7 @@ def test_locks_are_waited_for_as_before(kind: str, worker: dramatiq.Worker) -> N
 
 @needs_the_signal
 def test_the_signal_is_left_as_it_was_found(start_worker: Any) -> None:
-    """When the last worker has stopped."""
+    """The signal's handler is restored when the last worker has stopped."""
     assert signal.getsignal(signal.SIGURG) is signal.SIG_DFL
     first, second = start_worker(), start_worker()
     assert signal.getsignal(signal.SIGURG) is not signal.SIG_DFL
@@ -180,7 +180,7 @@ def test_the_signal_is_left_as_it_was_found(start_worker: Any) -> None:
 def test_a_handler_of_the_programs_own_stays(
     is_before: bool, start_worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is not called by us, wherever it was installed first."""
+    """The program's own handler stays and is not called, whether installed before or after the worker's start."""
     called: list[int] = []
     caplog.set_level("INFO")
 
@@ -212,7 +212,7 @@ def test_a_handler_of_the_programs_own_stays(
 
 @needs_the_signal
 def test_it_can_be_switched_off(broker: StubBroker, abortable: Abortable, start_worker: Any) -> None:
-    """Then a call lasts as long as it does."""
+    """With ``interrupt_blocking_calls=False``, a call is not interrupted."""
     abortable.interrupt_blocking_calls = False
     start_worker()
     started = threading.Event()
@@ -240,7 +240,7 @@ def test_it_can_be_switched_off(broker: StubBroker, abortable: Abortable, start_
 
 @pytest.mark.skipif(blocking_calls.SUPPORTED and not GREENLETS, reason="that is another interpreter's")
 def test_nothing_is_installed_where_it_does_nothing(worker: dramatiq.Worker) -> None:
-    """The signal is the program's own."""
+    """No handler is installed where the signal has no effect."""
     assert blocking_calls.signal_number() == 0
     assert blocking_calls.SUPPORTED or not blocking_calls.install()
     if hasattr(signal, "SIGURG"):
@@ -249,7 +249,7 @@ def test_nothing_is_installed_where_it_does_nothing(worker: dramatiq.Worker) -> 
 
 @needs_threads
 def test_another_thread_cannot_install_it() -> None:
-    """As Python has it; the worker runs without, then."""
+    """No handler is installed from another thread, which Python forbids; the worker runs without it."""
     installed: list[bool] = []
     thread = threading.Thread(target=lambda: installed.append(blocking_calls.install()))
     thread.start()

@@ -1,4 +1,4 @@
-"""Rules that both cores have written out say the same of every instruction and function of the standard library.
+"""The rules that both cores implement agree on every instruction and function of the standard library.
 
 The compiled core must not run Python code while it looks at a thread. So the rules of ``_core/bytecode.py`` and
 ``_core/safe_points.py`` that cannot be looked up are in the ``.pxi`` files of these names, too.
@@ -33,7 +33,7 @@ STRIDE = 1 if os.environ.get("TEST_EVERY_MODULE") == "1" else 20
 
 @cache
 def library() -> list[tuple[str, CodeType]]:
-    """The codes of the standard library, each with the name of its module."""
+    """Yield the code objects of the standard library, each with the name of its module."""
     root = Path(sysconfig.get_path("stdlib"))
     found: list[tuple[str, CodeType]] = []
     for number, path in enumerate(sorted(root.rglob("*.py"))):
@@ -47,7 +47,7 @@ def library() -> list[tuple[str, CodeType]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 code = compile(source, path, "exec", dont_inherit=True)
-        except (SyntaxError, ValueError):  # what tests of the compiler are given
+        except (SyntaxError, ValueError):  # input of the compiler's tests
             continue
         found += [(module, each) for each in with_inner(code)]
     return found
@@ -61,7 +61,7 @@ def with_inner(code: CodeType) -> Iterator[CodeType]:
 
 
 def delivers(code: CodeType, offset: int) -> bool:
-    """What the rules in Python say, without the exception that they make for a loop around an acquire.
+    """Return the result of the Python rules, without their exception for a loop around an acquire.
 
     That is for the pure-Python core, which has to interrupt such a loop there.
     """
@@ -73,7 +73,7 @@ def delivers(code: CodeType, offset: int) -> bool:
 
 
 def test_both_say_the_same_of_each_instruction() -> None:
-    """Whether a thread there looks at its slot, and whether an exception may come up."""
+    """The cores agree where a thread looks at its slot, and where an exception may be raised."""
     different = [
         (module, code, offset)
         for module, code in library()
@@ -85,7 +85,7 @@ def test_both_say_the_same_of_each_instruction() -> None:
 
 
 def standing_in(module: str, function: str) -> GeneratorType[None, None, None]:
-    """Return a generator whose frame looks like one of that function, in that module."""
+    """Return a generator whose frame looks like one of that function in that module."""
 
     def template() -> Iterator[None]:
         yield
@@ -101,7 +101,7 @@ def named(function: str) -> CodeType:
 
 
 def test_both_say_the_same_of_each_function() -> None:
-    """Whether it must not be left half done, in a call that it may be cut in, too, and what its wait is for."""
+    """The cores agree which functions are protected, in which of their calls they are not, and which wait."""
     functions = {(module, code.co_name) for module, code in library()}
     functions |= {(module, function) for module, names in PROTECTED_IN.items() for function in names}
     functions |= {(f"{module}{end}", "f") for module in PROTECTED_MODULES for end in ("", ".inner", "s")}
@@ -118,7 +118,7 @@ def test_both_say_the_same_of_each_function() -> None:
 
 
 def test_codes_that_are_gone_are_not_kept() -> None:
-    """The compiled core keeps what it has found out about a code, but not for more and more of them."""
+    """The compiled core's cache of results per code object does not grow without limit."""
     first = compile("lock.acquire()\ntry: pass\nfinally: pass", "first", "exec")
     held_back = {offset for offset in range(0, len(first.co_code), 2) if not _interrupt._delivers(first, offset)}
     gone = weakref.ref(first)

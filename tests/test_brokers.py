@@ -1,4 +1,4 @@
-"""One Abortable on several brokers, and brokers that come and go, as an application factory makes them."""
+"""One Abortable on several brokers, and brokers that come and go, as in application factories."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LONG = PATIENCE * 1000
 
 @pytest.fixture
 def make_broker(results: Results) -> Iterator[Callable[[Abortable], StubBroker]]:
-    """Makes brokers with a middleware, and with one place for results. The last is the default broker."""
+    """Return a factory of brokers with a middleware and shared results. The newest is the default broker."""
 
     def make(abortable: Abortable) -> StubBroker:
         broker = stub_broker()
@@ -72,7 +72,7 @@ def make_broker(results: Results) -> Iterator[Callable[[Abortable], StubBroker]]
 
 @contextmanager
 def working(*brokers: Broker) -> Iterator[list[dramatiq.Worker]]:
-    """Run a worker for each."""
+    """Run a worker for each broker."""
     workers = [dramatiq.Worker(broker, worker_timeout=10, worker_threads=2) for broker in brokers]
     for worker in workers:
         worker.start()
@@ -95,14 +95,14 @@ class Task:
         run_forever()
 
     def start(self) -> Any:
-        """Send a message, and return it when it runs."""
+        """Send a message, and return it once it is running."""
         message = self.actor.send()
         assert self._begun.acquire(timeout=PATIENCE)
         return message
 
 
 def test_each_broker_is_sent_its_own_on_abort(make_broker: Any, backend: EventBackend) -> None:
-    """Both have an actor of the same name, and what that names is only on its own broker."""
+    """Brokers with actors of the same name each receive the ``on_abort`` messages of their own actor."""
     abortable = Abortable(backend=backend)
     told: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
 
@@ -125,7 +125,7 @@ def test_each_broker_is_sent_its_own_on_abort(make_broker: Any, backend: EventBa
 
 
 def test_each_broker_has_its_own_options(make_broker: Any, backend: EventBackend) -> None:
-    """Of actors of the same name: whether they can be aborted, and their tags."""
+    """Actors of the same name on two brokers keep their own ``abortable`` and ``abort_tags``."""
     abortable = Abortable(backend=backend)
     brokers = [make_broker(abortable) for _ in range(3)]
     go_on = threading.Event()
@@ -152,7 +152,7 @@ def test_each_broker_has_its_own_options(make_broker: Any, backend: EventBackend
 
 @pytest.mark.skipif(GREENLETS, reason="an event loop is a thread")
 def test_one_may_have_a_coroutine_where_another_has_a_function(make_broker: Any, backend: EventBackend) -> None:
-    """Of the same name."""
+    """Of two actors of the same name on two brokers, one may be async."""
     abortable = Abortable(backend=backend)
     brokers = [make_broker(abortable), make_broker(abortable)]
     brokers[1].add_middleware(AsyncIO())
@@ -180,7 +180,7 @@ def test_one_may_have_a_coroutine_where_another_has_a_function(make_broker: Any,
 
 
 def test_a_worker_that_stops_leaves_the_others_theirs(make_broker: Any, backend: EventBackend) -> None:
-    """On the same broker or another one, when it stops for the second time, and when it was never started."""
+    """A worker that stops, twice or without a start, does not affect others on its broker or another one."""
     abortable = Abortable(backend=backend)
     brokers = [make_broker(abortable), make_broker(abortable)]
     task = Task(brokers[0])
@@ -196,7 +196,7 @@ def test_a_worker_that_stops_leaves_the_others_theirs(make_broker: Any, backend:
 
 
 def test_brokers_with_one_backend_lose_nothing_to_each_other(make_broker: Any, backend: EventBackend) -> None:
-    """A backend object hands each signal out once, also what is for all."""
+    """Brokers that share a backend object, which hands each signal out once, both receive all events."""
     abortable = Abortable(backend=backend)
     brokers = [make_broker(abortable) for _ in range(3)]
     tasks = [Task(broker) for broker in brokers]
@@ -217,7 +217,7 @@ def test_brokers_with_one_backend_lose_nothing_to_each_other(make_broker: Any, b
 def test_each_broker_has_the_backend_that_goes_with_it(
     make_broker: Any, redis_url: str, redis_client: redis.Redis, namespace: str, results: Results
 ) -> None:
-    """An application that was made on a StubBroker first is made anew on a RedisBroker."""
+    """An application that is created on a StubBroker and then on a RedisBroker uses the right backend each time."""
     abortable = Abortable()
     first = make_broker(abortable)
     first_task = Task(first)
@@ -242,7 +242,7 @@ def test_each_broker_has_the_backend_that_goes_with_it(
 
 @pytest.mark.slow
 def test_a_middleware_on_brokers_with_different_backends_stands_for_none_of_them(make_broker: Any) -> None:
-    """An abort could go to a backend without workers otherwise. Brokers that are garbage do not count."""
+    """``abort()`` refuses a middleware on brokers with different backends; garbage-collected brokers do not count."""
     abortable = Abortable()
     brokers = [make_broker(abortable), make_broker(abortable)]
     tasks = [Task(broker) for broker in brokers]
@@ -263,8 +263,8 @@ def test_a_middleware_on_brokers_with_different_backends_stands_for_none_of_them
 
 @pytest.mark.skipif(sys.implementation.name == "pypy", reason="PyPy collects what it likes when it likes")
 def test_a_broker_is_not_kept_alive(make_broker: Any, request: pytest.FixtureRequest) -> None:
-    """Also if its actors call each other, with and without a worker."""
-    logging.disable()  # pytest keeps what is logged, with its tracebacks
+    """A broker is garbage-collected even if its actors call each other, with and without a worker."""
+    logging.disable()  # pytest keeps log records with their tracebacks
     request.addfinalizer(partial(logging.disable, logging.NOTSET))
     abortable = Abortable(backend=StubBackend())
 
@@ -293,7 +293,7 @@ def test_a_broker_is_not_kept_alive(make_broker: Any, request: pytest.FixtureReq
 
 
 def test_the_hooks_of_one_broker_are_called_where_they_lead_to(make_broker: Any, backend: EventBackend) -> None:
-    """Which saves time; with two, and also if the second comes while messages run, it depends on the message."""
+    """With one broker, hooks are called directly, which saves time; with two, the message decides."""
     abortable = Abortable(backend=backend)
     task = Task(make_broker(abortable))
     with working(task.actor.broker):
@@ -312,7 +312,7 @@ def test_the_hooks_of_one_broker_are_called_where_they_lead_to(make_broker: Any,
 
 
 def test_a_hook_that_the_program_has_replaced_stays(make_broker: Any) -> None:
-    """With one broker, and with two."""
+    """A hook that the program has replaced is kept, with one broker and with two."""
     abortable = Abortable(backend=StubBackend())
     called: list[str] = []
 
@@ -334,7 +334,7 @@ def test_a_hook_that_the_program_has_replaced_stays(make_broker: Any) -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_an_option_may_be_set_after_the_declaration(make_broker: Any, wanted: bool) -> None:
-    """By a middleware that is told of it later, say."""
+    """An option that another middleware sets after the declaration takes effect."""
 
     class Sets(Middleware):
         def after_declare_actor(self, broker: Broker, actor: Any) -> None:
@@ -357,7 +357,7 @@ def test_an_option_may_be_set_after_the_declaration(make_broker: Any, wanted: bo
 
 @pytest.mark.skipif(not hasattr(signal, "SIGURG"), reason="there is no such signal here")
 def test_the_signal_is_handled_until_the_last_has_removed_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One worker's end does not take it from another."""
+    """The signal's handler stays until the last worker has stopped."""
     monkeypatch.setattr(blocking_calls, "SUPPORTED", True)
     before = signal.getsignal(signal.SIGURG)
     assert [blocking_calls.install(), blocking_calls.install()] == [True, True]
@@ -370,7 +370,7 @@ def test_the_signal_is_handled_until_the_last_has_removed_it(monkeypatch: pytest
 
 
 def test_a_removed_hook_gets_no_abort_back(monkeypatch: pytest.MonkeyPatch, core: ModuleType) -> None:
-    """Those that were installed before it do."""
+    """A removed unraisable hook recovers no abort; those installed before it do."""
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     again: list[str] = []
     hooks = [UnraisableAborts(lambda _, name=name: again.append(name)) for name in ("a", "b", "c")]  # type: ignore[misc]

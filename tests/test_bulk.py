@@ -1,4 +1,4 @@
-"""Many messages at once: what can be aborted, what happens to a delayed one, and how far a failed call has come."""
+"""Bulk aborts by id: what can be aborted, delayed messages, and the progress of a failed call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOUR = 3_600_000
 
 
 class Recording(StubBackend):
-    """Keeps what is signaled, and fails when it has taken enough."""
+    """Records the signaled events, and fails after a number of them."""
 
     def __init__(self, enough: int = 10**9) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def message(number: int) -> dramatiq.Message[Any]:
     ],
 )
 def test_whatever_has_messages_can_be_aborted(what: Callable[[], Any]) -> None:
-    """In the order in which they are in it."""
+    """Messages, groups, pipelines, ids and iterables of them are aborted in order."""
     backend = Recording()
 
     abort(what(), Abortable(backend=backend))
@@ -77,7 +77,7 @@ def test_whatever_has_messages_can_be_aborted(what: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("wrong", [b"1", 1, None, {"1": 2}, ["1", 2], ["1", b"2"], ["1", ""], ["1", "x" * 1000]])
 def test_one_that_is_wrong_among_many_aborts_none(wrong: Any) -> None:
-    """Whoever passes the wrong thing has nothing half done."""
+    """One wrong target raises an error before any message is aborted."""
     backend = Recording()
 
     with pytest.raises((TypeError, ValueError), match="message id"):
@@ -87,7 +87,7 @@ def test_one_that_is_wrong_among_many_aborts_none(wrong: Any) -> None:
 
 
 def test_nothing_is_aborted_in_no_time() -> None:
-    """No message, no request."""
+    """Without targets, no request is made."""
     backend = Recording(enough=-1)
 
     abort([], Abortable(backend=backend))
@@ -96,7 +96,7 @@ def test_nothing_is_aborted_in_no_time() -> None:
 
 
 def test_many_are_asked_for_in_bounded_steps() -> None:
-    """So that no single one holds a server up."""
+    """Requests are sent in steps of limited size, so that no step blocks a server for long."""
     backend = Recording()
 
     abort(map(str, range(2 * MAX_EVENTS + 1)), Abortable(backend=backend))
@@ -105,7 +105,7 @@ def test_many_are_asked_for_in_bounded_steps() -> None:
 
 
 def test_a_failure_says_how_far_it_came() -> None:
-    """In words and as a number, so that the rest can be asked for again."""
+    """A failure reports its progress in words and as a number, so that the rest can be requested again."""
     backend = Recording(enough=2 * MAX_EVENTS)
     ids = [str(number) for number in range(3 * MAX_EVENTS)]
 
@@ -121,7 +121,7 @@ def test_a_failure_says_how_far_it_came() -> None:
 
 
 def test_a_delayed_message_is_aborted_for_its_delay_and_longer() -> None:
-    """The time to live counts from the moment when it is to start; of a mere id nobody knows that."""
+    """A delayed message's time to live counts from its start; for a bare id, the delay is unknown."""
     backend = Recording()
     middleware = Abortable(backend=backend, abort_ttl=90_000)
     delayed = message(1).copy(options={"eta": int(time.time() * 1000) + HOUR})
@@ -138,7 +138,7 @@ def test_a_delayed_message_is_aborted_for_its_delay_and_longer() -> None:
 def test_a_message_that_is_delayed_beyond_the_time_to_live_is_skipped(
     broker: StubBroker, start_worker: Any, backend: EventBackend
 ) -> None:
-    """(5) It starts when a request that knows nothing of its delay would be over."""
+    """(5) A message whose delay exceeds the time to live is skipped."""
 
     @dramatiq.actor
     def delayed_task() -> str:
@@ -156,7 +156,7 @@ def test_a_message_that_is_delayed_beyond_the_time_to_live_is_skipped(
 
 
 def test_a_pipeline_that_is_aborted_goes_no_further(broker: StubBroker, start_worker: Any) -> None:
-    """(4) Its first message is skipped, and nothing follows it; so there is no result of the last one."""
+    """(4) An aborted pipeline skips its first message and enqueues no other, so the last one has no result."""
     ran = []
 
     @dramatiq.actor

@@ -1,4 +1,4 @@
-"""Which call of an actor's function is its message's own, and runs in its scope: however it comes about."""
+"""Which call of an actor's function is the message's own and runs in its scope, however it is made."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 
 def is_aborted(message: Any, started: threading.Event) -> bool:
-    """Abort a message when its function runs, and say whether it saw that."""
+    """Abort a message once its function runs, and return whether the function saw the abort."""
     assert started.wait(PATIENCE)
     abort(message.message_id)
     return bool(result_of(message) == ("Abort", f"message {message.message_id} was aborted"))
@@ -51,7 +51,7 @@ def is_in_scope() -> bool:
 
 
 class Wraps(Middleware):
-    """Puts something around each actor's function, in front of Abortable or behind it."""
+    """Wraps each actor's function, before or after Abortable does."""
 
     def __init__(self, wrap: Callable[[Any], Any]) -> None:
         self.wrap = wrap
@@ -61,7 +61,7 @@ class Wraps(Middleware):
 
 
 class Renames(Middleware):
-    """Has messages of an old name processed by the actor with the new one."""
+    """Processes messages with an old actor name with the renamed actor."""
 
     def before_process_message(self, broker: Any, message: Any) -> None:
         if message.actor_name == "old":
@@ -106,7 +106,7 @@ def give_both_the_same(broker: StubBroker, fn: Any) -> None:
 def rename(broker: StubBroker, fn: Any) -> None:
     broker.add_middleware(Renames())
     dramatiq.actor(fn, actor_name="new")
-    dramatiq.actor(lambda: None, actor_name="old")  # or a consumer would not take its messages
+    dramatiq.actor(lambda: None, actor_name="old")  # or a consumer would reject its messages
 
 
 @needs_interrupts
@@ -127,7 +127,7 @@ def rename(broker: StubBroker, fn: Any) -> None:
 def test_one_function_under_two_names(
     broker: StubBroker, start_worker: Any, name: str, declare: Any, is_late: bool
 ) -> None:
-    """A message of either is aborted, whether the worker was there before or not."""
+    """Messages of both names are aborted, whether or not the worker started first."""
     if is_late:
         start_worker()
     started = threading.Event()
@@ -141,13 +141,13 @@ def test_one_function_under_two_names(
     message = dramatiq.Message("default", name, (), {}, {})
     broker.enqueue(message)
     if declare is rename:
-        message = message.copy(actor_name="new")  # which its result goes by
+        message = message.copy(actor_name="new")  # by which its result is found
 
     assert is_aborted(message, started)
 
 
 def test_an_old_name_has_the_options_of_its_actor(broker: StubBroker, start_worker: Any) -> None:
-    """One that cannot be aborted is not."""
+    """A message with an old name uses the actor's options: if not ``abortable``, it is not aborted."""
     known = []
 
     @dramatiq.actor(actor_name="new", abortable=False)
@@ -164,7 +164,7 @@ def test_an_old_name_has_the_options_of_its_actor(broker: StubBroker, start_work
 
 
 class Keeps(dramatiq.Actor[Any, Any]):
-    """Calls a function that it has kept."""
+    """Calls a function that it keeps in an attribute."""
 
     def __init__(self, fn: Any, **options: Any) -> None:
         self.original = fn
@@ -175,14 +175,14 @@ class Keeps(dramatiq.Actor[Any, Any]):
 
 
 class CallsSuper(dramatiq.Actor[Any, Any]):
-    """Does something before."""
+    """Runs code before the inherited call."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(*args, **kwargs)
 
 
 class CallsInAnotherMethod(dramatiq.Actor[Any, Any]):
-    """Does it elsewhere."""
+    """Calls the function in another method."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.do(args, kwargs)
@@ -192,7 +192,7 @@ class CallsInAnotherMethod(dramatiq.Actor[Any, Any]):
 
 
 class Hides(dramatiq.Actor[Any, Any]):
-    """Calls a function that nobody can find."""
+    """Calls a function that cannot be found."""
 
     def __init__(self, fn: Any, **options: Any) -> None:
         super().__init__(fn, **options)
@@ -207,7 +207,7 @@ class Hides(dramatiq.Actor[Any, Any]):
 def test_an_actor_with_a_call_of_its_own(
     start_worker: Any, broker: StubBroker, kind: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is aborted, as long as its function is to be found, and there is nothing to warn of."""
+    """An actor with its own ``__call__`` is aborted, without a warning, if its function can be found."""
     started = threading.Event()
 
     @dramatiq.actor(actor_class=kind)
@@ -224,7 +224,7 @@ def test_an_actor_with_a_call_of_its_own(
 def test_a_function_that_is_hidden_is_warned_of(
     start_worker: Any, broker: StubBroker, is_late: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once, before any message, by the actor's name."""
+    """A function that cannot be found causes one warning with the actor's name, before any message."""
 
     def declare() -> Any:
         return dramatiq.actor(lambda: "ran", actor_name="hidden", actor_class=Hides)
@@ -245,7 +245,7 @@ def test_a_function_that_is_hidden_is_warned_of(
 def test_a_function_that_is_not_called_is_warned_of(
     start_worker: Any, broker: StubBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once, when the first message has completed without it."""
+    """The first message that completes without a call of the function causes the only warning."""
 
     @dramatiq.actor
     def task() -> None: ...
@@ -263,7 +263,7 @@ def test_a_function_that_is_not_called_is_warned_of(
 def test_a_message_that_comes_to_nothing_is_no_reason_to_warn(
     start_worker: Any, broker: StubBroker, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its function need not have been called."""
+    """A message that fails or is skipped causes no warning: its function may not have been called."""
 
     class Stops(Middleware):
         def before_process_message(self, broker: Any, message: Any) -> None:
@@ -287,11 +287,11 @@ def test_a_message_that_comes_to_nothing_is_no_reason_to_warn(
 
 
 class LostConnectionError(Exception):
-    """A reason to call the function once more."""
+    """A reason to call the function again."""
 
 
 def twice(between: Callable[[], None]) -> Callable[[Any], Any]:
-    """Make a wrapper that calls a function again after a lost connection."""
+    """Return a wrapper that calls a function again after a lost connection."""
 
     def wrap(fn: Any) -> Any:
         @functools.wraps(fn)
@@ -309,7 +309,7 @@ def twice(between: Callable[[], None]) -> Callable[[Any], Any]:
 
 @needs_interrupts
 def test_a_second_call_has_a_scope_of_its_own(start_worker: Any, broker: StubBroker) -> None:
-    """It is aborted as the first would be."""
+    """A second call for the same message is aborted like the first."""
     started = threading.Event()
     calls = []
     broker.add_middleware(Wraps(twice(lambda: None)), before=Abortable)
@@ -331,7 +331,7 @@ def test_a_second_call_has_a_scope_of_its_own(start_worker: Any, broker: StubBro
 def test_a_thread_that_calls_the_function_between_two_calls_opens_nothing(
     start_worker: Any, broker: StubBroker
 ) -> None:
-    """Though it has the message's context; the second call has its scope all the same."""
+    """Another thread's call with the message's context opens no scope, and the second call still does."""
     contexts: list[Context] = []
     calls: list[bool] = []
 
@@ -359,7 +359,7 @@ def test_a_thread_that_calls_the_function_between_two_calls_opens_nothing(
 def test_an_abort_between_two_calls_holds_for_the_second(
     start_worker: Any, broker: StubBroker, abortable: Abortable
 ) -> None:
-    """It is raised instead of the call, though the first scope is closed."""
+    """An abort between two calls, when no scope is open, is raised instead of the second call."""
     failed, goes_on = threading.Event(), threading.Event()
     calls = []
 
@@ -389,7 +389,7 @@ def test_an_abort_between_two_calls_holds_for_the_second(
 def test_a_grace_period_that_has_begun_between_two_calls_ends_in_the_second(
     start_worker: Any, broker: StubBroker, abortable: Abortable
 ) -> None:
-    """And not before."""
+    """A grace period that begins between two calls ends in the second, not before."""
     failed, goes_on, started = threading.Event(), threading.Event(), threading.Event()
     calls = []
 
@@ -419,7 +419,7 @@ def test_a_grace_period_that_has_begun_between_two_calls_ends_in_the_second(
 
 @needs_interrupts
 def test_an_abort_that_was_caught_holds_for_a_second_call(start_worker: Any, broker: StubBroker) -> None:
-    """If somebody calls the function once more, whatever comes out of it."""
+    """After an abort in the first call, a second call is aborted, whatever the first one raised or returned."""
     started = threading.Event()
     calls = []
 
@@ -427,7 +427,7 @@ def test_an_abort_that_was_caught_holds_for_a_second_call(start_worker: Any, bro
         def call() -> Any:
             try:
                 return fn()
-            except BaseException:  # noqa: BLE001 - that is the point
+            except BaseException:  # noqa: BLE001 - under test
                 return fn()
 
         return call
@@ -446,7 +446,7 @@ def test_an_abort_that_was_caught_holds_for_a_second_call(start_worker: Any, bro
 
 
 def test_a_second_call_that_returns_has_completed(start_worker: Any, broker: StubBroker, abortable: Abortable) -> None:
-    """(2) What came out of the first one does not count."""
+    """(2) A message whose second call returns has completed, whatever the first one did."""
     outcomes: list[Any] = []
     abortable.on_outcome = outcomes.append
     calls = []
@@ -473,7 +473,7 @@ def test_a_second_call_that_returns_has_completed(start_worker: Any, broker: Stu
 
 @needs_interrupts
 def test_a_list_of_middleware_that_is_assigned(backend: EventBackend) -> None:
-    """(8) dramatiq declares no actors to it: those that were there before are aborted all the same."""
+    """(8) Actors are aborted even if the middleware list was assigned, and the actors never declared to it."""
     broker = stub_broker()
     dramatiq.set_broker(broker)
     started = threading.Event()
@@ -516,7 +516,7 @@ def in_one_context(fn: Any) -> Any:
 def test_a_function_that_runs_in_another_context(
     start_worker: Any, broker: StubBroker, wrap: Any, is_first: bool
 ) -> None:
-    """It is aborted, and knows its message, as does what it runs in a fresh context itself."""
+    """A function in another context is aborted and knows its message, as does code that it runs in a fresh context."""
     started = threading.Event()
     known = []
     broker.add_middleware(Wraps(wrap), **({"before": Abortable} if is_first else {}))
@@ -542,7 +542,7 @@ def test_a_function_that_runs_in_another_context(
 
 @needs_interrupts
 def test_a_shield_in_a_fresh_context(start_worker: Any, broker: StubBroker, abortable: Abortable) -> None:
-    """It holds the abort up."""
+    """A shield in a fresh context holds the abort back."""
     steps = []
 
     def critical() -> None:
@@ -566,7 +566,7 @@ def test_a_shield_in_a_fresh_context(start_worker: Any, broker: StubBroker, abor
 
 @needs_threads
 def test_what_else_calls_a_function_is_a_plain_call(start_worker: Any, broker: StubBroker) -> None:
-    """Itself, another actor, a thread, in any context: none of them opens a scope, nor uses up the message's."""
+    """Calls by the function itself, another actor or a thread open no scope, and do not use up the message's."""
     found: dict[str, Any] = {}
 
     class Hook(Middleware):
@@ -618,7 +618,7 @@ def test_what_else_calls_a_function_is_a_plain_call(start_worker: Any, broker: S
 
 @needs_threads
 def test_a_thread_that_outlives_its_message_opens_nothing(start_worker: Any, broker: StubBroker) -> None:
-    """Though it has the message's context, and the same actor's message runs elsewhere."""
+    """A thread that outlives its message opens no scope, though the actor's next message runs elsewhere."""
     goes_on, done = threading.Event(), threading.Event()
     found = []
 
@@ -645,7 +645,7 @@ def test_a_thread_that_outlives_its_message_opens_nothing(start_worker: Any, bro
 @pytest.mark.parametrize("runs", [False, True])
 @pytest.mark.usefixtures("broker")
 def test_a_function_shows_its_parameters(start_worker: Any, runs: bool) -> None:
-    """To inspect.signature and to inspect.getfullargspec, where a worker runs and elsewhere; an async actor's, too."""
+    """``inspect.signature`` and ``inspect.getfullargspec`` show a function's parameters, in a worker and elsewhere."""
 
     def plain(x: int, *rest: int, y: str = "z") -> tuple[int, str]:
         return x, y

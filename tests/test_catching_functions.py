@@ -1,4 +1,4 @@
-"""Functions of the standard library that catch every exception and go on: an abort comes up behind them (3.1, 5)."""
+"""Functions of the standard library that catch every exception: an abort is raised after them (3.1, 5)."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 pytestmark = [
     needs_threads,
-    # A file whose opening is cut is closed when it is collected.
+    # A file whose opening is interrupted is closed when it is collected.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
 def step(number: int = 0) -> int:
-    """A place for an abort."""
+    """Be a place where an abort may be raised."""
     return abs(number)
 
 
 class Text:
-    """Is turned into text by Python code."""
+    """Is converted to text by Python code."""
 
     def __str__(self) -> str:
         return f"text {step()}"
@@ -122,14 +122,14 @@ def catch_in_pydoc() -> None:
 
 
 def catch_in_expat() -> None:
-    parser = make_parser()  # noqa: S317 - it parses its own text
+    parser = make_parser()  # noqa: S317 - the test's own text
     parser.setFeature(feature_external_ges, True)
     parser.setEntityResolver(Resolver())
     parser.parse(io.StringIO('<!DOCTYPE a [<!ENTITY b SYSTEM "b">]><a>&b;</a>'))
 
 
 class Resolver(ContentHandler):
-    """Has one entity."""
+    """Resolves a single entity."""
 
     def resolveEntity(self, publicId: str, systemId: str) -> Any:  # noqa: N802, N803
         from xml.sax.xmlreader import InputSource
@@ -149,7 +149,7 @@ def catch_in_uuid() -> None:
 
 
 class Named(type):
-    """Has its classes' names of slots set by Python code."""
+    """Sets the names of its classes' slots in Python code."""
 
     def __setattr__(cls, name: str, value: object) -> None:
         step()
@@ -191,7 +191,7 @@ def catch_in_asyncore() -> None:
 
 
 class Dispatcher:
-    """What asyncore calls."""
+    """The object that asyncore calls."""
 
     def handle_read_event(self) -> None:
         step()
@@ -204,7 +204,7 @@ FUNCTIONS = [each for name, each in list(globals().items()) if name.startswith("
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__[len("catch_in_") :])
 def test_it_comes_up_behind_what_catches_everything(function: Callable[[], None]) -> None:
-    """Wherever it comes while that is at work."""
+    """An abort that arrives in such a function is raised after it."""
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         cuts = list(cuts_of(function))
 
@@ -214,7 +214,7 @@ def test_it_comes_up_behind_what_catches_everything(function: Callable[[], None]
 
 @needs_interrupts
 def test_a_server_is_aborted_behind_its_request(core: ModuleType) -> None:
-    """The request is answered, and no other is taken."""
+    """A server finishes its current request, and is aborted before the next."""
     entered, go_on = threading.Event(), threading.Event()
     served = []
 

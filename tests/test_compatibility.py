@@ -1,4 +1,4 @@
-"""A program that was written for dramatiq-abort 1.2 runs as it is."""
+"""Programs written for dramatiq-abort 1.2 run unchanged."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.pure_core
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[StubBroker], None]]:
-    """Starts a worker on what is the default broker from then on, and stops it in the end."""
+    """Return a function that starts a worker on the current default broker; it is stopped after the test."""
     workers = []
 
     def serve(broker: StubBroker) -> None:
@@ -56,7 +56,7 @@ def serve() -> Iterator[Callable[[StubBroker], None]]:
 
 
 def test_the_names_and_their_order_are_the_same() -> None:
-    """Positional arguments included."""
+    """Public names and the order of positional parameters are those of 1.2."""
     assert list(inspect.signature(abort).parameters)[:5] == [
         "message_id",
         "middleware",
@@ -84,7 +84,7 @@ def test_the_names_and_their_order_are_the_same() -> None:
 
 
 def test_the_middleware_has_the_methods_that_it_had() -> None:
-    """With the same parameters, in the same order."""
+    """The middleware has the methods of 1.2, with the same parameters in the same order."""
     parameters = inspect.signature(Abortable.abort).parameters
     assert {name: parameter.default for name, parameter in parameters.items() if name != "self"} == {
         "message_id": inspect.Parameter.empty,
@@ -103,7 +103,7 @@ def test_the_middleware_has_the_methods_that_it_had() -> None:
 def test_a_messages_option_goes_before_its_actors_and_that_before_the_middlewares(
     of_middleware: bool, of_actor: bool | None, of_message: bool | None
 ) -> None:
-    """None says nothing, as if the option were not there."""
+    """A message's option overrides the actor's, and that the middleware's; None means that it is not set."""
     abortable = Abortable(backend=StubBackend(), abortable=of_middleware)
     broker = stub_broker(abortable)
     actor = dramatiq.actor(lambda: None, actor_name="task", broker=broker, abortable=of_actor)
@@ -117,7 +117,7 @@ def test_a_messages_option_goes_before_its_actors_and_that_before_the_middleware
 
 
 class Choosy(Abortable):
-    """Decides by the name of the actor and an argument of the message."""
+    """Decides by the actor's name and an argument of the message."""
 
     def is_abortable(self, actor: Any, message: Any) -> bool:
         return bool(actor.actor_name == "task" and message.args[0])
@@ -126,7 +126,7 @@ class Choosy(Abortable):
 def test_a_subclass_decides_which_messages_can_be_aborted(
     core: ModuleType, results: Results, serve: Callable[[StubBroker], None]
 ) -> None:
-    """In the worker, for each message, whatever the options say."""
+    """A subclass's method decides per message in the worker, whatever the options."""
     abortable = Choosy(backend=StubBackend())
     broker = stub_broker(results, abortable)
 
@@ -145,7 +145,7 @@ def test_a_subclass_decides_which_messages_can_be_aborted(
 def test_the_middleware_aborts_by_itself(
     core: ModuleType, results: Results, serve: Callable[[StubBroker], None]
 ) -> None:
-    """With every parameter in its place; and tells what it is asked for."""
+    """The middleware's ``abort()`` accepts all parameters, and its request can be read back."""
     abortable = Abortable(backend=StubBackend())
     broker = stub_broker(results, abortable)
     started = threading.Semaphore(0)
@@ -185,7 +185,7 @@ def test_the_middleware_aborts_by_itself(
 
 @pytest.mark.parametrize("method", ["abort", "get_abort_request"])
 def test_the_middlewares_methods_fail_as_the_functions_do(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the backend raises comes out as one error."""
+    """The methods of the middleware raise the same error as the functions, whatever the backend raises."""
     event_backend = StubBackend()
     for name in ("signal", "read"):
         monkeypatch.setattr(event_backend, name, lambda *_: 1 / 0)
@@ -198,7 +198,7 @@ def test_the_middlewares_methods_fail_as_the_functions_do(method: str, monkeypat
 
 
 def test_a_program_runs_unchanged(core: ModuleType, redis_url: str) -> None:
-    """With its backend from a URL, the middleware, and every call with positional arguments."""
+    """A 1.2 program with a backend from a URL and positional arguments runs unchanged."""
     event_backend = backends.RedisBackend.from_url(redis_url)
     abortable = Abortable(backend=event_backend, abortable=False, abort_ttl=60_000)
     broker = StubBroker()

@@ -1,4 +1,4 @@
-"""With a backend whose signals can each be had once, a plain abort stops its message all the same."""
+"""A plain abort stops its message even with a backend that consumes its signals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 
 class Failing(Middleware):
-    """Lets the first try of a message fail when there is a request to abort it, before its function is called."""
+    """Fails the first attempt of a message if an abort of it is requested, before its function is called."""
 
     def __init__(self) -> None:
         self.waits = threading.Event()
@@ -46,7 +46,7 @@ def outcomes() -> SimpleQueue[Outcome]:
 
 @pytest.fixture
 def backend() -> Consuming:
-    """The worker's; the callers have the same."""
+    """Return the worker's backend, which callers share."""
     return Consuming(Store())
 
 
@@ -71,7 +71,7 @@ def states(outcomes: SimpleQueue[Outcome], count: int) -> list[OutcomeState]:
 def test_a_message_that_is_delivered_again_does_not_take_the_signal(
     broker: StubBroker, backend: Consuming, outcomes: SimpleQueue[Outcome], start_worker: Callable[..., dramatiq.Worker]
 ) -> None:
-    """Its start asks for nothing while the same message runs: the watcher stops both."""
+    """A redelivered message does not poll while the first runs: the watcher stops both."""
     begun = threading.Semaphore(0)
 
     @dramatiq.actor
@@ -88,14 +88,14 @@ def test_a_message_that_is_delivered_again_does_not_take_the_signal(
     assert begun.acquire(timeout=PATIENCE)
     backend.may_hear.set()
 
-    assert states(outcomes, 1) == [OutcomeState.ABORTED]  # of the same state, a message has one outcome
+    assert states(outcomes, 1) == [OutcomeState.ABORTED]  # outcomes of the same state count as one
     broker.join("default", timeout=PATIENCE * 1000)
 
 
 def test_a_message_that_is_delivered_again_is_skipped_with_the_first(
     broker: StubBroker, outcomes: SimpleQueue[Outcome], start_worker: Callable[..., dramatiq.Worker]
 ) -> None:
-    """The signal has been consumed for the one that runs, which knows of it."""
+    """A redelivered message is skipped if the running one has consumed the signal."""
     started, asked, go_on = threading.Event(), threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -121,7 +121,7 @@ def test_a_message_that_is_delivered_again_is_skipped_with_the_first(
 def test_a_message_that_fails_by_itself_is_not_retried(
     broker: StubBroker, outcomes: SimpleQueue[Outcome], start_worker: Callable[..., dramatiq.Worker]
 ) -> None:
-    """What was consumed for the try that has failed is signaled again."""
+    """The signal that a failed attempt consumed is sent again, so the retry is skipped."""
     failing = Failing()
     broker.add_middleware(Retries(min_backoff=1, max_backoff=1))
     broker.add_middleware(failing)
@@ -143,7 +143,7 @@ def test_a_message_that_fails_by_itself_is_not_retried(
 def test_a_signal_is_put_back_before_the_worker_stops(
     broker: StubBroker, backend: Consuming, outcomes: SimpleQueue[Outcome], start_worker: Callable[..., dramatiq.Worker]
 ) -> None:
-    """The message may be retried elsewhere."""
+    """A consumed signal is sent again before the worker stops, because the message may be retried elsewhere."""
     failing = Failing()
     broker.add_middleware(failing)
 
@@ -167,7 +167,7 @@ def test_a_signal_that_comes_for_a_message_that_has_failed_is_put_back(
     start_worker: Callable[..., dramatiq.Worker],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It was taken while the message was running, and passed on when it was not."""
+    """A signal that was received while its message was failing is sent again."""
     started, go_on, failed = threading.Event(), threading.Event(), threading.Event()
     receive = backend.receive
 
@@ -204,7 +204,7 @@ def test_a_signal_that_comes_for_a_message_that_has_failed_is_put_back(
 def test_what_is_asked_here_of_a_message_that_runs_here_takes_no_signal(
     broker: StubBroker, backend: Consuming, outcomes: SimpleQueue[Outcome], start_worker: Callable[..., dramatiq.Worker]
 ) -> None:
-    """Of any other, nothing is known, and nothing is taken."""
+    """``abort_requested()`` consumes no signal; for a message that does not run here, the answer is unknown."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -229,7 +229,7 @@ def test_what_is_asked_here_of_a_message_that_runs_here_takes_no_signal(
 
 
 def test_what_could_not_be_put_back_is_tried_again(backend: Consuming, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is dropped by a backend that is down."""
+    """Sending a signal again is retried while the backend is down."""
     spent = SpentSignals(backend, 60_000)
     spent.add(b"a")
     with monkeypatch.context() as broken:

@@ -1,4 +1,4 @@
-"""The contract for event backends finds what is broken: the tests of docs/backends.md, run as a reader would."""
+"""The contract for event backends detects broken ones: the tests of docs/backends.md, run like a reader's."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.main_interpreter, pytest.mark.unpatched]
 PAGE = DOCS / "backends.md"
 EXAMPLE = (ROOT / "examples" / "sqlite_backend.py").read_text(encoding="utf-8")
 
-#: Instead of the first line of what ``signal`` does with each event: what was taken back is never signaled again.
+#: Replaces the first line of the loop over events in ``signal``: a revoked key is never signaled again.
 IGNORES_WHAT_WAS_TAKEN_BACK = """\
 if database.execute("SELECT 1 FROM events WHERE key = ? AND value IS NULL", [event.key]).fetchone():
                     continue
@@ -38,12 +38,12 @@ def run_contract(directory: Path, backend: str, *words: str) -> subprocess.Compl
 
 
 def test_the_backend_on_the_page_is_the_example() -> None:
-    """To the letter."""
+    """The backend on the page is the example, character for character."""
     assert marked(PAGE, "sqlite") == EXAMPLE
 
 
 def test_a_backend_that_holds_passes(tmp_path: Path) -> None:
-    """And what it does not have is skipped, with the reason."""
+    """A correct backend passes; tests of optional features that it lacks are skipped with the reason."""
     done = run_contract(tmp_path, EXAMPLE, "-k", "signal or listed or aborted")
 
     assert done.returncode == 0, done.stdout
@@ -69,7 +69,7 @@ def test_a_backend_that_holds_passes(tmp_path: Path) -> None:
     ],
 )
 def test_a_backend_that_does_not_hold_fails(tmp_path: Path, whole: str, broken: str, test: str, seen: str) -> None:
-    """And it is told what was seen."""
+    """A broken backend fails, with a description of what was observed."""
     assert whole in EXAMPLE
     done = run_contract(tmp_path, EXAMPLE.replace(whole, broken), "-k", test)
 

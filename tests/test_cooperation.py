@@ -1,4 +1,4 @@
-"""checkpoint() and sleep(): places where a function stops by itself, on any interpreter."""
+"""checkpoint() and sleep(): places where a function stops by itself, on every interpreter."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LONG = PATIENCE * 1000
 
 
 class Steps:
-    """What a task and its test tell each other."""
+    """The events by which a task and its test synchronize."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
@@ -42,7 +42,7 @@ class Steps:
 
 @pytest.fixture
 def make_backend() -> Callable[[], EventBackend]:
-    """Once: it makes no difference here where the request comes from."""
+    """Return a single backend: the origin of the request makes no difference here."""
     backend = StubBackend()
     return lambda: backend
 
@@ -53,7 +53,7 @@ def steps() -> Steps:
 
 
 def test_outside_of_a_message_nothing_is_raised() -> None:
-    """A test may call the function by itself; sleep() sleeps."""
+    """Outside a message, checkpoint() does nothing and sleep() sleeps."""
     before = time.monotonic()
     checkpoint()
     sleep(10)
@@ -62,7 +62,7 @@ def test_outside_of_a_message_nothing_is_raised() -> None:
 
 
 def test_without_an_abort_nothing_is_raised(broker: StubBroker, start_worker: Any) -> None:
-    """And the time is slept."""
+    """Without an abort, checkpoint() does nothing, and sleep() sleeps for its duration."""
 
     @dramatiq.actor
     def task() -> bool:
@@ -79,18 +79,18 @@ def test_without_an_abort_nothing_is_raised(broker: StubBroker, start_worker: An
 
 @pytest.mark.parametrize(("duration", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
 def test_a_duration_is_a_number_of_milliseconds(duration: Any, error: type[Exception]) -> None:
-    """Anything else is refused."""
+    """sleep() refuses anything but a number of milliseconds."""
     with pytest.raises(error, match="duration is"):
         sleep(duration)
 
 
 def test_a_checkpoint_raises_what_is_due(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
-    """Whatever the interpreter, without a moment in which it could have been raised from outside."""
+    """checkpoint() raises a due abort on every interpreter, where no interrupt could have raised it."""
 
     @dramatiq.actor
     def task() -> None:
         try:
-            with shield():  # so that nobody else raises it
+            with shield():  # so that only checkpoint() can raise it
                 steps.started.set()
                 assert steps.requested.wait(PATIENCE)
                 checkpoint()
@@ -113,7 +113,7 @@ def test_a_checkpoint_raises_what_is_due(broker: StubBroker, start_worker: Any, 
 
 
 def test_a_checkpoint_leaves_the_grace_period_alone(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
-    """It raises at its end, and not before."""
+    """checkpoint() raises at the end of a grace period, not before."""
 
     @dramatiq.actor
     def task() -> None:
@@ -136,7 +136,7 @@ def test_a_checkpoint_leaves_the_grace_period_alone(broker: StubBroker, start_wo
     assert steps.started.wait(PATIENCE)
     abort(message.message_id, abort_timeout=2 * PATIENCE * 1000)
     assert steps.requested.wait(PATIENCE)
-    abort(message.message_id)  # which ends the grace period
+    abort(message.message_id)  # ends the grace period
 
     assert result_of(message)[0] == "Abort"
     [left] = steps.seen
@@ -145,7 +145,7 @@ def test_a_checkpoint_leaves_the_grace_period_alone(broker: StubBroker, start_wo
 
 @pytest.mark.parametrize("grace", [0, 20])
 def test_a_sleep_ends_with_the_abort(broker: StubBroker, start_worker: Any, steps: Steps, grace: int) -> None:
-    """At once, though it would last for long; or when the grace period is over."""
+    """A long sleep() ends at once with the abort, or at the end of the grace period."""
 
     @dramatiq.actor
     def task() -> None:
@@ -167,7 +167,7 @@ def test_a_sleep_ends_with_the_abort(broker: StubBroker, start_worker: Any, step
 
 
 def test_a_sleep_behind_a_shield_lasts(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
-    """For its time, though it is woken, and goes on waiting: it does not ask again and again."""
+    """sleep() in a shield lasts its full duration: it is woken once, and does not poll afterwards."""
     turns: list[float] = []
 
     @dramatiq.actor
@@ -195,7 +195,7 @@ def test_a_sleep_behind_a_shield_lasts(broker: StubBroker, start_worker: Any, st
 
 
 def test_a_thread_of_the_function_stops_by_itself(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
-    """Where it has the function's context: it sleeps until the abort, or asks."""
+    """In a thread with the function's context, sleep() and checkpoint() raise the abort, each time."""
 
     def work() -> None:
         steps.started.set()
@@ -224,7 +224,7 @@ def test_a_thread_of_the_function_stops_by_itself(broker: StubBroker, start_work
 
 
 def test_in_a_coroutine(broker: StubBroker, start_worker: Any, steps: Steps) -> None:
-    """checkpoint() raises there, too, where nothing is awaited; sleep() would hold up the loop, but not in a thread."""
+    """checkpoint() raises in a coroutine without an await; sleep() is for its threads, as it would block the loop."""
     broker.add_middleware(AsyncIO())
 
     def in_a_thread() -> None:
@@ -242,7 +242,7 @@ def test_in_a_coroutine(broker: StubBroker, start_worker: Any, steps: Steps) -> 
             sleep(1)
         thread = asyncio.get_running_loop().create_task(asyncio.to_thread(in_a_thread))
         await asyncio.sleep(0)
-        assert steps.requested.wait(PATIENCE)  # the loop stands still
+        assert steps.requested.wait(PATIENCE)  # the loop is blocked
         try:
             checkpoint()
         finally:
@@ -262,14 +262,14 @@ interrupt = InterruptScheduler.interrupt
 
 
 def wake_first(deadlines: InterruptScheduler, running: Execution, thread_ended: threading.Event) -> None:
-    """Abort a message when its thread has seen that coming, and has ended."""
+    """Abort a message after its thread has seen the abort and ended."""
     running.ring()
     assert thread_ended.wait(PATIENCE)
     interrupt(deadlines, running)
 
 
 def wake_last(deadlines: InterruptScheduler, running: Execution, thread_ended: threading.Event) -> None:
-    """Abort a message, and go on when its thread has ended."""
+    """Abort a message, and continue when its thread has ended."""
     interrupt(deadlines, running)
     assert thread_ended.wait(PATIENCE)
 
@@ -278,7 +278,7 @@ def wake_last(deadlines: InterruptScheduler, running: Execution, thread_ended: t
 def test_a_coroutine_stops_before_the_thread_that_it_waits_for(
     broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch, order: Any
 ) -> None:
-    """One that keeps the abort to itself does not make the message complete."""
+    """A thread that keeps the abort to itself does not make the coroutine's message complete."""
     broker.add_middleware(AsyncIO())
     steps = Steps()
     thread_ended = threading.Event()
@@ -292,7 +292,7 @@ def test_a_coroutine_stops_before_the_thread_that_it_waits_for(
         loop = asyncio.get_running_loop()
         thread = loop.run_in_executor(None, contextvars.copy_context().run, in_a_thread)
         thread.add_done_callback(lambda _: thread_ended.set())
-        loop.call_soon(steps.started.set)  # when it waits: a thread that has ended by then is not waited for
+        loop.call_soon(steps.started.set)  # once it waits: it would not wait for a thread that has ended
         await thread
 
     monkeypatch.setattr(InterruptScheduler, "interrupt", lambda self, running: order(self, running, thread_ended))

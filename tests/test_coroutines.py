@@ -1,4 +1,4 @@
-"""Async actors: the coroutine itself sees the abort where it awaits, and asyncio takes it for a cancellation."""
+"""Async actors: the coroutine sees the abort where it awaits, as a cancellation to asyncio."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ needs_task_groups = pytest.mark.skipif(sys.version_info < (3, 11), reason="async
 
 @pytest.fixture
 def make_backend() -> Callable[[], EventBackend]:
-    """Once: it makes no difference here where the request comes from."""
+    """Return a single backend: the origin of the request makes no difference here."""
     backend = StubBackend()
     return lambda: backend
 
 
 @pytest.fixture(autouse=True)
 def event_loop(broker: StubBroker, start_worker: Any) -> None:
-    """Dramatiq's event loop, and one worker thread: a coroutine that keeps it would be seen."""
+    """Return dramatiq's event loop, with a single worker thread, which a stuck coroutine would block visibly."""
     broker.add_middleware(AsyncIO())
     broker.add_middleware(CurrentMessage())
     start_worker(worker_threads=1)
 
 
 class Seen:
-    """What a coroutine has seen."""
+    """Records what a coroutine has seen."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
@@ -64,7 +64,7 @@ class Seen:
             raise
 
     def actor(self, wait: Callable[[Seen], Awaitable[object]]) -> dramatiq.Actor[[], Awaitable[None]]:
-        """Make an actor that waits like this and notes what comes up there."""
+        """Return an actor that waits in this way and records the exception raised there."""
 
         @dramatiq.actor(actor_name=wait.__name__)
         async def task() -> None:
@@ -86,7 +86,7 @@ def is_aborted(message: Message[Any]) -> bool:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """A server's port, where a connection can be opened that nobody ever takes."""
+    """Return the port of a server on which connections can be opened, but are never accepted."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
 
@@ -201,7 +201,7 @@ async def request_with_aiohttp(seen: Seen) -> None:
             pass
 
 
-#: How an abort comes up in each wait, with the number of children that are cancelled along with it.
+#: How an abort is raised in each wait, with the number of children that are cancelled with it.
 WAYS_TO_WAIT = [
     (sleep, 0),
     (wait_for_an_event, 0),
@@ -228,7 +228,7 @@ WAYS_TO_WAIT = [
 
 @pytest.mark.parametrize(("wait", "children"), WAYS_TO_WAIT)
 def test_an_abort_comes_up_where_a_coroutine_awaits(wait: Any, children: int) -> None:
-    """(9) As an Abort and as a CancelledError, with its message; the tasks that it waits for are cancelled with it."""
+    """(9) An abort is raised at the await as an Abort and a CancelledError, and awaited tasks are cancelled."""
     if "anyio" in wait.__name__:
         pytest.importorskip("anyio")
     if "aiohttp" in wait.__name__:
@@ -250,7 +250,7 @@ def test_an_abort_comes_up_where_a_coroutine_awaits(wait: Any, children: int) ->
 
 @pytest.mark.parametrize("caught", [Abort, AsyncAbort, asyncio.CancelledError])
 def test_a_coroutine_catches_it_by_each_name(caught: type[BaseException]) -> None:
-    """And cleans up, with awaits."""
+    """A coroutine can catch the abort by either class, and clean up with awaits."""
     started = threading.Event()
     cleaned: list[str] = []
 
@@ -274,7 +274,7 @@ def test_a_coroutine_catches_it_by_each_name(caught: type[BaseException]) -> Non
 
 @needs_task_groups
 def test_a_timeout_of_its_own_is_no_abort() -> None:
-    """What others cancel stays as it is, and a message that was not aborted says nothing of it."""
+    """Cancellations by other code stay as they are, and the message does not count as aborted."""
 
     @dramatiq.actor
     async def task() -> list[str]:
@@ -298,7 +298,7 @@ def test_a_timeout_of_its_own_is_no_abort() -> None:
 
 @needs_task_groups
 def test_an_abort_is_not_taken_for_a_timeout() -> None:
-    """Though the time is over when it comes, and behind a shield."""
+    """An abort that arrives after the time of a timeout, in a shield, is not taken for the timeout."""
     started = threading.Event()
     requested = threading.Event()
 
@@ -313,7 +313,7 @@ def test_an_abort_is_not_taken_for_a_timeout() -> None:
                     timeout.reschedule(0)
                     await asyncio.Event().wait()
         except TimeoutError:
-            await asyncio.Event().wait()  # where the abort comes up, counted
+            await asyncio.Event().wait()  # counts the places where the abort is raised
         return "went on"
 
     message = task.send()
@@ -326,14 +326,14 @@ def test_an_abort_is_not_taken_for_a_timeout() -> None:
 
 
 def test_a_coroutine_that_returns_has_completed() -> None:
-    """(2) However late the abort comes."""
+    """(2) A coroutine that returns has completed, however late the abort arrives."""
     started = threading.Event()
     requested = threading.Event()
 
     @dramatiq.actor
     async def task() -> str:
         started.set()
-        requested.wait(PATIENCE)  # holds up the loop, in which the cancellation would be made
+        requested.wait(PATIENCE)  # blocks the loop, in which the task would be cancelled
         return "done"
 
     message = task.send()
@@ -346,7 +346,7 @@ def test_a_coroutine_that_returns_has_completed() -> None:
 
 
 def test_an_abort_in_front_of_the_call_comes_up_instead(broker: StubBroker) -> None:
-    """The message is in another middleware when it comes."""
+    """An abort that arrives in another middleware's hook is raised instead of the call."""
     called: list[str] = []
     started, requested = threading.Event(), threading.Event()
 
@@ -372,7 +372,7 @@ def test_an_abort_in_front_of_the_call_comes_up_instead(broker: StubBroker) -> N
 
 
 def test_a_child_that_swallows_the_cancellation_does_not_swallow_the_abort() -> None:
-    """(5) What the function awaits may go on and return: the abort comes up all the same."""
+    """(5) The abort is raised even if an awaited task catches the cancellation and returns."""
     seen = Seen()
 
     async def stubborn() -> str:
@@ -395,7 +395,7 @@ def test_a_child_that_swallows_the_cancellation_does_not_swallow_the_abort() -> 
 
 
 def test_a_coroutine_that_catches_it_and_goes_on_has_completed() -> None:
-    """As any function has."""
+    """A coroutine that catches the abort and returns has completed, like any function."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -415,7 +415,7 @@ def test_a_coroutine_that_catches_it_and_goes_on_has_completed() -> None:
 
 
 def test_one_that_makes_something_else_of_it_is_not_retried() -> None:
-    """(4) Terminal, as for any function."""
+    """(4) A coroutine that turns the abort into another exception is not retried, like any function."""
     started = threading.Event()
     runs: list[int] = []
 
@@ -437,7 +437,7 @@ def test_one_that_makes_something_else_of_it_is_not_retried() -> None:
 
 
 def test_it_is_raised_again_where_that_is_asked_for() -> None:
-    """repeat_every, in a coroutine that catches it and goes on."""
+    """With ``repeat_every``, a coroutine that catches the abort and goes on is aborted again."""
     started = threading.Event()
     caught: list[int] = []
 
@@ -459,7 +459,7 @@ def test_it_is_raised_again_where_that_is_asked_for() -> None:
 
 
 def test_the_clean_up_may_take_its_time() -> None:
-    """More than the second that dramatiq gives a coroutine that it interrupts."""
+    """A coroutine's clean-up may take longer than the second that dramatiq allows."""
     seen = Seen()
 
     async def wait(_: Seen) -> None:
@@ -483,7 +483,7 @@ def test_the_clean_up_may_take_its_time() -> None:
 def test_a_worker_thread_leaves_a_coroutine_that_cleans_up_for_too_long(
     abortable: Abortable, is_stubborn: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """cleanup_timeout: it is cancelled once more, and what does not care is left behind; other messages run."""
+    """After ``cleanup_timeout``, a coroutine is cancelled again, then abandoned, so that other messages run."""
     if not _can_leave():
         pytest.skip("this interpreter cannot raise an exception in a thread")
     configure(abortable, cleanup_timeout=20)
@@ -524,7 +524,7 @@ def _can_leave() -> bool:
 
 @pytest.mark.parametrize("kind", ["with", "async with"])
 def test_a_shield_holds_it_up(kind: str) -> None:
-    """Until its end, where it is raised; with either statement."""
+    """A shield, with either statement, holds the abort back until its end."""
     seen = Seen()
     release = threading.Event()
     steps: list[str] = []
@@ -557,7 +557,7 @@ def test_a_shield_holds_it_up(kind: str) -> None:
 
 @pytest.mark.parametrize("where", ["task", "thread"])
 def test_a_shield_holds_it_up_in_whatever_the_coroutine_has_started(where: str) -> None:
-    """A task, or a thread that has its context: the coroutine waits for it, and is not aborted meanwhile."""
+    """A shield in a task or thread that the coroutine awaits holds the abort back."""
     seen = Seen()
     entered, release = threading.Event(), threading.Event()
     steps: list[str] = []
@@ -594,7 +594,7 @@ def test_a_shield_holds_it_up_in_whatever_the_coroutine_has_started(where: str) 
 
 @needs_threads
 def test_a_shield_is_no_more_than_a_context_manager_outside_of_a_message() -> None:
-    """So that a test can await the coroutine function itself."""
+    """Outside a message, a shield does nothing, so tests can await the coroutine function."""
 
     async def main() -> str:
         async with shield():
@@ -605,7 +605,7 @@ def test_a_shield_is_no_more_than_a_context_manager_outside_of_a_message() -> No
 
 
 def test_the_message_is_known_wherever_the_coroutine_goes() -> None:
-    """In itself, in tasks that it starts, and in threads that it starts with to_thread."""
+    """The message is known in the coroutine, in its tasks, and in its ``to_thread`` threads."""
     seen = Seen()
     known: list[tuple[str, float | None, str | None]] = []
     looked = threading.Event()
@@ -643,7 +643,7 @@ def test_the_message_is_known_wherever_the_coroutine_goes() -> None:
 
 
 def test_a_storm_of_coroutines() -> None:
-    """(1, 2) Aborted at about their end: completed or aborted, and the loop has nothing left of them."""
+    """(1, 2) Coroutines aborted around their end complete or are aborted, and leave nothing in the loop."""
     started = threading.Semaphore(0)
     ended: list[int] = []
 
@@ -678,7 +678,7 @@ def _abortable() -> Abortable:
 @pytest.mark.skipif(not (3, 11) <= sys.version_info[:2] <= (3, 12), reason="only these accept no subclasses")
 @pytest.mark.parametrize("is_async", [False, True])
 def test_task_groups_change_where_coroutines_run(is_async: bool) -> None:
-    """A worker without any leaves asyncio's class as it is."""
+    """Only a worker with async actors replaces asyncio's TaskGroup class."""
     code = f"""
 import asyncio
 import dramatiq

@@ -1,4 +1,4 @@
-"""Transactions and connection pools: what an abort cuts off is rolled back, and no connection is lost.
+"""Transactions and connection pools: an aborted transaction is rolled back, and no connection is lost.
 
 With SQLAlchemy and psycopg, on SQLite and on a PostgreSQL of the tests' own; docs/guides/databases.md names the tests.
 """
@@ -53,29 +53,29 @@ if TYPE_CHECKING:
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 orm = pytest.importorskip("sqlalchemy.orm")
-psycopg = pytest.importorskip("psycopg", exc_type=ImportError)  # that is how it says that there is no libpq
+psycopg = pytest.importorskip("psycopg", exc_type=ImportError)  # raised if libpq is missing
 psycopg_pool = pytest.importorskip("psycopg_pool")
 
 pytestmark = [needs_interrupts, pytest.mark.usefixtures("core"), pytest.mark.main_interpreter, pytest.mark.unpatched]
 
-#: What docs/guides/databases.md tells to protect.
+#: The modules that docs/guides/databases.md recommends to protect.
 PROTECT = ["psycopg_pool", "sqlalchemy.pool"]
 
-#: What can be protected as a whole besides, for statements that are never cut.
+#: Further modules that can be protected as a whole, so that no statement is interrupted.
 DRIVERS = ["psycopg", "sqlalchemy"]
 
-#: How many messages are aborted at random moments, each time.
+#: The number of messages to abort at random moments in each test.
 ABORTS = 200
 
 
 class PostgreSQL:
-    """A real server in a directory of its own, reached by its socket in there."""
+    """A real server with its own directory, which contains its socket."""
 
     def __init__(self, programs: Path, directory: Path) -> None:
         self._programs = programs
         self._directory = directory
         self.dsn = f"host={directory} user=postgres dbname=postgres"
-        # It refuses to run as root.
+        # The server refuses to run as root.
         self._user: dict[str, Any] = {}
         if os.getuid() == 0:
             import pwd
@@ -104,7 +104,7 @@ class PostgreSQL:
         return True
 
     def ask(self, statement: str, *parameters: object) -> list[Any]:
-        """What the server says to somebody else, on a connection of its own."""
+        """Return the result of a query on a separate connection."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters)
             return list(cursor.fetchall()) if cursor.description else []
@@ -115,22 +115,22 @@ class Database(ABC):
 
     @abstractmethod
     def transaction(self, *steps: str | Callable[[], object]) -> None:
-        """Run statements, or call functions, in one transaction, as users write it."""
+        """Run statements or functions in one transaction, as users write it."""
 
     @abstractmethod
     def rows(self) -> list[int]:
-        """The numbers in the table that others see, on a connection of their own."""
+        """Return the numbers in the table that a separate connection sees."""
 
     @abstractmethod
     def take(self) -> Any:
-        """A context manager that has a connection of the pool."""
+        """Return a context manager that holds a connection of the pool."""
 
     @abstractmethod
     def free(self) -> int:
-        """How many connections may be taken."""
+        """Return the number of available connections."""
 
     def states(self) -> Counter[str]:
-        """In which states the pool's connections are, as the server has it."""
+        """Return the states of the pool's connections on the server."""
         return Counter()
 
     @abstractmethod
@@ -139,12 +139,12 @@ class Database(ABC):
 
 
 class WithEngine(Database):
-    """SQLAlchemy's connections, on SQLite."""
+    """SQLAlchemy connections on SQLite."""
 
     def __init__(self, path: Path, size: int, **options: Any) -> None:
         self._path = path
         self._size = size
-        # Writers wait for each other as long as it takes.
+        # Writers wait for each other without a limit.
         timeout = {"connect_args": {"timeout": PATIENCE}}
         self._engine = self._create(f"sqlite:///{path}", **timeout | options)
         self.transaction("CREATE TABLE numbers (number INTEGER)")
@@ -175,7 +175,7 @@ class WithEngine(Database):
 
 
 class WithSession(WithEngine):
-    """SQLAlchemy's sessions, on PostgreSQL with psycopg."""
+    """SQLAlchemy sessions on PostgreSQL with psycopg."""
 
     def __init__(self, server: PostgreSQL, size: int, **options: Any) -> None:
         self._server = server
@@ -202,7 +202,7 @@ class WithSession(WithEngine):
 
 
 class WithPool(WithSession):
-    """psycopg's connections, of its own pool, on PostgreSQL."""
+    """psycopg connections from its own pool, on PostgreSQL."""
 
     def __init__(self, server: PostgreSQL, size: int, **options: Any) -> None:
         self._server = server
@@ -235,7 +235,7 @@ class WithPool(WithSession):
 
 
 def programs() -> Path | None:
-    """Where PostgreSQL's programs are: on the PATH, or where Debian puts them."""
+    """Return the directory of PostgreSQL's programs: on the PATH, or Debian's."""
     found = [Path(program).resolve().parent for program in [shutil.which("initdb")] if program]
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     return next((path for path in found if (path / "initdb").exists() and (path / "postgres").exists()), None)
@@ -243,22 +243,22 @@ def programs() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
-    """A real server for all tests."""
+    """Start a real server for all tests."""
     found = programs()
     if found is None:
         pytest.skip("no PostgreSQL: its programs, initdb and postgres, are not on this machine")
-    # Not among pytest's own directories, which other users cannot enter; and the path of a socket must be short.
+    # Not in pytest's directories, which other users cannot enter; and the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
         server = PostgreSQL(found, Path(directory))
         process = server.start()
         yield server
-        process.send_signal(signal.SIGQUIT)  # at once, and without leaving anybody behind
+        process.send_signal(signal.SIGQUIT)  # immediate shutdown, which leaves no process behind
         process.wait(PATIENCE)
 
 
 @pytest.fixture
 def make_backend() -> Callable[[], EventBackend]:
-    """Once: it makes no difference here where the request comes from."""
+    """Return a single backend: the origin of the request makes no difference here."""
     backend = StubBackend()
     return lambda: backend
 
@@ -270,14 +270,14 @@ def is_protected() -> bool:
 
 @pytest.fixture
 def abortable(backend: EventBackend, is_protected: bool) -> Iterator[Abortable]:
-    """With the modules that docs/guides/databases.md tells to protect, if they are to be."""
+    """Return an Abortable, with the protected modules of docs/guides/databases.md if the case needs them."""
     yield Abortable(backend=backend, protected_modules=PROTECT if is_protected else [])
     unprotect(*PROTECT, *DRIVERS)
 
 
 @pytest.fixture(params=[WithEngine, WithSession, WithPool], ids=["sqlite", "sqlalchemy-postgresql", "psycopg"])
 def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Database]]:
-    """Makes databases behind a pool of some size, of one kind."""
+    """Return a factory of databases of one kind, behind a pool of a given size."""
     on_sqlite = request.param is WithEngine
     place = tmp_path / "numbers.db" if on_sqlite else request.getfixturevalue("postgresql")
     made: list[Database] = []
@@ -303,7 +303,7 @@ def insert(number: int) -> str:
 
 
 class Gate:
-    """Where a task stands until it is let go on, in C code."""
+    """Blocks a task in C code until it is released."""
 
     def __init__(self) -> None:
         self._entered = threading.Event()
@@ -317,7 +317,7 @@ class Gate:
         self._lock.acquire()
 
     def wait(self) -> None:
-        """Return when somebody stands there."""
+        """Wait until a task has arrived."""
         assert self._entered.wait(PATIENCE)
         wait_until_it_waits(self._thread)
 
@@ -326,10 +326,10 @@ class Gate:
 
 
 def wait_until_it_is_on_its_way(abortable: Abortable, message: Message[Any], is_protected: bool) -> None:
-    """Return when the task's thread, which waits, has been interrupted, or has been found where it may not be."""
+    """Wait until the waiting thread has been interrupted, or found where interrupts are forbidden."""
     wait_until_requested(abortable, message)
     (running,) = running_in(abortable).with_key(key_of(message.message_id))
-    # From 3.13 on, the compiled core knows by the second look that a thread waits.
+    # From 3.13 on, the compiled core recognises a waiting thread at its second look.
     wait_until(
         lambda: (
             running.interrupt()
@@ -339,7 +339,7 @@ def wait_until_it_is_on_its_way(abortable: Abortable, message: Message[Any], is_
 
 
 def assert_it_works(database: Database) -> None:
-    """A message on the same pool is done, and has a whole transaction."""
+    """Check that another message on the same pool runs, with a complete transaction."""
 
     @dramatiq.actor(actor_name="next", max_retries=0)
     def task() -> str:
@@ -353,7 +353,7 @@ def assert_it_works(database: Database) -> None:
 def test_a_transaction_that_is_cut_is_rolled_back(
     make_database: Callable[..., Database], worker: dramatiq.Worker
 ) -> None:
-    """Nobody else sees anything of it, and the next message has the same connection, of a pool of one."""
+    """An aborted transaction is invisible to others, and its connection serves the next message."""
     database = make_database()
     half = threading.Event()
 
@@ -373,7 +373,7 @@ def test_a_transaction_that_is_cut_is_rolled_back(
 def test_a_transaction_in_a_shield_is_committed(
     make_database: Callable[..., Database], worker: dramatiq.Worker
 ) -> None:
-    """With what comes behind the abort."""
+    """A transaction in a shield is committed before the abort is raised."""
     database = make_database()
     half = threading.Event()
     went_on: list[bool] = []
@@ -400,9 +400,9 @@ def test_a_transaction_in_a_shield_is_committed(
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_no_connection_is_lost(size: int, make_database: Callable[..., Database], worker: dramatiq.Worker) -> None:
-    """By hundreds of aborts at random moments of four tasks that do one transaction after the other."""
+    """Hundreds of aborts at random moments of four tasks' transactions lose no connection."""
     database = make_database(size)
-    # SQLAlchemy's connections that are half made are in the traceback.
+    # The traceback refers to half-made connections of SQLAlchemy.
     worker.broker.add_middleware(Forgetting(), before=Results)
     started = [threading.Event() for _ in range(ABORTS)]
 
@@ -417,7 +417,7 @@ def test_no_connection_is_lost(size: int, make_database: Callable[..., Database]
         messages = [task.send(number) for number in range(first, first + 4)]
         for message, is_running in zip(messages, started[first:], strict=False):
             assert is_running.wait(PATIENCE)
-            time.sleep(random.random() / 200)  # which makes the moment a random one
+            time.sleep(random.random() / 200)  # makes the moment random
             abort(message.message_id)
         failures.update(result_of(message)[0] for message in messages)
 
@@ -438,7 +438,7 @@ def test_no_connection_is_lost(size: int, make_database: Callable[..., Database]
 def test_sqlalchemys_pool_counts_its_connections(
     is_protected: bool, make_database: Callable[..., Database], abortable: Abortable, worker: dramatiq.Worker
 ) -> None:
-    """It is not cut when it has counted one that it is about to make, which would be one less for good."""
+    """SQLAlchemy's pool is not interrupted between counting a connection and making it."""
     gate = Gate()
 
     class Pool(sqlalchemy.pool.QueuePool):  # type: ignore[name-defined,misc]
@@ -451,7 +451,7 @@ def test_sqlalchemys_pool_counts_its_connections(
 
     cut: list[bool] = []
     database = make_database(poolclass=Pool, pool_timeout=PATIENCE)
-    database.close()  # the connection that has made the table
+    database.close()  # the connection that created the table
 
     @dramatiq.actor
     def task() -> None:
@@ -482,9 +482,9 @@ def test_psycopgs_pool_needs_with_statements(
     abortable: Abortable,
     worker: dramatiq.Worker,
 ) -> None:
-    """Cut where it waits for a connection, outside of a with statement, it loses the one that is handed over.
+    """Without a ``with`` statement, an abort in psycopg's pool loses the connection that is handed over.
 
-    And protected, it loses it behind getconn().
+    With the pool protected, the connection is lost after getconn().
     """
     if not with_statement and core.__name__.endswith("_py"):
         pytest.skip("this core asks again a moment later")
@@ -523,7 +523,7 @@ def test_psycopgs_pool_needs_with_statements(
 
 @pytest.fixture(params=["wait_poll", "wait_c"])
 def wait_function(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How psycopg waits for the server: in Python code, or in C code."""
+    """Return psycopg's function that waits for the server, in Python code or in C code."""
     function = getattr(psycopg.waiting, request.param, None)
     if function is None:
         pytest.skip("psycopg is here without its C code")
@@ -532,7 +532,7 @@ def wait_function(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 
 def wait_for_the_query(server: PostgreSQL) -> None:
-    """Return when the server is at it."""
+    """Wait until the server is running the query."""
     waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'pool' AND wait_event IN ('PgSleep', 'advisory')"
     wait_until(lambda: server.ask(waits), "the query")
 
@@ -546,7 +546,7 @@ def test_a_query_is_interrupted(
     worker: dramatiq.Worker,
     postgresql: PostgreSQL,
 ) -> None:
-    """Its connection is closed; the server gives up if it has been told to look whether there is still somebody."""
+    """An interrupted query's connection is closed, and a server that checks for its client ends the query."""
     if wait_function == "wait_c" and not blocking_calls.SUPPORTED:
         pytest.skip("no signal interrupts a call here")
     database = make_database(server_options="-c client_connection_check_interval=50" if is_watched else "")
@@ -585,7 +585,7 @@ def test_a_query_ends_before_the_abort(
     worker: dramatiq.Worker,
     postgresql: PostgreSQL,
 ) -> None:
-    """In C code, up to 3.14, and in a driver that is protected as a whole, which keeps its connection, too."""
+    """In C code up to 3.14 and in a protected driver, the query ends before the abort and keeps its connection."""
     if not protect and blocking_calls.SUPPORTED:
         pytest.skip("a signal interrupts the call")
     database = make_database()
@@ -614,5 +614,5 @@ def test_a_query_ends_before_the_abort(
     assert events == ["the query may end", "the task has ended"]
     assert database.rows() == []
     assert_it_works(database)
-    # SQLAlchemy closes one whose statement an exception like this has left.
+    # SQLAlchemy closes a connection if such an exception leaves its statement.
     assert (postgresql.ask(process_ids) == found) is (bool(protect) or isinstance(database, WithPool))

@@ -1,4 +1,4 @@
-"""What the documentation says that can be compared with the code."""
+"""Statements of the documentation that can be compared with the code."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def between(marks: str) -> str:
 
 
 def headings(page: Path) -> set[str]:
-    """What can be behind the # of a link to a page, as GitHub and Sphinx have it."""
+    """Return the anchors of a page's headings, as on GitHub and in Sphinx."""
     text = re.sub(r"^```.*?^```", "", text_of(page).lower(), flags=re.DOTALL | re.MULTILINE)
     return {re.sub(r"[^\w -]", "", line).replace(" ", "-") for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
 
 def test_each_rule_for_shields_has_its_test() -> None:
-    """And each test of shields its rule."""
+    """Each rule for shields has a test, and each test of shields a rule."""
     rules = re.findall(r"`(test_\w+)`", between("rules"))
     tests = re.findall(
         r"^def (test_\w+)", (ROOT / "tests" / "test_shield.py").read_text(encoding="utf-8"), re.MULTILINE
@@ -41,14 +41,14 @@ def test_each_rule_for_shields_has_its_test() -> None:
 
 
 def test_the_protected_modules_are_the_codes() -> None:
-    """With their reasons."""
+    """The page lists the protected modules of the code, with their reasons."""
     rows = [f"| `{module}` | {reason} |" for module, reason in sorted(PROTECTED_MODULES.items())]
 
     assert between("protected").splitlines() == ["| module | what would be left half done |", "|---|---|", *rows]
 
 
 def test_the_protected_functions_are_the_codes() -> None:
-    """With their reasons; those that are cut in some of their calls are marked."""
+    """The page lists the protected functions of the code, with their reasons and marks."""
     rows = []
     for module, functions in sorted(PROTECTED_IN.items()):
         for reason in dict.fromkeys(functions.values()):
@@ -64,7 +64,7 @@ def test_the_protected_functions_are_the_codes() -> None:
 
 
 def test_the_page_on_databases_names_its_tests() -> None:
-    """Each of them, and no others."""
+    """The page on databases names exactly the tests of databases."""
     page = text_of(DOCS / "guides" / "databases.md")
     tests = (ROOT / "tests" / "test_databases.py").read_text(encoding="utf-8")
 
@@ -73,7 +73,7 @@ def test_the_page_on_databases_names_its_tests() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
-    """To a file, or to a heading of a page."""
+    """Each link leads to a file, or to a heading of a page."""
     text = text_of(page)
     for target in [*re.findall(r"\]\((?!https?://)([^)]*)\)", text), *re.findall(r'<img src="([^"]*)"', text)]:
         path, _, anchor = target.partition("#")
@@ -83,7 +83,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_the_map_has_each_folder_and_file() -> None:
-    """Each folder and each file at the top, and each file of a worker."""
+    """The map lists each folder and file at the top, and each file of the worker."""
     package = ROOT / "dramatiq_abort"
     if not package.exists():
         pytest.skip("the tests are here without the project")
@@ -96,7 +96,7 @@ def test_the_map_has_each_folder_and_file() -> None:
 
 
 def test_a_message_id_passes_through_few_files() -> None:
-    """At most 12 from abort() to the exception, each of which exists."""
+    """A message id passes through at most 12 existing files, from abort() to the exception."""
     package = ROOT / "dramatiq_abort"
     if not package.exists():
         pytest.skip("the tests are here without the project")
@@ -108,7 +108,7 @@ def test_a_message_id_passes_through_few_files() -> None:
 
 
 def test_no_part_of_the_package_imports_one_above_it() -> None:
-    """Nor in a circle, also for types; and the drawing in the internals shows the imports as they are."""
+    """No part imports one above it or itself in a circle, also for types, and the drawing is up to date."""
     script = DOCS / "imports.py"
     if not script.exists():
         pytest.skip("the tests are here without the project")
@@ -122,7 +122,7 @@ def test_no_part_of_the_package_imports_one_above_it() -> None:
     "module", ["dramatiq_abort", *(f"dramatiq_abort.{name}" for name in ("backends", "contract", "interrupt", "web"))]
 )
 def test_the_reference_has_each_public_name(module: str) -> None:
-    """Once."""
+    """The reference lists each public name once."""
     if module == "dramatiq_abort.web":
         pytest.importorskip("flask")
     described = re.findall(r"^\.\. (?:auto\w+|py:data):: ([\w.]+)", text_of(DOCS / "reference.md"), re.MULTILINE)

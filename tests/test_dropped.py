@@ -1,4 +1,4 @@
-"""An abort that comes up in what C code calls, and drops, comes up again (5)."""
+"""An abort that is raised in a call from C code, and dropped there, is raised again (5)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ steps: list[str] = []
 
 
 class Unclosed(io.RawIOBase):
-    """Up to CPython 3.12 its destructor drops what close() raises, without a word."""
+    """Has a destructor that silently drops exceptions of close(), up to CPython 3.12."""
 
     def close(self) -> None:
         started.set()
@@ -31,7 +31,7 @@ class Unclosed(io.RawIOBase):
 
 
 class UnclosedWithFinally(Unclosed):
-    """The same, and the exception has been caught in between, so that there is an instance of it."""
+    """The same, but the exception was caught in between, so that an instance exists."""
 
     def close(self) -> None:
         try:
@@ -58,7 +58,7 @@ def worker() -> Iterator[dramatiq.Worker]:
 def test_an_abort_that_a_destructor_drops_comes_again(
     core: ModuleType, worker: dramatiq.Worker, kind: type[Unclosed]
 ) -> None:
-    """In the function that goes on behind it, which is aborted as if nothing had been."""
+    """An abort that a destructor drops is raised again in the function that continues."""
     if core.__name__.endswith("_py") and sys.version_info < (3, 12) and kind is Unclosed:
         pytest.skip("the pure-Python core does not hear of an exception of which no instance was made")
 
@@ -80,7 +80,7 @@ def test_an_abort_that_a_destructor_drops_comes_again(
 @needs_interrupts
 @needs_threads
 def test_an_abort_that_the_task_has_caught_does_not_come_again(core: ModuleType, worker: dramatiq.Worker) -> None:
-    """However it does that: it is the task that decides, unless it asks for repetition."""
+    """An abort that the task catches, in any way, is not raised again without ``repeat_every``."""
 
     def catch_and_return() -> None:
         try:
@@ -103,7 +103,7 @@ def test_an_abort_that_the_task_has_caught_does_not_come_again(core: ModuleType,
     @dramatiq.actor
     def task(number: int) -> None:
         functions[number]()
-        again.wait(0.1)  # in which it would come, if it came
+        again.wait(0.1)  # time for a second abort to be raised
 
     for number in range(len(functions)):
         started.clear()
@@ -116,7 +116,7 @@ def test_an_abort_that_the_task_has_caught_does_not_come_again(core: ModuleType,
 
 
 def test_what_was_never_raised_was_not_dropped() -> None:
-    """An instance may be made and thrown away."""
+    """An instance of the exception that is created and discarded does not count as dropped."""
     error: Any = Abort()
 
     assert not was_dropped(error.__traceback__)

@@ -1,4 +1,4 @@
-"""The whole life of an abort over every way to every Redis that is here."""
+"""The life of an abort over every kind of connection to every available Redis."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LONG = 60_000
 
 
 def backend_on(client: Any, namespace: str) -> RedisBackend:
-    """Make a backend that waits for as long as it takes, whatever its client does: the machine may be busy."""
+    """Return a backend that waits without a limit, whatever its client's timeout: the machine may be busy."""
     backend = RedisBackend(client=client, namespace=namespace)
     if backend._connections is not None:
         backend._connections._patience = PATIENCE
@@ -52,14 +52,14 @@ def backend_on(client: Any, namespace: str) -> RedisBackend:
 
 @pytest.fixture
 def callers(way: Way, namespace: str) -> Iterator[Abortable]:
-    """What those have who call ``abort()``: their own client of the same kind."""
+    """Return the backend of callers, with their own client of the same kind."""
     with closing(way.connect()) as client:
         yield Abortable(backend=backend_on(client, namespace))
 
 
 @pytest.fixture
 def abortable(way: Way, namespace: str) -> Iterator[Abortable]:
-    """What the worker has."""
+    """Return the worker's Abortable."""
     with closing(way.connect()) as client:
         yield Abortable(backend=backend_on(client, namespace))
 
@@ -68,7 +68,7 @@ def abortable(way: Way, namespace: str) -> Iterator[Abortable]:
 def test_the_whole_life_of_an_abort(
     way: Way, abortable: Abortable, callers: Abortable, broker: StubBroker, worker: dramatiq.Worker
 ) -> None:
-    """A message that waits, one that runs, and one that runs while all connections are cut."""
+    """A waiting message, a running one, and one that runs while all connections are cut are aborted."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -80,7 +80,7 @@ def test_the_whole_life_of_an_abort(
     def asked(message_id: str) -> bool:
         try:
             abort(message_id, callers)
-        except BackendError:  # of a client that does not try again on a new connection
+        except BackendError:  # from a client that does not retry on a new connection
             return False
         return True
 
@@ -106,7 +106,7 @@ def test_the_whole_life_of_an_abort(
 def test_everything_that_is_asked_and_told(
     way: Way, abortable: Abortable, callers: Abortable, broker: StubBroker, worker: dramatiq.Worker
 ) -> None:
-    """What runs, a rule for it, its outcome while somebody waits for it, and the rule taken back."""
+    """Running messages, a rule, an outcome that is waited for, and the rule's restoration work."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -131,7 +131,7 @@ def test_everything_that_is_asked_and_told(
 
 @pytest.mark.parametrize("way", kinds([*PROGRAMS], ["plain"]), indirect=True)
 def test_a_user_needs_all_rights_that_are_documented(way: Way, namespace: str) -> None:
-    """And no others."""
+    """A Redis user needs exactly the documented permissions."""
     [server] = way.servers
     documented = documented_rules(namespace)
     assert len(documented) > 10

@@ -1,4 +1,4 @@
-"""The README's programs and the demo do what they say."""
+"""The README's programs and the demo do what the documentation says."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXAMPLES = ROOT / "examples"
 
 
 def has_ended(group: int) -> bool:
-    """Say whether there is no process of this group."""
+    """Return whether a process group has no process left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -38,7 +38,7 @@ def has_ended(group: int) -> bool:
 
 
 def worker_of(output: str) -> int:
-    """The process group of the worker that the demo says it has started."""
+    """Return the process group of the worker that the demo reports."""
     found = re.search(r"led by process (\d+)", output)
     assert found is not None, output
     return int(found[1])
@@ -50,13 +50,13 @@ def assert_nothing_is_left(demo: subprocess.Popen[str], output: str) -> None:
 
 
 def test_quickstart_is_in_the_readme() -> None:
-    """The README's quickstart is the program in examples/, to the letter."""
+    """The README's quickstart is the program in examples/, character for character."""
     assert (EXAMPLES / "quickstart.py").read_text(encoding="utf-8") == marked(README, "quickstart")
 
 
 @needs_interrupts
 def test_quickstart_prints_what_the_readme_says(start: Start) -> None:
-    """The quickstart ends by itself, and prints what the README says that it prints."""
+    """The quickstart ends by itself, and prints the output in the README."""
     quickstart = start(EXAMPLES / "quickstart.py")
     output, errors = quickstart.communicate(timeout=PATIENCE)
     assert marked(README, "output") == output, errors
@@ -64,7 +64,7 @@ def test_quickstart_prints_what_the_readme_says(start: Start) -> None:
 
 
 def test_the_other_programs_of_the_readme_run(start: Start) -> None:
-    """What the README shows besides the quickstart is a program that runs, when put together."""
+    """The README's other code blocks, put together, are a program that runs."""
     quickstart, *others = blocks(README, "python")
     assert quickstart == marked(README, "quickstart")
     assert others
@@ -75,7 +75,7 @@ def test_the_other_programs_of_the_readme_run(start: Start) -> None:
 
 @needs_interrupts
 def test_the_programs_on_monitoring_run(start: Start) -> None:
-    """Put together, they print what they should."""
+    """The code blocks on monitoring, put together, print the documented output."""
     shown = "\n".join(blocks(DOCS / "monitoring.md", "python"))
     program = start("-c", shown)
     output, errors = program.communicate(timeout=PATIENCE)
@@ -91,7 +91,7 @@ def test_the_programs_on_monitoring_run(start: Start) -> None:
 
 @needs_interrupts
 def test_databases(start: Start) -> None:
-    """A transaction that is aborted halfway is rolled back, and one inside a shield is committed."""
+    """An aborted transaction is rolled back, and one in a shield is committed."""
     pytest.importorskip("sqlalchemy")
     program = start(EXAMPLES / "databases.py")
     output, errors = program.communicate(timeout=PATIENCE)
@@ -104,7 +104,7 @@ def test_databases(start: Start) -> None:
 
 
 def call(method: str, url: str) -> Any:
-    """What a site answers, as soon as it is there."""
+    """Return a site's response, once the site is up."""
     answers: list[Any] = []
 
     def has_answered() -> bool:
@@ -126,7 +126,7 @@ def call(method: str, url: str) -> Any:
 
 @needs_interrupts
 def test_django(start: Start, redis_url: str) -> None:
-    """Its middleware is found by its path, and a view aborts a job."""
+    """Django's settings find the middleware by its path, and a view aborts a job."""
     pytest.importorskip("django_dramatiq")
     port = free_port()
     manage = EXAMPLES / "django_project" / "manage.py"
@@ -156,7 +156,7 @@ def test_fastapi(start: Start, redis_url: str) -> None:
 
 @needs_interrupts
 def test_opentelemetry(start: Start) -> None:
-    """An abort is a span."""
+    """An abort is recorded as a span."""
     pytest.importorskip("opentelemetry.sdk")
     program = start(EXAMPLES / "opentelemetry_traces.py")
     output, errors = program.communicate(timeout=PATIENCE)
@@ -192,7 +192,7 @@ def test_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
 
 @needs_interrupts
 def test_interrupted_demo(start: Start, redis_url: str, redis_client: redis.Redis) -> None:
-    """A demo interrupted halfway leaves no process and no key, either."""
+    """A demo that is interrupted halfway leaves no process and no key."""
     demo = start(EXAMPLES / "demo.py", DEMO_REDIS_URL=redis_url)
     assert demo.stdout is not None
     output = ""
@@ -208,7 +208,7 @@ def test_interrupted_demo(start: Start, redis_url: str, redis_client: redis.Redi
 
 
 def test_demo_of_what_does_not_work(start: Start, redis_url: str, tmp_path: Path) -> None:
-    """When an abort does not happen the demo fails, shows the worker's log, and leaves no process."""
+    """If an abort does not happen, the demo fails, shows the worker's log, and leaves no process."""
     for name in ("demo.py", "demo_stage.py", "demo_actors.py"):
         shutil.copy(EXAMPLES / name, tmp_path)
     actors = tmp_path / "demo_actors.py"

@@ -1,4 +1,4 @@
-"""Greenlets instead of threads: gevent patches a whole process, so this runs a part of the suite in one of its own."""
+"""Greenlets instead of threads: a part of the suite runs in a process that gevent has patched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.unpatched]
 
 HERE = Path(__file__).parent
 
-#: What is quick and says the most; `make test-gevent` runs all.
+#: The fast and most significant tests; `make test-gevent` runs all.
 PARTS = [
     "guarantees/test_1_exact_window.py",
     "guarantees/test_2_completed_wins.py",
@@ -32,7 +32,7 @@ PARTS = [
 
 
 def test_it_holds_under_gevent() -> None:
-    """(1, 2, 5, 9) Aborts, shields, waits, subprocesses, and a storm, as with threads."""
+    """(1, 2, 5, 9) Aborts, shields, waits, subprocesses and a storm work as with threads."""
     words = [sys.executable, str(HERE / "under_gevent.py"), "-q", "-p", "no:cacheprovider"]
 
     finished = subprocess.run(

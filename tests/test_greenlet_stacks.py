@@ -1,4 +1,4 @@
-"""A task of an ordinary worker thread may do its work in greenlets: nothing breaks, and its abort comes up (1, 5)."""
+"""A task on an ordinary worker thread may use greenlets: nothing breaks, and it is aborted (1, 5)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def compute() -> None:
 
 @pytest.mark.parametrize("work", [run_forever, compute])
 def test_what_comes_up_in_a_greenlet_goes_on_to_the_function(core: ModuleType, work: Callable[[], None]) -> None:
-    """As what a greenlet raises goes on in the one that has switched to it."""
-    compiled_only(core)  # the other one cannot see where a greenlet of another thread leads to
+    """An exception raised in a greenlet propagates to the greenlet that switched to it."""
+    compiled_only(core)  # the pure-Python core cannot see where another thread's greenlet leads
     caught = []
 
     def function(started: threading.Event) -> None:
@@ -55,7 +55,7 @@ def test_what_comes_up_in_a_greenlet_goes_on_to_the_function(core: ModuleType, w
 
 
 def test_a_greenlet_that_leads_elsewhere_is_not_cut(core: ModuleType) -> None:
-    """Nor what waits for it, but when it goes on itself."""
+    """A greenlet outside the scope is not interrupted; the one that waits for it is, once it continues."""
     entered, go_on = threading.Event(), threading.Event()
     steps = []
 
@@ -66,13 +66,13 @@ def test_a_greenlet_that_leads_elsewhere_is_not_cut(core: ModuleType) -> None:
                 time.sleep(0.001)
             steps.append("the greenlet's end")
 
-        # Its parent is a greenlet that has ended, and whose own parent is protected code.
+        # Its parent has ended, and the parent of that is protected code.
         protected = greenlet.greenlet(unraisablehook)
         protected.switch(elsewhere)
         steps.append("behind it")
         run_forever()
 
-    def unraisablehook(work: Callable[[], None]) -> None:  # by this name, it is not cut
+    def unraisablehook(work: Callable[[], None]) -> None:  # this name makes it protected
         greenlet.greenlet(work).switch()
 
     target = Target(core, function)
@@ -87,7 +87,7 @@ def test_a_greenlet_that_leads_elsewhere_is_not_cut(core: ModuleType) -> None:
 
 
 def test_a_greenlet_without_a_frame_is_no_harm(core: ModuleType) -> None:
-    """One that runs a function in C has none, and what returns into nothing has none behind it."""
+    """A greenlet that runs a C function has no frame, and one without a parent no caller: neither does harm."""
     for _ in range(20):
         started = threading.Event()
 
@@ -104,7 +104,7 @@ def test_a_greenlet_without_a_frame_is_no_harm(core: ModuleType) -> None:
 
 
 def test_greenlets_may_close_their_scopes_in_any_order(core: ModuleType) -> None:
-    """The first that was opened first, too: those that are left can be interrupted, and a thread's next scope."""
+    """Greenlets may close scopes in any order; those left, and the thread's next scope, can be interrupted."""
     main = greenlet.getcurrent()
     scopes = [core.Scope() for _ in range(3)]
     results: list[Any] = []
@@ -130,7 +130,7 @@ def test_greenlets_may_close_their_scopes_in_any_order(core: ModuleType) -> None
 
 @pytest.mark.slow
 def test_many_greenlets_in_turn(core: ModuleType) -> None:
-    """A thread that switches all the time is interrupted all the same, and its greenlets end as they should."""
+    """A thread that switches greenlets all the time is interrupted, and its greenlets end properly."""
 
     def function(started: threading.Event) -> None:
         def child() -> None:
@@ -157,7 +157,7 @@ def test_many_greenlets_in_turn(core: ModuleType) -> None:
 
 @pytest.mark.parametrize("shape", ["join", "get", "sleep", "computing"])
 def test_a_task_that_waits_for_greenlets_of_gevent_is_aborted(core: ModuleType, shape: str) -> None:
-    """Where it waits for them, in an ordinary worker: gevent would log and forget what came up in one of them."""
+    """In an ordinary worker, a task is aborted where it waits for gevent's greenlets, not in one of them."""
     gevent = pytest.importorskip("gevent", reason="gevent is not installed")
     from gevent.pool import Pool
 

@@ -1,4 +1,4 @@
-"""What is special about greenlets: they take turns where they wait, and an abort comes up there or not at all (1).
+"""Special cases of greenlets: they switch where they wait, and an abort is raised there or not at all (1).
 
 All other tests run with greenlets, too: ``make test-gevent``.
 """
@@ -37,7 +37,7 @@ pytestmark = needs_greenlets
 
 
 class OneByOne:
-    """A greenlet that runs one scope after the other, and waits in each until it is let go."""
+    """A greenlet that runs one scope after another, and waits in each until it is released."""
 
     def __init__(self, core: ModuleType, scopes: int) -> None:
         self.scopes = [core.Scope() for _ in range(scopes)]
@@ -63,12 +63,12 @@ class OneByOne:
 
 
 def test_what_has_ended_first_is_completed_and_the_next_is_not_hit(core: ModuleType) -> None:
-    """(1, 2) The exception is on its way when the greenlet ends its scope, and comes when it waits in the next one."""
+    """(1, 2) An exception sent while a greenlet ends its scope is not raised in its next scope."""
     target = OneByOne(core, scopes=500)
     for number, (scope, go) in enumerate(zip(target.scopes, target.go, strict=True)):
         wait_until_it_waits(target.thread)
         if number % 2:
-            go.set()  # it has its turn before the hub throws
+            go.set()  # it runs before the hub throws
             assert scope.interrupt(Stop) is InterruptResult.RAISED
         else:
             assert scope.interrupt(Stop) is InterruptResult.RAISED
@@ -79,7 +79,7 @@ def test_what_has_ended_first_is_completed_and_the_next_is_not_hit(core: ModuleT
 
 
 def test_the_obvious_way_hits_the_next(core: ModuleType) -> None:
-    """So the test above would see it: what is thrown into a greenlet comes up in whatever it does by then."""
+    """A plain throw into a greenlet hits the next scope, which the test above would detect."""
     import gevent
 
     target = OneByOne(core, scopes=2)
@@ -92,7 +92,7 @@ def test_the_obvious_way_hits_the_next(core: ModuleType) -> None:
 
 
 def test_what_has_raised_first_keeps_its_exception(core: ModuleType) -> None:
-    """(2) As what has returned keeps its result."""
+    """(2) A function that has raised keeps its exception, as one that has returned keeps its result."""
     go = threading.Event()
 
     def function() -> None:
@@ -110,7 +110,7 @@ def test_what_has_raised_first_keeps_its_exception(core: ModuleType) -> None:
 
 
 class Waiting(Middleware):
-    """Lets others have their turn around every message, as a middleware does that talks to somebody."""
+    """Switches greenlets around every message, like a middleware that uses the network."""
 
     def wait(self, broker: dramatiq.Broker, message: Any, **_: Any) -> None:
         for _turn in range(3):
@@ -124,7 +124,7 @@ class Waiting(Middleware):
 def test_a_message_that_is_aborted_as_it_ends(
     broker: StubBroker, start_worker: Any, hooks: Hooks, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
-    """(1, 2) It is completed, its worker's greenlet lives, and neither dramatiq nor the next message is hit.
+    """(1, 2) A message aborted as it ends completes, and neither the greenlet, dramatiq nor the next is hit.
 
     The function goes on in the very moment in which the exception is sent, and ends before it comes, or waits so often.
     """
@@ -178,7 +178,7 @@ def test_a_message_that_is_aborted_as_it_ends(
 
 
 def test_a_storm_of_aborts(broker: StubBroker, start_worker: Any, hooks: Hooks) -> None:
-    """(1, 2, 4) Short messages, each aborted at about its end: every one is counted once, and no greenlet is lost."""
+    """(1, 2, 4) Short messages that are aborted around their end are counted once each, and no greenlet dies."""
     calls: Counter[int] = Counter()
     begun: list[int] = []
     strays: list[object] = []
@@ -230,7 +230,7 @@ def test_a_storm_of_aborts(broker: StubBroker, start_worker: Any, hooks: Hooks) 
     ],
 )
 def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], object]) -> None:
-    """Also in code that is not to be cut: it cleans up after itself."""
+    """A wait counts as safe even in protected code: it cleans up after itself."""
     target = Target(core, wait)
     wait_until_it_waits(target.thread)
     assert target.scope.interrupt(Stop) is InterruptResult.RAISED
@@ -240,7 +240,7 @@ def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], object]) -> 
 
 
 def test_a_condition_that_takes_its_lock_again_is_not_cut(core: ModuleType) -> None:
-    """Or its with statement would release a lock that somebody else has by then."""
+    """A condition that reacquires its lock is not interrupted, or it would release another thread's lock."""
     condition = threading.Condition(threading.Lock())
     seen: list[object] = []
 
@@ -266,7 +266,7 @@ def test_a_condition_that_takes_its_lock_again_is_not_cut(core: ModuleType) -> N
 
 
 def test_a_greenlet_is_followed_out_of_protected_code(core: ModuleType) -> None:
-    """Nobody has to ask again: it is raised at the first wait behind it, and once."""
+    """An exception is raised once, at the first wait after protected code, without a second interrupt."""
     go = threading.Event()
     done: list[str] = []
 
@@ -301,7 +301,7 @@ def test_a_greenlet_is_followed_out_of_protected_code(core: ModuleType) -> None:
 
 
 def test_a_shield_in_protected_code_is_not_skipped(core: ModuleType) -> None:
-    """What has found the greenlet there is raised behind it, as ever, and not in front of it."""
+    """A greenlet that was found in a shield in protected code is interrupted after it, not before."""
     go = threading.Event()
     done: list[str] = []
 
@@ -330,7 +330,7 @@ def test_a_shield_in_protected_code_is_not_skipped(core: ModuleType) -> None:
 
 
 def test_what_is_armed_can_be_taken_back(core: ModuleType) -> None:
-    """As long as it has not been raised."""
+    """A deferred interrupt can be revoked until it is raised."""
     go, go_on = threading.Event(), threading.Event()
 
     class Slow:
@@ -357,7 +357,7 @@ def test_what_is_armed_can_be_taken_back(core: ModuleType) -> None:
 
 
 def test_an_abort_that_comes_again_does_not_cut_the_end_of_a_program(worker: dramatiq.Worker, tmp_path: Path) -> None:
-    """run_process() waits for that where nothing is raised."""
+    """A repeated abort does not interrupt run_process() while it waits for its program's end."""
     processes: list[subprocess.CompletedProcess[Any] | None] = []
     ready = tmp_path / "ready"
     code = "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "

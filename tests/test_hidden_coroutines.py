@@ -1,4 +1,4 @@
-"""Coroutines of async actors that are wrapped, and of ordinary ones that use dramatiq's event loop."""
+"""Wrapped coroutines of async actors, and coroutines of ordinary actors on dramatiq's event loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 @pytest.fixture
 def make_backend() -> Callable[[], EventBackend]:
-    """Once: it makes no difference here where the request comes from."""
+    """Return a single backend: the origin of the request makes no difference here."""
     backend = StubBackend()
     return lambda: backend
 
@@ -41,7 +41,7 @@ def event_loop(broker: StubBroker) -> None:
 
 
 def wrapped(fn: Any) -> Any:
-    """Do something before, as a decorator does."""
+    """Run code before the call, like a decorator."""
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -60,7 +60,7 @@ def unmarked(fn: Any) -> Any:
 
 
 class Wraps(Middleware):
-    """Puts something around each actor's function, in front of Abortable or behind it."""
+    """Wraps each actor's function, before or after Abortable does."""
 
     def __init__(self, wrap: Any) -> None:
         self.wrap = wrap
@@ -129,7 +129,7 @@ WAYS = [
 @pytest.mark.parametrize("wrap", [wrapped, unmarked])
 @pytest.mark.parametrize("declare", WAYS)
 def test_a_hidden_coroutine_is_one(broker: StubBroker, start_worker: Any, declare: Any, wrap: Any) -> None:
-    """It sees an AsyncAbort, behind its shield, and takes longer than a second to clean up."""
+    """A wrapped coroutine sees an AsyncAbort after its shield, and may clean up for more than a second."""
     started, cleaned = threading.Event(), threading.Event()
     seen: list[Any] = []
 
@@ -166,7 +166,7 @@ def test_a_hidden_coroutine_is_one(broker: StubBroker, start_worker: Any, declar
 def test_a_function_that_runs_coroutines_in_between(
     broker: StubBroker, start_worker: Any, abortable: Abortable, where: str
 ) -> None:
-    """It is aborted wherever it is, and once."""
+    """A function that also runs coroutines is aborted once, in either."""
     started = threading.Event()
     seen: list[Any] = []
 
@@ -205,7 +205,7 @@ def test_a_function_that_runs_coroutines_in_between(
 
 
 def test_a_shield_around_a_coroutine_holds_for_it(broker: StubBroker, start_worker: Any, abortable: Abortable) -> None:
-    """Whether the abort comes before the coroutine or in it: it is raised at the shield's end."""
+    """A shield around a coroutine holds back aborts before and in it until the shield's end."""
     started = threading.Event()
     seen = []
 
@@ -236,7 +236,7 @@ def test_a_shield_around_a_coroutine_holds_for_it(broker: StubBroker, start_work
 def test_an_abort_that_comes_as_the_coroutine_returns_is_not_lost(
     broker: StubBroker, start_worker: Any, abortable: Abortable
 ) -> None:
-    """The function goes on in its thread, and is aborted there."""
+    """An abort that arrives as a coroutine returns is raised in the function, in its thread."""
 
     async def coroutine() -> str:
         abort(message.message_id)
@@ -257,7 +257,7 @@ def test_an_abort_that_comes_as_the_coroutine_returns_is_not_lost(
 
 @needs_interrupts
 def test_it_is_raised_again_in_whichever_scope(broker: StubBroker, start_worker: Any) -> None:
-    """With repeat_every: what has caught it in a coroutine sees it in its thread, and the other way round."""
+    """With ``repeat_every``, an abort caught in a coroutine is raised in the thread, and vice versa."""
     started = threading.Event()
     seen: list[Any] = []
 

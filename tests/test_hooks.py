@@ -1,4 +1,4 @@
-"""What every message goes through, compiled and in pure Python."""
+"""The hooks that every message passes through, compiled and in pure Python."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def runtime(broker: StubBroker) -> BrokerRuntime:
 
 
 def message(message_id: Any = "x", *, made: Any = 5, queue: str = "default", **options: Any) -> Any:
-    """A message of no actor, as a broker hands it out."""
+    """Return a message of no actor, as a broker delivers it."""
     words: dict[str, Any] = {"message_id": message_id, "message_timestamp": made}
     return MessageProxy(dramatiq.Message(queue, "task", (), {}, options, **words))
 
 
 def process(runtime: BrokerRuntime, proxy: Any, exception: BaseException | None = None) -> Execution | None:
-    """Have a message go through, and return what was running meanwhile."""
+    """Pass a message through the hooks, and return the messages that were running meanwhile."""
     broker = stub_broker()
     runtime.hooks.before_process_message(broker, proxy)
     running = current.get()
@@ -58,14 +58,14 @@ def process(runtime: BrokerRuntime, proxy: Any, exception: BaseException | None 
 
 
 def test_each_core_has_its_own(core: ModuleType, runtime: BrokerRuntime) -> None:
-    """Or one of them would not be tested."""
+    """Each core has its own hooks, so both are tested."""
     is_pure = type(runtime.hooks) is PurePassage
 
     assert is_pure == (IMPLEMENTATION == "python" or core.__name__ == "dramatiq_abort._core.interrupt_py")
 
 
 def test_a_message_is_in_the_table_while_it_is_processed(runtime: BrokerRuntime) -> None:
-    """And known by its key, and in mind when it has completed."""
+    """A message is in the table, by its key, while it is processed, and remembered when it has completed."""
     proxy = message("é/1", queue="pictures")
     before = time.monotonic()
     running = process(runtime, proxy)
@@ -84,7 +84,7 @@ def test_a_message_is_in_the_table_while_it_is_processed(runtime: BrokerRuntime)
 
 
 def test_two_that_complete_at_the_same_time_are_both_kept_in_mind(runtime: BrokerRuntime) -> None:
-    """Even if one's class works out in Python what is kept of it, and the other completes meanwhile."""
+    """Of two messages that complete at once, both are remembered, even if one's class computes its attributes."""
 
     class Slow:
         message_id, actor_name, message_timestamp = "slow", "task", 5
@@ -102,7 +102,7 @@ def test_two_that_complete_at_the_same_time_are_both_kept_in_mind(runtime: Broke
 
 
 def test_the_last_thousand_are_kept_in_mind(runtime: BrokerRuntime) -> None:
-    """The newest of those with the same id."""
+    """The last thousand completed messages are remembered, the newest of each id."""
     first = process(runtime, message("twice"))
     for number in range(998):
         process(runtime, message(str(number)))
@@ -123,7 +123,7 @@ def test_the_last_thousand_are_kept_in_mind(runtime: BrokerRuntime) -> None:
 
 @pytest.mark.parametrize("made", [None, "5", True, math.nan, math.inf, 10**400, -(10**400), [5], {}], ids=lambda _: "")
 def test_a_time_that_somebody_has_made_up_is_none(runtime: BrokerRuntime, made: Any) -> None:
-    """And keeps no message from its way."""
+    """An invalid timestamp counts as none, and does not stop the message."""
     process(runtime, message(made=made))
     completed = runtime.executions.completed(key_of("x"))
 
@@ -132,7 +132,7 @@ def test_a_time_that_somebody_has_made_up_is_none(runtime: BrokerRuntime, made: 
 
 
 def test_what_has_failed_is_not_kept_in_mind(runtime: BrokerRuntime) -> None:
-    """It may be tried again; and an Abort is the end."""
+    """A failed or aborted message is not remembered as completed."""
     proxies = [message(), message()]
     running = [process(runtime, proxies[0], ValueError()), process(runtime, proxies[1], Abort())]
 
@@ -144,12 +144,12 @@ def test_what_has_failed_is_not_kept_in_mind(runtime: BrokerRuntime) -> None:
 
 
 def test_what_is_skipped_is_not_kept_in_mind(runtime: BrokerRuntime) -> None:
-    """Whoever wanted that."""
+    """A skipped message is not remembered as completed, whatever skipped it."""
     broker, proxy = stub_broker(), message()
     runtime.hooks.before_process_message(broker, proxy)
     running = current.get()
     runtime.hooks.after_skip_message(broker, proxy)
-    runtime.hooks.after_skip_message(broker, proxy)  # of a message that could not be aborted
+    runtime.hooks.after_skip_message(broker, proxy)  # the message was not abortable
 
     assert running is not None
     assert running.state.value == "skipped"
@@ -158,7 +158,7 @@ def test_what_is_skipped_is_not_kept_in_mind(runtime: BrokerRuntime) -> None:
 
 
 def test_a_message_that_is_delivered_again_has_a_place_of_its_own(runtime: BrokerRuntime) -> None:
-    """Each is let go of by itself, in whatever order."""
+    """Executions of a redelivered message have separate entries, removed in any order."""
     broker, proxy = stub_broker(), message()
     taken = []
     for _ in range(3):
@@ -174,19 +174,19 @@ def test_a_message_that_is_delivered_again_has_a_place_of_its_own(runtime: Broke
 
 @pytest.mark.parametrize("message_id", [None, 5, b"x", [], {}, "", "x" * 600, "\ud800"])
 def test_what_cannot_be_aborted_goes_through(runtime: BrokerRuntime, message_id: Any) -> None:
-    """No abort() takes such an id."""
+    """A message passes through although abort() does not accept its id."""
     assert process(runtime, message(message_id)) is None
     assert len(runtime.executions) == 0
 
 
 def test_an_option_of_the_message_goes_before_all_others(runtime: BrokerRuntime) -> None:
-    """With whatever is true or false for Python."""
+    """A message's option overrides all others, by its truth value."""
     wanted = [process(runtime, message(abortable=each)) is not None for each in (True, 1, None, False, 0, "")]
     assert wanted == [True, True, True, False, False, False]
 
 
 def test_a_message_asks_unless_it_is_quiet(runtime: BrokerRuntime) -> None:
-    """That is the whole point of it."""
+    """A message asks the backend only if an event may be live."""
     asked = []
 
     class Backend(StubBackend):
@@ -210,7 +210,7 @@ def test_a_message_asks_unless_it_is_quiet(runtime: BrokerRuntime) -> None:
 
 
 def test_hooks_of_a_subclass_are_called() -> None:
-    """Whatever is done to save time."""
+    """Hooks that a subclass overrides are called, despite all optimizations."""
     called = []
 
     class Mine(Abortable):
@@ -240,10 +240,10 @@ def test_hooks_of_a_subclass_are_called() -> None:
 @pytest.mark.parametrize("runs", [False, True])
 @pytest.mark.usefixtures("broker")
 def test_an_actor_looks_as_it_did(start_worker: Any, runs: bool) -> None:
-    """To whoever asks its function what it is, where a worker runs and elsewhere."""
+    """An actor's function looks unchanged to introspection, in a worker and elsewhere."""
 
     def plain(x: int, *, y: str = "z") -> tuple[int, str]:
-        """Say what it got."""
+        """Return the arguments."""
         return x, y
 
     task = dramatiq.actor(plain)
@@ -265,7 +265,7 @@ def test_an_actor_looks_as_it_did(start_worker: Any, runs: bool) -> None:
 
 
 def test_what_an_async_actor_is_wrapped_in_is_called(broker: StubBroker, start_worker: Any) -> None:
-    """Whoever wraps it, and when: it is still one."""
+    """Wrappers of an async actor are called, whenever they were added, and it remains async."""
     broker.add_middleware(AsyncIO())
     called = []
 
@@ -289,7 +289,7 @@ def test_what_an_async_actor_is_wrapped_in_is_called(broker: StubBroker, start_w
 
 
 def test_one_middleware_on_two_brokers() -> None:
-    """As a module may have it, with a new broker in each test."""
+    """One middleware works on a new broker in each test, as in a module."""
     middleware = Abortable(backend=StubBackend())
     begun = []
     for _ in range(2):
@@ -309,7 +309,7 @@ def test_one_middleware_on_two_brokers() -> None:
 
 
 def test_options_of_another_kind_will_do(runtime: BrokerRuntime) -> None:
-    """As an encoder that is not JSON's may bring them."""
+    """Options of any mapping type work, as other encoders may produce them."""
     proxy = message()
     proxy._message = dramatiq.Message("default", "task", (), {}, OrderedDict(x=1), message_id="x", message_timestamp=5)
 
@@ -327,7 +327,7 @@ class Nasty(str):
 
 
 def test_a_name_that_cannot_be_compared_does_no_harm(runtime: BrokerRuntime) -> None:
-    """The message is let go of all the same."""
+    """A message whose actor name cannot be compared is removed from the table all the same."""
     for _ in range(2):
         process(runtime, message(queue=Nasty("default")))
 
@@ -335,7 +335,7 @@ def test_a_name_that_cannot_be_compared_does_no_harm(runtime: BrokerRuntime) -> 
 
 
 def test_it_is_quiet_again(backend: EventBackend, make_backend: Callable[[], EventBackend]) -> None:
-    """As soon as the last event's time is over: each message would ask for ever, otherwise."""
+    """After the last event's time to live, messages no longer ask the backend."""
     caller = make_backend()
 
     def is_quiet() -> bool:
@@ -347,6 +347,6 @@ def test_it_is_quiet_again(backend: EventBackend, make_backend: Callable[[], Eve
         return backend.wait_many([b"a"], time_to_live) == b"a"
 
     wait_until(is_quiet, "the quiet before")
-    assert any(hears(50 * 2**number) for number in range(10))  # a busy machine may be too late for a short time
+    assert any(hears(50 * 2**number) for number in range(10))  # a busy machine may miss a shorter time
     assert backend.no_events_before == -math.inf
     wait_until(is_quiet, "the quiet")

@@ -1,4 +1,4 @@
-"""What anybody may have put into our keys: it is ignored, and what we put there afterwards takes effect."""
+"""Foreign data in our keys is ignored, and what we write afterwards takes effect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
 
 LONG = 60_000
-#: Stands for the key of the message that runs.
+#: Stands for the key of the running message.
 RUNNING = b"the key of the message that runs"
 
 BYTES = st.one_of(
@@ -42,7 +42,7 @@ NUMBERS = st.one_of(
         [b"nan", b"-1", b"0", b"1e400", b"9" * 400, b"9" * 5000, b"", b"\xff", 2**63 - 1, -(2**63), 10**15]
     ),
 )
-#: None of these is a request to abort: they may be said of the message that runs.
+#: Values that are not abort requests, for the running message.
 VALUES = st.one_of(
     st.binary(min_size=1, max_size=40).map(lambda part: b"\xff" + part),
     st.integers(1, 100_000).map(lambda depth: b"[" * depth),
@@ -53,13 +53,13 @@ VALUES = st.one_of(
 )
 IDS = st.one_of(
     st.just("*"),
-    # Not from the near future: who has read that far looks for a log that begins anew only after a minute.
+    # Not from the near future: a reader that has read that far looks for a new log only after a minute.
     st.tuples(st.one_of(st.integers(1, 10**12), st.integers(10**15, 2**64 - 1)), st.integers(0, 2**64 - 1)).map(
         "{0[0]}-{0[1]}".format
     ),
     st.sampled_from([f"{2**64 - 1}-{2**64 - 1}", f"{10**15}-1"]),
 )
-#: Entries of the log: anything, and what is ours but for its contents.
+#: Entries of the log: arbitrary ones, and ours with wrong contents.
 ENTRIES = st.one_of(
     st.lists(st.tuples(BYTES, BYTES), min_size=1, max_size=5),
     st.tuples(VALUES, NUMBERS, st.lists(st.tuples(BYTES, NUMBERS), max_size=3)).map(
@@ -94,7 +94,7 @@ def backend(redis_client: redis.Redis, namespace: str) -> RedisBackend:
 
 @pytest.fixture
 def abort_one(worker: dramatiq.Worker) -> Callable[[Callable[[bytes], object]], None]:
-    """Runs a message for ever, does what it is given with its key, and then aborts it, in vain never."""
+    """Return a function that starts an endless message, corrupts its key, and aborts it successfully."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -124,7 +124,7 @@ def test_the_watcher_survives_anything(
     abort_one: Any,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Every abort takes effect that is made after it; and the log does not overflow."""
+    """Every abort takes effect after any foreign data, and the log does not overflow."""
     [watcher] = [thread for thread in threading.enumerate() if thread.name == "dramatiq-abort watcher"]
 
     @settings(max_examples=100, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -136,8 +136,8 @@ def test_the_watcher_survives_anything(
                 try:
                     redis_client.execute_command(name, f"{{{namespace}}}:{where}", *said)
                 except redis.ResponseError:
-                    pass  # of the wrong type already, or an id that is too small
-            time.sleep(0.002)  # if the log has been removed, what comes in the same millisecond may have the same id
+                    pass  # the key has the wrong type already, or the id is too small
+            time.sleep(0.002)  # if the log was removed, an entry of the same millisecond may have the same id
 
         abort_one(run_all)
         assert watcher.is_alive()
@@ -151,7 +151,7 @@ def test_the_watcher_survives_anything(
 def test_a_flood_is_a_few_lines(
     redis_client: redis.Redis, namespace: str, abort_one: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of what is none of ours, in the log."""
+    """A flood of foreign entries in Redis's log costs a few log lines."""
 
     def flood(_: bytes) -> None:
         with redis_client.pipeline(transaction=False) as pipeline:
@@ -166,7 +166,7 @@ def test_a_flood_is_a_few_lines(
 
 
 def test_what_is_too_long_is_not_kept(redis_client: redis.Redis, namespace: str, backend: RedisBackend) -> None:
-    """Neither of the log nor of the index."""
+    """Oversized entries of the log and of the index are not kept."""
     other = RedisBackend(client=redis_client, namespace=namespace)
     for key, value in ((b"k" * 10_000, b""), (b"value", b"v" * 10_000), (b"good", b"v" * 1_000)):
         other.signal([Event(key, value, LONG)])
@@ -180,7 +180,7 @@ def test_what_is_too_long_is_not_kept(redis_client: redis.Redis, namespace: str,
 def test_a_mirror_that_is_full_is_not_all_there_is(
     redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What does not fit is asked for, and what comes is heard of (5)."""
+    """A message asks for what a full mirror does not hold, and new events are received (5)."""
     monkeypatch.setattr(redis_backend, "_MOST", 10)
     monkeypatch.setattr(redis_backend, "_PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
     keys = [b"%d" % number for number in range(100)]
@@ -197,7 +197,7 @@ def test_a_mirror_that_is_full_is_not_all_there_is(
 
 
 def test_what_comes_again_and_again_takes_no_room() -> None:
-    """However late it would end."""
+    """Repeated events take no additional memory, however late they end."""
     tombstones = Tombstones()
     for number in range(10_000):
         tombstones.add(b"a", Tombstone(b"", now() + LONG + number, stamp=number))
@@ -222,7 +222,7 @@ NASTY = [
 
 @pytest.mark.parametrize("mode", list(AbortMode))
 def test_a_message_id_reaches_no_other_key(server: Server, mode: AbortMode) -> None:
-    """Nor another namespace, whatever it is made of."""
+    """No message id reaches another key or another namespace."""
     with server.client(db=9) as client:
         client.flushdb()
         namespaces = ["a", "a:index", "b"]
