@@ -1,4 +1,4 @@
-"""What the workers say that they are running."""
+"""running(): the replies of workers with their running messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = PATIENCE * 1000
 
 
 def test_what_runs_is_listed(broker: StubBroker, start_worker: Any, abortable: Abortable) -> None:
-    """With what is to become of it, and its arguments only if somebody asks for them."""
+    """Running messages are listed with their pending aborts, and with their arguments on request."""
     started, go_on = threading.Semaphore(0), threading.Event()
 
     @dramatiq.actor(queue_name="pictures")
@@ -78,14 +78,14 @@ def test_what_runs_is_listed(broker: StubBroker, start_worker: Any, abortable: A
 
 
 class Nasty:
-    """What cannot be shown."""
+    """An object whose repr fails."""
 
     def __repr__(self) -> str:
         raise KeyError
 
 
 def test_arguments_are_shown_whatever_they_are() -> None:
-    """And in no more room than there is for them, which is known before they have been written down."""
+    """Any arguments are shown, within a size limit that applies before they are formatted."""
     broker, abortable = StubBroker(), Abortable(backend=StubBackend())
     runtime = BrokerRuntime(broker, abortable.backend, abortable.settings())
     arguments = (Nasty(), ["x" * 100] * 10**6, "y" * 10**6)
@@ -102,7 +102,7 @@ def test_arguments_are_shown_whatever_they_are() -> None:
 
 @pytest.mark.slow
 def test_who_does_not_answer_is_named(broker: StubBroker, start_worker: Any, backend: EventBackend) -> None:
-    """For as long as it is on the roll."""
+    """A worker that does not reply is listed as unresponsive until its entry expires."""
     start_worker()
     wait_until(lambda: running(timeout=LONG).workers, "the worker's entry")
     assert running(timeout=LONG).unresponsive == []
@@ -117,7 +117,7 @@ def test_who_does_not_answer_is_named(broker: StubBroker, start_worker: Any, bac
 
 
 def test_a_worker_that_stops_leaves_the_roll(broker: StubBroker, start_worker: Any) -> None:
-    """At once."""
+    """A worker that stops removes its entry at once."""
     start_worker().stop(timeout=LONG)
 
     assert running(timeout=0).workers == []
@@ -125,7 +125,7 @@ def test_a_worker_that_stops_leaves_the_roll(broker: StubBroker, start_worker: A
 
 @pytest.mark.slow
 def test_real_worker_processes_answer(app: ModuleType, start_processes: Any) -> None:
-    """Each for itself."""
+    """Each real worker process replies for itself."""
     start_processes()
     messages = [app.run.send(f"{app.broker.namespace}-{number}") for number in range(4)]
     for message in messages:
@@ -143,14 +143,14 @@ def test_real_worker_processes_answer(app: ModuleType, start_processes: Any) -> 
 @pytest.mark.usefixtures("broker")
 @pytest.mark.parametrize(("timeout", "error"), [(0.5, TypeError), (-1, ValueError)])
 def test_what_cannot_be_asked_is_refused(timeout: Any, error: type[Exception]) -> None:
-    """At once."""
+    """Invalid arguments of running() raise at once."""
     with pytest.raises(error):
         running(timeout=timeout)
 
 
 @pytest.mark.usefixtures("broker")
 def test_a_backend_that_cannot_is_an_error(backend: EventBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of ours, with the cause where there is one."""
+    """A backend without support, or one that fails, raises our error, with the cause if there is one."""
     with monkeypatch.context() as patch:
         patch.setattr(backend, "reply_store", None)
         with pytest.raises(UnsupportedByBackend, match="has no reply store"):
@@ -162,7 +162,7 @@ def test_a_backend_that_cannot_is_an_error(backend: EventBackend, monkeypatch: p
 
 @pytest.mark.parametrize("entry", [b"", b"\xff", b"[]", b"{", b"[" * 100_000, b'{"worker":1,"new":2}'])
 def test_what_is_no_entry_on_the_roll_is_shown_as_it_is(entry: bytes) -> None:
-    """Anybody can write there."""
+    """A foreign entry in the list of workers is shown unchanged: any program can write there."""
     assert worker_of(entry) == WorkerProcess(f"{entry[:80]!r}")
 
 
@@ -196,12 +196,12 @@ GOOD = {"message_id": "x", "actor": "a", "queue": "q", "enqueued": 1, "started":
     ],
 )
 def test_what_is_no_answer_is_left_out(answer: bytes, messages: list[RunningMessage]) -> None:
-    """The same."""
+    """A foreign reply is ignored: any program can write there."""
     assert answer_of(WorkerProcess("w"), answer, 1.0)[1] == messages
 
 
 def test_the_state_says_what_becomes_of_it() -> None:
-    """In a word."""
+    """A message's state describes its pending abort in one word."""
     words = ("x", "a", "q", "w", 1, 2, 3)
     assert [RunningMessage(*words, grace_left=left).state for left in (None, 1, 0)] == [
         "running",

@@ -1,4 +1,4 @@
-"""DRAMATIQ_ABORT_EXTENSION, as it is read at import; what it does to a build is in test_packaging.py."""
+"""DRAMATIQ_ABORT_EXTENSION at import; test_packaging.py tests its effect on a build."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SWITCH = "DRAMATIQ_ABORT_EXTENSION"
 #: Imports the package without its compiled core.
 WITHOUT_EXTENSION = "import sys; sys.modules['dramatiq_abort._interrupt'] = None; "
 
-#: Makes the interpreter say that it runs without the GIL.
+#: Makes the interpreter report that it runs without the GIL.
 WITHOUT_GIL = (
     "import sys, types; "
     "flags = {name: getattr(sys.flags, name) for name in dir(sys.flags) if not name.startswith('_')}; "
     "sys.flags = types.SimpleNamespace(**flags | {'gil': None}); "
 )
 
-#: Says what was imported.
+#: Prints the imported core.
 IMPORT = (
     "import json, sys; from dramatiq_abort import interrupt; "
     "print(json.dumps([interrupt.IMPLEMENTATION, interrupt.Scope.__module__, sorted(sys.modules)]))"
@@ -45,7 +45,7 @@ needs_extension = pytest.mark.skipif(
 
 
 def run(code: str, switch: str | None) -> subprocess.CompletedProcess[str]:
-    """Run code with the switch set, or unset, where no source tree is in front of what is installed."""
+    """Run code with the variable set or unset, where no source tree precedes the installed package."""
     env = {name: value for name, value in os.environ.items() if name != SWITCH}
     if switch is not None:
         env[SWITCH] = switch
@@ -66,7 +66,7 @@ def error_of(code: str, switch: str) -> str:
 
 
 def test_the_package_under_test_is_the_installed_one() -> None:
-    """Not the source tree, which has no compiled core, unless it was installed from there to stay there."""
+    """The tests use the installed package, not the source tree, except for an editable installation."""
     site_packages = Path(sysconfig.get_path("platlib"))
     (distribution,) = importlib.metadata.distributions(name="dramatiq-abort", path=[str(site_packages)])
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
@@ -77,7 +77,7 @@ def test_the_package_under_test_is_the_installed_one() -> None:
 
 
 def test_the_core_under_test_is_the_one_that_was_asked_for() -> None:
-    """A run that wants the compiled core does not quietly test the other one."""
+    """A run that requires the compiled core does not silently test the other one."""
     expected = {
         "0": {"python"},
         "1": {"cython"},
@@ -92,7 +92,7 @@ def test_the_core_under_test_is_the_one_that_was_asked_for() -> None:
 @needs_extension
 @pytest.mark.parametrize("switch", [None, "auto", "1"])
 def test_the_compiled_core_is_taken_where_it_is_there(switch: str | None) -> None:
-    """By default, too."""
+    """The compiled core is used if installed, also by default."""
     implementation, module, modules = imported(IMPORT, switch)
 
     assert (implementation, module) == ("cython", "dramatiq_abort._interrupt")
@@ -101,14 +101,14 @@ def test_the_compiled_core_is_taken_where_it_is_there(switch: str | None) -> Non
 
 @pytest.mark.parametrize("switch", [None, "auto"])
 def test_the_pure_core_is_taken_where_there_is_no_other(switch: str | None) -> None:
-    """Nothing but the name of the implementation tells."""
+    """Without a compiled core, the pure-Python core is used; only the implementation's name shows it."""
     implementation, module, _ = imported(WITHOUT_EXTENSION + IMPORT, switch)
 
     assert (implementation, module) == ("python", "dramatiq_abort._core.interrupt_py")
 
 
 def test_0_takes_the_pure_core() -> None:
-    """It does not so much as import the compiled one."""
+    """With 0, the compiled core is not even imported."""
     implementation, module, modules = imported(IMPORT, "0")
 
     assert (implementation, module) == ("python", "dramatiq_abort._core.interrupt_py")
@@ -117,7 +117,7 @@ def test_0_takes_the_pure_core() -> None:
 
 @pytest.mark.parametrize("switch", [None, "auto", "0"])
 def test_the_pure_core_is_taken_without_the_gil(switch: str | None) -> None:
-    """The compiled one is not so much as imported, which would switch the GIL on."""
+    """Without the GIL, the compiled core is not imported, because that would enable the GIL."""
     implementation, module, modules = imported(WITHOUT_GIL + IMPORT, switch)
 
     assert (implementation, module) == ("python", "dramatiq_abort._core.interrupt_py")
@@ -126,7 +126,7 @@ def test_the_pure_core_is_taken_without_the_gil(switch: str | None) -> None:
 
 @pytest.mark.parametrize("code", ["import dramatiq_abort", IMPORT])
 def test_1_is_an_error_without_the_gil(code: str) -> None:
-    """At once, wherever the compiled core is installed. The error says what can be done."""
+    """With 1 and without the GIL, importing the compiled core raises at once and says what to do."""
     error = error_of(WITHOUT_GIL + code, "1")
 
     assert error.startswith(f"ImportError: {SWITCH} is '1'")
@@ -136,7 +136,7 @@ def test_1_is_an_error_without_the_gil(code: str) -> None:
 
 @pytest.mark.skipif(GIL_IS_ON, reason="this interpreter has the GIL")
 def test_the_gil_stays_off() -> None:
-    """Importing the package warns of nothing, and switches nothing on."""
+    """Importing the package neither warns nor enables the GIL."""
     code = (
         "import json, sys, warnings; warnings.simplefilter('error'); "
         "import dramatiq_abort, dramatiq_abort._worker.runtime; "
@@ -150,7 +150,7 @@ def test_the_gil_stays_off() -> None:
 
 @needs_gil
 def test_1_is_an_error_without_the_compiled_core() -> None:
-    """The error says what is missing."""
+    """With 1 and without a compiled core, the error says what is missing."""
     error = error_of(WITHOUT_EXTENSION + IMPORT, "1")
 
     assert "ImportError" in error or "ModuleNotFoundError" in error
@@ -159,7 +159,7 @@ def test_1_is_an_error_without_the_compiled_core() -> None:
 
 @pytest.mark.parametrize("switch", ["", "2", "01", "true", "AUTO", " 1"])
 def test_any_other_value_is_an_error(switch: str) -> None:
-    """The error names the variable, its value and the values that it may have."""
+    """Another value raises an error that names the variable, the value and the allowed values."""
     error = error_of(IMPORT, switch)
 
     assert error.startswith("ImportError")
@@ -172,12 +172,12 @@ def test_any_other_value_is_an_error(switch: str) -> None:
     [pytest.param(WITHOUT_EXTENSION, "1", "dramatiq_abort._interrupt", marks=needs_gil), ("", "2", SWITCH)],
 )
 def test_an_error_comes_at_once(code: str, switch: str, word: str) -> None:
-    """Not when a worker starts, whose other threads would keep it from ending."""
+    """An error is raised at import, not at a worker's start, whose other threads would keep it alive."""
     assert word in error_of(code + "import dramatiq_abort", switch)
 
 
 def test_a_worker_whose_core_is_broken_does_not_start() -> None:
-    """Otherwise dramatiq would log the error, and run messages that nobody could abort."""
+    """A worker with a broken core does not start; otherwise, its messages could not be aborted."""
     code = (
         "import sys; sys.modules['dramatiq_abort.interrupt'] = None; "
         "import dramatiq; from dramatiq.brokers.stub import StubBroker; from dramatiq_abort import Abortable; "
@@ -190,7 +190,7 @@ def test_a_worker_whose_core_is_broken_does_not_start() -> None:
 
 
 def test_who_only_aborts_does_not_import_a_core() -> None:
-    """Nor anything else that only workers need."""
+    """A process that only aborts imports neither a core nor other modules of the worker."""
     code = (
         "import json, sys, dramatiq; from dramatiq.brokers.stub import StubBroker; from dramatiq_abort import *; "
         "dramatiq.set_broker(StubBroker(middleware=[Abortable()])); dramatiq.actor(print); abort('x'); "

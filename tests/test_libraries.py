@@ -1,4 +1,4 @@
-"""What libraries must do as a whole is not cut, at no place of it: their locks, pools, connections and set-up (1).
+"""Libraries are never interrupted in operations that must finish: locks, pools, connections and set-up (1).
 
 Each library is cut at every place where an abort may come up, one after another, and must be whole behind that.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     needs_threads,
-    # A cut in what an object calls when it goes, such as the end of an HTTP response, is dropped by CPython.
+    # CPython drops exceptions in destructors, such as that of an HTTP response.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.main_interpreter,
     pytest.mark.newest_dependencies,
@@ -36,7 +36,7 @@ pytestmark = [
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers anything, and keeps the connection."""
+    """Answers any request, and keeps the connection."""
 
     protocol_version = "HTTP/1.1"
 
@@ -64,14 +64,14 @@ def web_server() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_log() -> Iterator[None]:
-    """What they say of connections that are cut is not of interest."""
+    """Silence the libraries' log records about interrupted connections."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
 
 
 def count_cuts(function: Callable[[], object], check: Callable[[], object], step: int = 1) -> int:
-    """Cut the function everywhere, and have each cut checked."""
+    """Interrupt the function at every place, and check the state after each."""
     places = 0
     for place, _ in cuts_of(function, step):
         places += 1
@@ -90,7 +90,7 @@ def names_in(code: CodeType) -> Iterator[str]:
 
 
 def source_of(module: str) -> Path | None:
-    """Find a module's file without running any of it."""
+    """Return the path of a module without running its code."""
     path = None
     for length in range(1, module.count(".") + 2):
         spec = PathFinder.find_spec(".".join(module.split(".")[:length]), path)
@@ -100,23 +100,23 @@ def source_of(module: str) -> Path | None:
     return Path(str(spec.origin)) if spec is not None else None
 
 
-#: What traceback has under another name in this version of Python.
+#: Functions of traceback that have another name in this version of Python.
 _RENAMED = "_some_str" if sys.version_info >= (3, 11) else "_safe_string"
 
 
 @pytest.mark.parametrize("module", PROTECTED_IN)
 def test_each_protected_function_is_there(module: str) -> None:
-    """In the module that is named: what has been renamed would not be protected any more."""
+    """Each protected function exists in its module: a renamed one would no longer be protected."""
     if (source := source_of(module)) is None:
         pytest.skip(f"{module} is not installed")
     found = set(names_in(compile(source.read_text(encoding="utf-8"), str(source), "exec")))
 
-    # From 3.12 on a comprehension is no function of its own.
+    # From 3.12 on, a comprehension is not a separate function.
     assert {name for name in PROTECTED_IN[module] if name.isidentifier()} - {_RENAMED} <= found
 
 
 def test_tqdms_lock_is_given_back() -> None:
-    """By a progress bar that is cut while it draws itself."""
+    """A progress bar that is interrupted while it draws releases tqdm's lock."""
     tqdm = pytest.importorskip("tqdm").tqdm
 
     def draw() -> None:
@@ -142,7 +142,7 @@ def test_tqdms_lock_is_given_back() -> None:
 
 
 def test_sqlalchemys_mappers_are_configured_as_a_whole() -> None:
-    """On their first use: half configured, they would not work any more in this process."""
+    """SQLAlchemy's mappers are configured completely: half configured, they would fail in this process."""
     orm = pytest.importorskip("sqlalchemy.orm")
     sqlalchemy = pytest.importorskip("sqlalchemy")
     models: list[Any] = []
@@ -177,7 +177,7 @@ def test_sqlalchemys_mappers_are_configured_as_a_whole() -> None:
 
 
 def test_sqlalchemys_pool_loses_no_place(tmp_path: Path) -> None:
-    """Neither where a connection is taken nor where it is given back."""
+    """SQLAlchemy's pool loses no place, neither at checkout nor at return."""
     sqlalchemy = pytest.importorskip("sqlalchemy")
     url = f"sqlite:///{tmp_path / 'database'}"
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.QueuePool, pool_size=1, max_overflow=0, pool_timeout=1)
@@ -195,7 +195,7 @@ def test_sqlalchemys_pool_loses_no_place(tmp_path: Path) -> None:
 
 
 def check_places(pool: Any, ask: Callable[[], object]) -> Callable[[], None]:
-    """Make what sees that urllib3's pool of one place still has it, and can be used."""
+    """Return a check that urllib3's pool of one place still has it and works."""
 
     def check() -> None:
         assert pool.pool.qsize() == 1
@@ -205,7 +205,7 @@ def check_places(pool: Any, ask: Callable[[], object]) -> Callable[[], None]:
 
 
 def test_urllib3s_pool_loses_no_place(web_server: str) -> None:
-    """Nor does it get one too many."""
+    """urllib3's pool neither loses a place nor gains one."""
     urllib3 = pytest.importorskip("urllib3")
     with urllib3.connection_from_url(web_server, maxsize=1, block=True) as pool:
 
@@ -216,7 +216,7 @@ def test_urllib3s_pool_loses_no_place(web_server: str) -> None:
 
 
 def test_requests_pool_loses_no_place(web_server: str) -> None:
-    """Where the response is on its way to the caller, too."""
+    """The pool of requests loses no place, not even while the response is on its way to the caller."""
     requests = pytest.importorskip("requests")
     adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=1, pool_block=True)
     with requests.Session() as session:
@@ -231,7 +231,7 @@ def test_requests_pool_loses_no_place(web_server: str) -> None:
 
 
 def test_httpxs_pool_loses_no_place(web_server: str) -> None:
-    """A connection that nobody has must not count."""
+    """The pool of httpx does not count connections that are not in use."""
     httpx = pytest.importorskip("httpx")
     timeout = httpx.Timeout(PATIENCE, pool=1)
     with httpx.Client(limits=httpx.Limits(max_connections=1), timeout=timeout) as client:
@@ -248,7 +248,7 @@ def test_httpxs_pool_loses_no_place(web_server: str) -> None:
 
 @pytest.mark.parametrize("way", ["pool", "blocking pool", "one connection"])
 def test_redis_replies_are_for_who_has_asked(redis_client: redis.Redis, namespace: str, way: str) -> None:
-    """And its pools lose no connection."""
+    """redis-py delivers each reply to its own command, and its pools lose no connection."""
     import redis
 
     parameters = redis_client.connection_pool.connection_kwargs
@@ -275,7 +275,7 @@ def test_redis_replies_are_for_who_has_asked(redis_client: redis.Redis, namespac
 
 
 def test_cachetools_caches_are_whole() -> None:
-    """And nobody waits for a value that is not being made."""
+    """Caches of cachetools stay consistent, and no caller waits for a value that is not being computed."""
     cachetools = pytest.importorskip("cachetools")
     made: list[Any] = []
 
@@ -308,7 +308,7 @@ def test_cachetools_caches_are_whole() -> None:
 
 
 def test_sentry_does_not_swallow_an_abort(web_server: str) -> None:
-    """It takes what is raised in its own code for a mistake of its own, and goes on."""
+    """Sentry, which catches exceptions in its own code, does not swallow an abort."""
     sentry_sdk = pytest.importorskip("sentry_sdk")
     url = web_server.replace("http://", "http://key@")
     sentry_sdk.init(f"{url}1", traces_sample_rate=1.0, default_integrations=False, shutdown_timeout=0)

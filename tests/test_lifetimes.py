@@ -1,4 +1,4 @@
-"""Scopes, threads, processes and interpreters end in any order: the wrong one is never hit, and nothing crashes."""
+"""Scopes, threads, processes and interpreters may end in any order without wrong interrupts or crashes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 pytestmark = [
     needs_interrupts,
-    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),  # with threads, on purpose
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),  # deliberately with threads
 ]
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
 
 def in_child(check: Callable[[], bool]) -> int:
-    """Give the exit code of a forked process, which is 0 if this is true there."""
+    """Return the exit code of a forked process, which is 0 if the condition is true there."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -49,7 +49,7 @@ def nothing_comes_up() -> bool:
 
 
 class Protected:
-    """Does something where nothing may be raised."""
+    """Runs code where nothing may be raised."""
 
     def __init__(self, function: Callable[[], object]) -> None:
         self._function = function
@@ -61,7 +61,7 @@ class Protected:
 
 
 def test_scopes_outlive_their_threads(core: ModuleType) -> None:
-    """They are closed, and no later thread is hit that has got the ident or the memory of theirs."""
+    """Scopes close with their threads, and a later thread with the same ident or memory is not interrupted."""
     scopes = []
     for _ in range(50):
         target = Target(core, int).join()
@@ -78,7 +78,7 @@ def test_scopes_outlive_their_threads(core: ModuleType) -> None:
 
 
 def test_a_shield_outlives_its_thread(core: ModuleType) -> None:
-    """A generator that is closed when the thread is no more."""
+    """A shield in a generator may be closed after its thread has ended."""
     scope = core.Scope()
 
     def shielded() -> Iterator[None]:
@@ -97,7 +97,7 @@ def test_a_shield_outlives_its_thread(core: ModuleType) -> None:
 
 
 def test_a_scope_goes_when_its_call_has_ended(core: ModuleType) -> None:
-    """Whatever has been raised in it, and also where it has found its thread in protected code."""
+    """A scope is freed after its call, whatever was raised in it, and even if the thread was in protected code."""
     freed = []
 
     class Last:
@@ -121,7 +121,7 @@ def test_a_scope_goes_when_its_call_has_ended(core: ModuleType) -> None:
 @needs_threads
 @needs_fork
 def test_a_scope_goes_on_in_the_child(core: ModuleType) -> None:
-    """Of the thread that forks: both processes can be interrupted, each by a thread of its own."""
+    """The scope of a thread that forks stays open in both processes, and can be interrupted in each."""
     pids: list[int] = []
 
     def interrupt() -> None:
@@ -141,7 +141,7 @@ def test_a_scope_goes_on_in_the_child(core: ModuleType) -> None:
 @needs_threads
 @needs_fork
 def test_an_exception_on_its_way_goes_on_in_the_child(core: ModuleType) -> None:
-    """Of the thread that forks: it waits for the end of a shield or of protected code in both processes."""
+    """After a fork, a deferred exception waits for the end of a shield or protected code in both processes."""
     pids: list[int] = []
 
     def fork() -> None:
@@ -157,7 +157,7 @@ def test_an_exception_on_its_way_goes_on_in_the_child(core: ModuleType) -> None:
     def protected() -> None:
         with Protected(fork):
             pass
-        ask_twice(scope, Stop)  # the pure-Python core has to be asked again
+        ask_twice(scope, Stop)  # the pure-Python core needs another interrupt
 
     for function in (shielded, protected):
         scope = core.Scope()
@@ -166,7 +166,7 @@ def test_an_exception_on_its_way_goes_on_in_the_child(core: ModuleType) -> None:
 
 
 def check_in_both(scope: Any, function: Callable[[], None], pids: list[int]) -> None:
-    """Run a function that forks: it must be interrupted, and nothing must come up behind it, in both processes."""
+    """Run a function that forks: it must be interrupted in both processes, and raise nothing afterwards."""
     is_exact = False
     try:
         try:
@@ -188,7 +188,7 @@ def check_in_both(scope: Any, function: Callable[[], None], pids: list[int]) -> 
 @needs_fork
 @pytest.mark.parametrize("way", ["plain", "shielded", "protected"])
 def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way: str) -> None:
-    """It can be interrupted there, and it can go: nothing happens, and the thread goes on in the parent."""
+    """Interrupting another thread's scope in the child does nothing, and the thread continues in the parent."""
     ready, reached, go_on = threading.Event(), threading.Event(), threading.Lock()
     go_on.acquire()
 
@@ -210,7 +210,7 @@ def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way
     def check() -> bool:
         answer = target.scope.interrupt(Stop)
         started = threading.Event()
-        other = Target(core, run_forever, started)  # in the place of the thread that is no more
+        other = Target(core, run_forever, started)  # in place of the thread that has ended
         assert started.wait(PATIENCE)
         for _ in range(10):
             target.scope.interrupt(Stop)
@@ -219,7 +219,7 @@ def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way
         assert other.thread.is_alive()
         wait_until(lambda: other.scope.interrupt(Stop) is InterruptResult.CLOSED)
         assert isinstance(other.join().error, Stop)
-        # The pure core does not look for the thread before the shield has been left.
+        # The pure-Python core looks for the thread only after the shield.
         expected = {InterruptResult.CLOSED, InterruptResult.DEFERRED} if way == "shielded" else {InterruptResult.CLOSED}
         return nothing_comes_up() and answer in expected
 
@@ -244,7 +244,7 @@ def test_a_scope_of_another_thread_is_nobodys_in_the_child(core: ModuleType, way
 @pytest.mark.slow
 @needs_threads
 def test_an_interpreter_ends_with_aborts_on_their_way(core: ModuleType) -> None:
-    """Daemon threads in scopes, and the main thread in one of its own: it ends as if they were not there."""
+    """An interpreter with pending aborts, in daemon threads and the main thread, ends normally."""
     script = Path(__file__).parent / "isolated" / "shutdown.py"
     words = [sys.executable, str(script), core.__name__]
 

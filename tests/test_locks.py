@@ -1,4 +1,4 @@
-"""A lock that is taken before a try statement, or by an exit stack, is given back when the task is aborted (1)."""
+"""A lock acquired before a ``try`` statement, or by an exit stack, is released when the task is aborted (1)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def acquire_and_keep(lock: Any) -> None:
 
 
 def acquire_with_long_instructions(lock: Any) -> None:
-    """So many names that the number of one, and the way to the next line, need more than a byte."""
+    """Have enough names that their numbers, and the distance to the next line, need more than a byte."""
     exec(LONG, {"lock": lock, "run_forever": run_forever})
 
 
@@ -147,7 +147,7 @@ def go_on_entering_stacks(lock: Any) -> None:
 
 
 def go_on_returning(lock: Any) -> None:
-    """What follows the call is covered by the outer of the two only."""
+    """Return from nested ``with`` blocks: only the outer one covers what follows the call."""
 
     def both() -> int:
         with other, lock:
@@ -166,7 +166,7 @@ LOOPS = [go_on_returning, go_on_acquiring, go_on_trying, go_on_calling_the_stand
 def test_who_waits_for_a_lock_gives_it_back(
     core: ModuleType, function: Callable[[Any], None], make_lock: Callable[[], Any]
 ) -> None:
-    """An abort does not come up between the end of the wait and the place from where the lock is given back."""
+    """No abort is raised between the end of the wait and the block that releases the lock."""
     lock = make_lock()
     for _ in range(3):
         lock.acquire()
@@ -179,12 +179,12 @@ def test_who_waits_for_a_lock_gives_it_back(
         assert isinstance(target.error, Stop)
         assert lock.acquire(blocking=False)
         lock.release()
-        if not GREENLETS:  # who waits for one of those does not get it
+        if not GREENLETS:  # a wait for one of these does not acquire it
             assert answers <= {InterruptResult.ARMED, InterruptResult.PROTECTED}
 
 
 def test_the_first_interrupt_in_a_code_is_as_good_as_any(core: ModuleType) -> None:
-    """What the core has to find out about the code is found out before it answers."""
+    """The core analyses a code object before the first interrupt in it returns."""
     compiled_only(core)
     lock = threading.Lock()
     lock.acquire()
@@ -202,7 +202,7 @@ def test_the_first_interrupt_in_a_code_is_as_good_as_any(core: ModuleType) -> No
 @needs_threads
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="CPython 3.10 looks at its slot at the beginning of a handler")
 def test_a_call_that_fails_by_itself_is_handled(core: ModuleType) -> None:
-    """By its own handlers, all of them; an exception that was to come up behind it comes later, if there is time."""
+    """A call's own exception reaches all its handlers; the abort comes later, if there is time."""
     nothing: queue.SimpleQueue[int] = queue.SimpleQueue()
     lock = threading.Lock()
     steps: list[str] = []
@@ -255,7 +255,7 @@ def try_without_waiting(lock: Any) -> None:
 @needs_threads
 @pytest.mark.parametrize("function", [try_until, try_each_time, try_without_waiting])
 def test_who_tries_again_and_again_is_stopped(core: ModuleType, function: Callable[[Any], None]) -> None:
-    """While somebody else has the lock all the time, and there is nothing else in the loop."""
+    """A loop that only retries a lock that is held all the time is interrupted."""
     lock = threading.Lock()
     lock.acquire()
     for _ in range(3):
@@ -268,7 +268,7 @@ def test_who_tries_again_and_again_is_stopped(core: ModuleType, function: Callab
 @needs_threads
 @pytest.mark.parametrize("function", LOOPS)
 def test_a_storm_over_threads_that_share_a_lock(core: ModuleType, function: Callable[[Any], None]) -> None:
-    """Nor right behind a call that did not wait; and none of them starves."""
+    """In threads that share a lock, no abort is raised directly after an acquire, and no thread starves."""
     compiled_only(core)
     lock = threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Event loops on the thread of an ordinary actor: what they run is cancelled in there, and no abort is lost."""
+"""Event loops on an ordinary actor's thread: their coroutines are cancelled inside, and no abort is lost."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ needs_runners = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio h
 
 @pytest.fixture
 def make_backend() -> Callable[[], EventBackend]:
-    """Once: it makes no difference here where the request comes from."""
+    """Return a single backend: the origin of the request makes no difference here."""
     backend = StubBackend()
     return lambda: backend
 
 
 class Seen:
-    """What a task and its test tell each other."""
+    """The events by which a task and its test synchronize."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
@@ -67,7 +67,7 @@ class Seen:
         self.exceptions: list[BaseException] = []
 
     async def wait(self) -> None:
-        """Wait for ever, and note what comes up."""
+        """Wait forever, and record the exception raised there."""
         asyncio.get_running_loop().call_soon(self.started.set)  # when it waits
         try:
             await asyncio.Event().wait()
@@ -86,7 +86,7 @@ def seen() -> Seen:
 
 @pytest.fixture(autouse=True)
 def one_thread(start_worker: Any) -> None:
-    """Each message runs on the thread of those before it."""
+    """Run all messages on the same thread."""
     start_worker(worker_threads=1)
 
 
@@ -142,7 +142,7 @@ WAYS = [
 def test_the_coroutine_sees_an_abort_and_so_does_the_function(
     start_loop: Callable[[Coroutine[Any, Any, Any]], Any], seen: Seen
 ) -> None:
-    """An AsyncAbort where the coroutine awaits, and a plain Abort behind the loop."""
+    """The coroutine sees an AsyncAbort at its await, and the function a plain Abort after the loop."""
     outside: list[BaseException] = []
 
     @dramatiq.actor
@@ -165,7 +165,7 @@ def test_the_coroutine_sees_an_abort_and_so_does_the_function(
 
 @pytest.mark.parametrize("make", [asyncio.ensure_future, asyncio.gather])
 def test_a_task_that_is_there_already_is_cancelled(make: Callable[[Any], Any], seen: Seen) -> None:
-    """It sees a bare CancelledError, and the function an Abort."""
+    """An existing task sees a bare CancelledError, and the function an Abort."""
 
     @dramatiq.actor
     def task() -> None:
@@ -186,7 +186,7 @@ def test_a_task_that_is_there_already_is_cancelled(make: Callable[[Any], Any], s
 
 
 def test_a_loop_that_runs_forever_is_stopped(seen: Seen) -> None:
-    """And the abort comes up behind it."""
+    """``run_forever()`` is stopped, and the abort is raised after it."""
     outside: list[BaseException] = []
 
     @dramatiq.actor
@@ -208,7 +208,7 @@ def test_a_loop_that_runs_forever_is_stopped(seen: Seen) -> None:
 
 
 def test_what_runs_beside_the_coroutine_is_cancelled_by_asyncio(seen: Seen) -> None:
-    """In gather(), as for an async actor, and in tasks that nobody awaits when the loop ends."""
+    """Tasks in gather() are cancelled by asyncio, as for an async actor; unawaited tasks, at the loop's end."""
     other = Seen()
 
     async def main() -> None:
@@ -230,7 +230,7 @@ def test_what_runs_beside_the_coroutine_is_cancelled_by_asyncio(seen: Seen) -> N
 
 
 def test_a_coroutine_that_swallows_the_abort_has_completed(seen: Seen) -> None:
-    """As any function that catches it and goes on."""
+    """A message completes if its coroutine catches the abort and returns, like any function."""
 
     async def main() -> str:
         try:
@@ -250,7 +250,7 @@ def test_a_coroutine_that_swallows_the_abort_has_completed(seen: Seen) -> None:
 
 
 def test_an_abort_that_the_coroutine_does_not_await_comes_up_behind_the_loop(seen: Seen, abortable: Abortable) -> None:
-    """It returns without another await: the function is aborted all the same."""
+    """If the coroutine returns without another await, the function is aborted after the loop."""
     reached: list[str] = []
 
     async def main() -> None:
@@ -276,7 +276,7 @@ def test_an_abort_that_the_coroutine_does_not_await_comes_up_behind_the_loop(see
 
 
 def test_an_abort_is_not_lost_behind_an_exception_of_the_coroutine(seen: Seen, abortable: Abortable) -> None:
-    """The function handles that exception, and would go on."""
+    """A function that handles its coroutine's exception is still aborted."""
 
     async def main() -> None:
         seen.started.set()
@@ -301,7 +301,7 @@ def test_an_abort_is_not_lost_behind_an_exception_of_the_coroutine(seen: Seen, a
 
 
 def test_a_callback_that_waits_for_a_thread_is_not_cut(seen: Seen, abortable: Abortable) -> None:
-    """A wait counts as safe elsewhere, but asyncio would drop what comes up in this one."""
+    """No abort is raised in a callback's wait, which is safe elsewhere, because asyncio would drop it."""
 
     async def child() -> None:
         seen.started.set()
@@ -335,7 +335,7 @@ def test_a_callback_that_waits_for_a_thread_is_not_cut(seen: Seen, abortable: Ab
 
 @pytest.mark.parametrize("is_child", [False, True])
 def test_a_shield_in_a_coroutine_holds_the_abort_up(is_child: bool, seen: Seen, abortable: Abortable) -> None:
-    """In whichever task it is."""
+    """A shield in any task of the loop holds the abort back."""
     steps: list[str] = []
 
     async def shielded() -> None:
@@ -344,7 +344,7 @@ def test_a_shield_in_a_coroutine_holds_the_abort_up(is_child: bool, seen: Seen, 
             while not seen.requested.is_set():
                 await asyncio.sleep(0.001)
             steps.append("end of the shield")
-        if not is_child:  # a child is cancelled by the loop, a moment later
+        if not is_child:  # the loop cancels a child a moment later
             steps.append("behind the shield")
         await asyncio.Event().wait()
 
@@ -371,7 +371,7 @@ def test_a_shield_in_a_coroutine_holds_the_abort_up(is_child: bool, seen: Seen, 
 
 
 def test_a_shield_around_the_loop_holds_the_abort_up(seen: Seen, abortable: Abortable) -> None:
-    """The coroutine runs to its end, and the shield's end raises."""
+    """With a shield around the loop, the coroutine runs to its end, and the shield's end raises."""
     steps: list[str] = []
 
     async def main() -> None:
@@ -399,7 +399,7 @@ def test_a_shield_around_the_loop_holds_the_abort_up(seen: Seen, abortable: Abor
 
 @pytest.mark.parametrize("is_child", [False, True])
 def test_a_checkpoint_in_a_coroutine_raises(is_child: bool, seen: Seen, abortable: Abortable) -> None:
-    """Before the next await, in whichever task; and sleep() refuses to hold up the loop."""
+    """checkpoint() raises before the next await in any task; sleep() refuses to block the loop."""
 
     async def compute() -> None:
         with pytest.raises(RuntimeError, match="await asyncio"):
@@ -432,7 +432,7 @@ def test_a_checkpoint_in_a_coroutine_raises(is_child: bool, seen: Seen, abortabl
 
 
 def test_a_coroutine_that_goes_on_is_aborted_again(seen: Seen) -> None:
-    """As often as repeat_every says."""
+    """A coroutine that catches the abort is aborted again at intervals of ``repeat_every``."""
 
     async def main() -> None:
         for _ in range(3):
@@ -455,7 +455,7 @@ def test_a_coroutine_that_goes_on_is_aborted_again(seen: Seen) -> None:
 
 
 def test_a_request_that_is_taken_back_raises_nothing(seen: Seen, abortable: Abortable) -> None:
-    """Behind a shield in the coroutine, where it has not been raised."""
+    """A restored request that waited for a shield in the coroutine raises nothing."""
 
     async def main() -> str:
         async with shield():
@@ -482,7 +482,7 @@ def test_a_request_that_is_taken_back_raises_nothing(seen: Seen, abortable: Abor
 
 
 def test_a_report_has_the_coroutines_stack(seen: Seen, abortable: Abortable) -> None:
-    """Of one that cleans up for long: the thread itself stands in the loop."""
+    """The report of a slow clean-up shows the coroutine's stack, not the thread's, which is in the loop."""
 
     async def put_everything_away() -> None:
         while not seen.requested.is_set():
@@ -509,7 +509,7 @@ def test_a_report_has_the_coroutines_stack(seen: Seen, abortable: Abortable) -> 
 
 
 def test_the_loops_clean_up_is_not_cut(seen: Seen, abortable: Abortable) -> None:
-    """What asyncio.run() does behind the coroutine: an abort that comes then is raised behind it."""
+    """An abort during the clean-up of asyncio.run() is raised after it."""
     steps: list[object] = []
 
     async def numbers() -> Any:
@@ -555,7 +555,7 @@ def test_the_loops_clean_up_is_not_cut(seen: Seen, abortable: Abortable) -> None
 
 
 def test_a_loop_and_a_runner_that_are_kept_know_the_message_that_uses_them(seen: Seen) -> None:
-    """What is aborted is over, and the next message on the loop is undisturbed."""
+    """A reused loop or runner belongs to the current message; an aborted one does not disturb the next."""
     kept = asyncio.Runner() if sys.version_info >= (3, 11) else asyncio.new_event_loop()
     start = kept.run if sys.version_info >= (3, 11) else kept.run_until_complete
 
@@ -584,7 +584,7 @@ def test_a_loop_and_a_runner_that_are_kept_know_the_message_that_uses_them(seen:
 
 
 def test_a_second_loop_of_a_message_is_aborted_as_well(seen: Seen) -> None:
-    """Each run of a loop has its own coroutine."""
+    """Each run of a loop has its own coroutine, which is aborted."""
 
     @dramatiq.actor
     def task() -> None:
@@ -601,7 +601,7 @@ def test_a_second_loop_of_a_message_is_aborted_as_well(seen: Seen) -> None:
 
 
 def test_a_loop_in_a_thread_of_the_function_is_left_alone(seen: Seen) -> None:
-    """It belongs to that thread; the function, which waits for it, is aborted."""
+    """A loop in another thread is left alone; the function that waits for the thread is aborted."""
     stop: list[Callable[[], object]] = []
     runs = threading.Event()
 
@@ -633,7 +633,7 @@ def test_a_loop_in_a_thread_of_the_function_is_left_alone(seen: Seen) -> None:
 
 
 def test_a_thread_of_the_loop_can_ask(seen: Seen, abortable: Abortable) -> None:
-    """asyncio.to_thread() takes the message along; its thread ends when it asks."""
+    """A thread of asyncio.to_thread() knows the message, and its checkpoint raises."""
 
     def compute() -> None:
         seen.started.set()
@@ -660,7 +660,7 @@ def test_a_thread_of_the_loop_can_ask(seen: Seen, abortable: Abortable) -> None:
 
 
 async def compute_by_turns() -> None:
-    """Two tasks that are always ready, so that the thread is nearly always in a callback."""
+    """Run two tasks that are always ready, so that the thread is nearly always in a callback."""
 
     async def child() -> None:
         while True:
@@ -670,7 +670,7 @@ async def compute_by_turns() -> None:
 
 
 async def sleep_by_turns() -> None:
-    """Many tasks that mostly sleep, and compute a little: the thread is in asyncio, in select() and in them."""
+    """Run many tasks that mostly sleep: the thread is in asyncio, in select() and in the tasks."""
 
     async def child() -> None:
         while True:
@@ -681,13 +681,13 @@ async def sleep_by_turns() -> None:
 
 
 async def end() -> None:
-    """What is over at about the time when the abort comes."""
+    """Finish at about the time when the abort arrives."""
     for _ in range(random.randrange(30)):
         await asyncio.sleep(0)
 
 
 async def compute_beside() -> None:
-    """A task that nobody awaits, in which what comes up is dropped."""
+    """Compute in a task that is not awaited, where exceptions are dropped."""
 
     async def child() -> None:
         while True:
@@ -705,7 +705,7 @@ async def compute_beside() -> None:
 def test_no_abort_is_lost(
     start_loop: Callable[[Coroutine[Any, Any, Any]], Any] | str, main: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
-    """At any moment, in the loop and on the ways into it and out of it; and the next message is undisturbed."""
+    """No abort is lost at any moment in, before or after the loop, and the next message is undisturbed."""
     kept = asyncio.new_event_loop()
     begin = kept.run_until_complete if isinstance(start_loop, str) else start_loop
     started = threading.Semaphore(0)
@@ -728,14 +728,14 @@ def test_no_abort_is_lost(
         abort(message.message_id)
         assert is_aborted(message)
         assert result_of(following) == "undisturbed"
-    for left in asyncio.all_tasks(kept):  # those that nobody awaited
+    for left in asyncio.all_tasks(kept):  # those that were not awaited
         left.cancel()
     kept.run_until_complete(asyncio.sleep(0))
     kept.close()
 
 
 class Client:
-    """One that is asynchronous inside."""
+    """A synchronous client that is asynchronous inside."""
 
     def __init__(self, start_loop: Callable[[Coroutine[Any, Any, Any]], Any], seen: Seen, steps: list[str]) -> None:
         self.start_loop, self.seen, self.steps = start_loop, seen, steps
@@ -757,7 +757,7 @@ class Client:
 def test_a_loop_that_protected_code_runs_is_not_cancelled(
     start_loop: Callable[[Coroutine[Any, Any, Any]], Any], seen: Seen, abortable: Abortable
 ) -> None:
-    """The abort comes up behind that code."""
+    """A loop in protected code is not cancelled: the abort is raised after that code."""
     steps: list[str] = []
 
     @dramatiq.actor
@@ -782,7 +782,7 @@ def test_a_loop_that_protected_code_runs_is_not_cancelled(
 @pytest.mark.slow
 @needs_trio
 def test_no_abort_of_a_trio_run_is_lost() -> None:
-    """Its tasks see a cancellation of trio's, the function an Abort, and the thread can run trio again."""
+    """Trio's tasks see a trio cancellation, the function an Abort, and the thread can run trio again."""
     started = threading.Semaphore(0)
     seen: set[type[BaseException]] = set()
 
@@ -816,7 +816,7 @@ def test_no_abort_of_a_trio_run_is_lost() -> None:
 
 @needs_trio
 def test_a_trio_task_that_computes_is_aborted_behind_its_run(seen: Seen, abortable: Abortable) -> None:
-    """It has no checkpoint left; and a shield around it is one more reason to wait."""
+    """A trio task without another checkpoint is aborted after its run, with or without a shield."""
     steps: list[str] = []
 
     async def main() -> None:
@@ -841,7 +841,7 @@ def test_a_trio_task_that_computes_is_aborted_behind_its_run(seen: Seen, abortab
 
 
 def test_loops_outside_of_messages_are_run_as_they_are() -> None:
-    """A worker is here, but this thread runs no message."""
+    """Loops on a thread without a message are unaffected by a worker in the process."""
     with new_loop() as loop:
         assert loop.run_until_complete(asyncio.sleep(0, "done")) == "done"
         task = loop.create_task(asyncio.sleep(0, "done"))
@@ -852,7 +852,7 @@ def test_loops_outside_of_messages_are_run_as_they_are() -> None:
 
 
 def test_errors_are_asyncios_own(seen: Seen) -> None:
-    """A closed loop, a loop in a loop, a loop that is stopped early, something that cannot be awaited."""
+    """Closed, nested and early stopped loops and invalid awaitables raise asyncio's own errors."""
 
     async def nest() -> None:
         inner = asyncio.sleep(0)
@@ -891,7 +891,7 @@ def test_errors_are_asyncios_own(seen: Seen) -> None:
 
 
 def test_what_starts_loops_is_put_back(broker: Any) -> None:
-    """When the last worker of a process has ended."""
+    """The functions that start loops are restored when the process's last worker has stopped."""
     entries = [(asyncio.BaseEventLoop, "run_until_complete"), (asyncio.BaseEventLoop, "run_forever")]
     if sys.version_info >= (3, 11):
         entries.append((asyncio.Runner, "run"))

@@ -1,4 +1,4 @@
-"""A loop that calls nothing, or whose every call fails in protected code, is interrupted at its jump backwards (5)."""
+"""A loop that calls nothing, or whose calls all fail in protected code, is interrupted at its jump backwards (5)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ pytestmark = [needs_interrupts, needs_threads]
 
 
 def follows_none(core: ModuleType) -> bool:
-    """Say whether this core cannot follow a thread to its next jump."""
+    """Return whether this core cannot follow a thread to its next jump."""
     return core.__name__.endswith("_py") and sys.version_info < (3, 12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", LOOPS)
 def test_every_loop_ends(core: ModuleType, function: Callable[[], None]) -> None:
-    """With the scope's own exception, and soon: the loop has no end of its own, nor has the wait for it."""
+    """Every endless loop soon ends with the scope's own exception."""
     if follows_none(core) and (function in ENDLESS_CALLS or (sys.version_info < (3, 11) and function in ENDLESS_TRIES)):
         pytest.skip("the pure-Python core cannot follow a thread before CPython 3.12")
     for _ in range(3):
@@ -38,7 +38,7 @@ def test_every_loop_ends(core: ModuleType, function: Callable[[], None]) -> None
 
 @pytest.mark.parametrize("function", [operator, *ENDLESS_CALLS])
 def test_a_followed_loop_is_left_as_it_was(core: ModuleType, function: Callable[[], None]) -> None:
-    """No trace function, no monitoring: on the thread, on its frame, and on the code."""
+    """No trace function and no monitoring remain on the thread, its frame and its code."""
     if follows_none(core) and function in ENDLESS_CALLS:
         pytest.skip("the pure-Python core cannot follow a thread before CPython 3.12")
     left = []
@@ -61,7 +61,7 @@ def test_a_followed_loop_is_left_as_it_was(core: ModuleType, function: Callable[
 
 
 def test_a_tracer_of_the_task_is_left_alone(core: ModuleType) -> None:
-    """Before 3.12 a thread has one trace function, which stays: the abort comes behind such a loop, with its calls."""
+    """Before 3.12, a thread's own trace function stays, and the abort is raised after such a loop."""
     left = []
 
     def trace(frame: object, event: str, argument: object) -> object:

@@ -1,4 +1,4 @@
-"""Aborts leave nothing behind: no reference, no object and no block of memory, whichever way they go."""
+"""Aborts leave no reference, object or memory block behind, however they end."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 pytestmark = [needs_interrupts, needs_threads, pytest.mark.newest_dependencies]
 
-#: Of each kind: more than 100,000 in all.
+#: The number of aborts of each kind: more than 100,000 in total.
 ABORTS = 12_000
 
 
 class Stop(BaseException):
-    """What the tests interrupt with."""
+    """The exception that interrupts."""
 
 
 class Argument:
-    """What the functions are called with."""
+    """The argument of the functions."""
 
 
 ARGUMENT = Argument()
@@ -91,12 +91,12 @@ def abort_behind_shield(scope: Any) -> None:
 
 
 def abort_at_safe_place(scope: Any) -> None:
-    """Through the profile function of the compiled core; the other one does nothing."""
+    """Abort through the compiled core's profile function; with the other core, do nothing."""
     run(scope, interrupt_where_protected)
 
 
 def abort_without_safe_place(scope: Any) -> None:
-    """As the last, but the scope closes before there is one."""
+    """Do the same, but close the scope before a safe point is reached."""
     scope.run(Protected(scope).__enter__)
 
 
@@ -111,7 +111,7 @@ def abort_afterwards(scope: Any) -> None:
 
 
 def measure() -> list[int]:
-    """Count references to all that an abort touches, and blocks of memory."""
+    """Count references to all objects that an abort touches, and memory blocks."""
     gc.collect()
     codes = [function.__code__ for function in FUNCTIONS]
     things = (Stop, ARGUMENT, *FUNCTIONS, *codes, globals())
@@ -119,7 +119,7 @@ def measure() -> list[int]:
 
 
 def assert_flat(before: list[int]) -> None:
-    """Nothing has grown by anything like one for each abort."""
+    """Check that no count has grown by nearly one per abort."""
     assert max(now - then for now, then in zip(measure(), before, strict=True)) < ABORTS // 10
 
 
@@ -136,7 +136,7 @@ def assert_flat(before: list[int]) -> None:
     ],
 )
 def test_aborts_from_the_same_thread_leave_nothing(core: ModuleType, abort: Callable[[Any], None]) -> None:
-    """Raised at once, again, at the end of a shield, at the next safe place, before the call; or not at all."""
+    """Aborts raised at once, again, after a shield, at a safe point, before the call or never leave nothing."""
     is_raised = abort not in {abort_without_safe_place, abort_afterwards}
     if abort is abort_at_safe_place and core.__name__.endswith("_py"):
         is_raised = False
@@ -159,7 +159,7 @@ def test_aborts_from_the_same_thread_leave_nothing(core: ModuleType, abort: Call
 
 @pytest.mark.parametrize("lands", [True, False])
 def test_aborts_from_another_thread_leave_nothing(core: ModuleType, lands: bool) -> None:
-    """Raised where the thread has been waiting in C code, or too late, behind the function's end."""
+    """Aborts raised after a wait in C code, or too late after the function's end, leave nothing."""
     scopes: list[Any] = [None]
     go, done = _thread.allocate_lock(), _thread.allocate_lock()
     go.acquire()

@@ -1,4 +1,4 @@
-"""The ways to ask for less than an abort at once: CANCEL, a grace period, a shield; on real workers."""
+"""Weaker requests than an immediate abort, on real workers: CANCEL, a grace period, a shield."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 
 def test_a_cancelled_message_that_runs_is_left_alone(worker: dramatiq.Worker, start_worker: Any) -> None:
-    """CANCEL is for messages that wait; and an abort behind it still counts."""
+    """CANCEL leaves a running message alone, and a later abort still takes effect."""
     started, go_on = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -33,14 +33,14 @@ def test_a_cancelled_message_that_runs_is_left_alone(worker: dramatiq.Worker, st
     assert started.wait(PATIENCE)
     abort(message.message_id, mode=AbortMode.CANCEL)
     canary = task.message()
-    abort(canary.message_id, mode=AbortMode.CANCEL)  # handed out behind the first one
+    abort(canary.message_id, mode=AbortMode.CANCEL)  # received after the first one
     go_on.set()
 
     assert result_of(message) == "done"
 
 
 def test_a_cancelled_message_that_waits_is_skipped(broker: StubBroker, start_worker: Any) -> None:
-    """As with an abort."""
+    """CANCEL skips a waiting message, like an abort."""
     calls: list[int] = []
 
     @dramatiq.actor
@@ -56,13 +56,13 @@ def test_a_cancelled_message_that_waits_is_skipped(broker: StubBroker, start_wor
 
 
 def test_a_grace_period_is_never_seen_without_its_end() -> None:
-    """Whoever asks between two steps of the one who takes the request."""
+    """abort_requested() during the receipt of a request never sees a grace period without its end."""
     seen = []
 
     class Watched(Execution):
         def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, value)
-            if hasattr(self, "has_begun"):  # the last that is set at the making
+            if hasattr(self, "has_begun"):  # the last attribute that is set
                 seen.append(self.grace_left())
 
     running = Watched(dramatiq.Message("default", "task", (), {}, {}), interrupt.Scope())
@@ -73,7 +73,7 @@ def test_a_grace_period_is_never_seen_without_its_end() -> None:
 
 
 def test_a_task_uses_its_grace_period(worker: dramatiq.Worker) -> None:
-    """It sees the milliseconds count down, and finishes by itself."""
+    """A task sees its remaining milliseconds decrease, and finishes by itself."""
     started = threading.Event()
     seen: list[float] = []
 
@@ -96,7 +96,7 @@ def test_a_task_uses_its_grace_period(worker: dramatiq.Worker) -> None:
 
 
 def test_a_grace_period_ends(worker: dramatiq.Worker) -> None:
-    """Then Abort is raised, and not before."""
+    """Abort is raised when the grace period ends, not before."""
     started = threading.Event()
     left: list[float | None] = []
 
@@ -117,7 +117,7 @@ def test_a_grace_period_ends(worker: dramatiq.Worker) -> None:
 
 
 def test_a_second_abort_ends_the_grace_period(worker: dramatiq.Worker) -> None:
-    """Whoever has lost patience need not wait."""
+    """A second, immediate abort ends the grace period."""
     started, noticed = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -136,7 +136,7 @@ def test_a_second_abort_ends_the_grace_period(worker: dramatiq.Worker) -> None:
 
 
 def test_a_shield_completes_before_the_abort(worker: dramatiq.Worker) -> None:
-    """The critical section is not cut."""
+    """A critical section in a shield is not interrupted."""
     inside = threading.Event()
     order: list[str] = []
 

@@ -1,4 +1,4 @@
-"""A thread that would look too late at what waits for it is watched by ``sys.monitoring``; nobody else is (1)."""
+"""``sys.monitoring`` watches only threads that would otherwise look at their slot too late (1)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wait_there(gate: Any) -> None:
 
 
 def held_up(core: ModuleType) -> tuple[Target, Any]:
-    """Return a thread that waits, and the lock that it waits for."""
+    """Return a waiting thread, and the lock that it waits for."""
     gate = threading.Lock()
     gate.acquire()
     target = Target(core, wait_there, gate)
@@ -43,7 +43,7 @@ def held_up(core: ModuleType) -> tuple[Target, Any]:
 def test_a_thread_that_waits_is_interrupted_there(
     core: ModuleType, tool: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where its code cannot be watched, at the second look: it does not wait for its turn, then."""
+    """If its code cannot be watched, a waiting thread is interrupted at the second look, when it is not runnable."""
     compiled_only(core)
     if tool is not None:
         monkeypatch.setattr(sys.monitoring, "get_tool", lambda _: tool)
@@ -58,11 +58,11 @@ def test_a_thread_that_waits_is_interrupted_there(
         InterruptResult.RAISED,
     ]
     assert isinstance(target.error, Stop)
-    assert gate.locked()  # it has come up right behind that call
+    assert gate.locked()  # it was raised directly after that call
 
 
 def test_code_is_watched_for_as_long_as_it_must_be(core: ModuleType) -> None:
-    """Until each thread that was to be interrupted in it has gone on; or has stood for long, and so waits in C code."""
+    """Code is watched until each thread to be interrupted in it has moved on, or has not moved for long."""
     compiled_only(core)
     targets, gates = zip(*(held_up(core) for _ in range(3)), strict=True)
     watched = [is_watched(wait_there)]
@@ -82,9 +82,9 @@ def test_code_is_watched_for_as_long_as_it_must_be(core: ModuleType) -> None:
 
 
 @needs_fork
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # with threads, on purpose
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")  # deliberately with threads
 def test_nobody_is_watched_in_the_child_of_a_fork(core: ModuleType) -> None:
-    """The thread that was to be interrupted is not there."""
+    """In a forked child, which lacks the thread to be interrupted, nothing is watched."""
     compiled_only(core)
     target, gate = held_up(core)
     assert target.scope.interrupt(Stop) is InterruptResult.RAISED
@@ -99,7 +99,7 @@ def test_nobody_is_watched_in_the_child_of_a_fork(core: ModuleType) -> None:
 
 
 def test_a_monitoring_tool_is_left_alone(core: ModuleType) -> None:
-    """It is not called with an exception on its way, which would come up in there."""
+    """A monitoring tool is not called with a pending exception, which would be raised in it."""
     compiled_only(core)
     monitoring, tool = sys.monitoring, sys.monitoring.COVERAGE_ID
     called: set[int] = set()

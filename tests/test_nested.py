@@ -1,4 +1,4 @@
-"""Messages that are processed while another one is, on the same thread: with a broker that runs what it is sent."""
+"""Messages processed during another one on the same thread, with a broker that runs messages when sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 
 class EagerBroker(StubBroker):
-    """Processes what a task sends at once, where it is sent, as dramatiq's worker would."""
+    """Processes a message where a task sends it, in the same way as dramatiq's worker."""
 
     is_eager = threading.local()
 
@@ -48,7 +48,7 @@ class EagerBroker(StubBroker):
 
 
 class Refuses(Middleware):
-    """Has nothing to do with messages of some actors."""
+    """Refuses messages of some actors."""
 
     def __init__(self) -> None:
         self.names: dict[str, type[Exception]] = {}
@@ -69,12 +69,12 @@ def broker(abortable: Abortable, results: Results) -> Iterator[EagerBroker]:
 
 
 def names(running: Execution | None) -> list[str]:
-    """The actors of a message and of those around it."""
+    """Return the actors of a message and of the messages around it."""
     return [] if running is None else [running.actor_name, *names(running.outer)]
 
 
 def is_empty(abortable: Abortable) -> bool:
-    """Say whether no message is in the table any more."""
+    """Return whether the table contains no message."""
     runtime = runtime_of(abortable)
     return not runtime.executions.all()
 
@@ -85,7 +85,7 @@ def is_empty(abortable: Abortable) -> bool:
 def test_the_outer_one_is_current_again(
     broker: EagerBroker, abortable: Abortable, start_worker: Any, ends: str, is_first: bool
 ) -> None:
-    """However the inner one ends, and whether this is told to the middleware in front first: it is aborted as usual."""
+    """The outer message is current and can be aborted again, however the inner one ends."""
     started = threading.Event()
     found: list[Any] = []
     refuses = Refuses()
@@ -134,7 +134,7 @@ def test_the_outer_one_is_current_again(
 
 @needs_interrupts
 def test_each_is_aborted_by_itself(broker: EagerBroker, abortable: Abortable, start_worker: Any) -> None:
-    """The inner one ends, and the outer one takes it for what it is and goes on."""
+    """An aborted inner message ends, and the outer one handles that exception and continues."""
     started = threading.Event()
     sent: list[Any] = []
 
@@ -164,7 +164,7 @@ def test_each_is_aborted_by_itself(broker: EagerBroker, abortable: Abortable, st
 
 @needs_interrupts
 def test_an_abort_of_the_outer_one_ends_both(broker: EagerBroker, abortable: Abortable, start_worker: Any) -> None:
-    """And says whose it is."""
+    """An abort of the outer message ends both, and names the outer one."""
     started = threading.Event()
     seen = []
 
@@ -194,7 +194,7 @@ def test_an_abort_of_the_outer_one_ends_both(broker: EagerBroker, abortable: Abo
 def test_one_whose_processing_breaks_off_is_let_go_of(
     broker: EagerBroker, abortable: Abortable, start_worker: Any
 ) -> None:
-    """By a broker that tells nobody, or by what a hook has raised: the outer one takes it along."""
+    """A message whose processing breaks off, in a broker or hook, leaves the table with the outer one."""
     found = []
 
     @dramatiq.actor
@@ -226,7 +226,7 @@ def test_one_whose_processing_breaks_off_is_let_go_of(
 def test_one_that_another_hook_sends(
     broker: EagerBroker, abortable: Abortable, start_worker: Any, is_first: bool, is_abortable: bool
 ) -> None:
-    """Before its processing or behind it, as on_success does: it leaves everything as it was."""
+    """A message sent by another hook, before or after processing (as by on_success), changes nothing."""
     found: list[Any] = []
 
     class Sends(Middleware):
@@ -266,7 +266,7 @@ def test_one_that_another_hook_sends(
 
 
 def test_a_message_that_is_not_taken_leaves_the_outer_one(backend: EventBackend) -> None:
-    """Hooks that are called for what another middleware has refused, or for a message of another broker's."""
+    """Hooks called for a refused message or another broker's leave the outer message in the table."""
     abortable = Abortable(backend=backend)
     broker = EagerBroker([abortable])
 
@@ -282,7 +282,7 @@ def test_a_message_that_is_not_taken_leaves_the_outer_one(backend: EventBackend)
             broker.emit_after(signal, other)
             assert names(here()) == ["task"]
             assert not is_empty(abortable)
-        broker.emit_after("process_message", MessageProxy(outer._message))  # made anew
+        broker.emit_after("process_message", MessageProxy(outer._message))  # decoded again
         assert is_empty(abortable)
         assert here() is None
     finally:

@@ -1,4 +1,4 @@
-"""The actor option on_abort: another actor that is sent the message and what happened."""
+"""The actor option on_abort: another actor receives the message and what happened."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 @pytest.fixture
 def told(broker: StubBroker) -> queue.SimpleQueue[tuple[dict[str, Any], dict[str, Any]]]:
-    """What the actor ``tidy_up`` is sent."""
+    """Return the messages that the actor ``tidy_up`` receives."""
     told: queue.SimpleQueue[tuple[dict[str, Any], dict[str, Any]]] = queue.SimpleQueue()
 
     @dramatiq.actor(abortable=False)
@@ -33,7 +33,7 @@ def told(broker: StubBroker) -> queue.SimpleQueue[tuple[dict[str, Any], dict[str
 
 @pytest.mark.parametrize("where", ["actor", "message"])
 def test_it_is_sent_a_message_that_ran(broker: StubBroker, start_worker: Any, told: Any, where: str) -> None:
-    """With its arguments, once, however the option was given."""
+    """An aborted running message is sent once, with its arguments, however the option was given."""
     started = threading.Event()
 
     @dramatiq.actor(**({"on_abort": "tidy_up"} if where == "actor" else {}))
@@ -56,7 +56,7 @@ def test_it_is_sent_a_message_that_ran(broker: StubBroker, start_worker: Any, to
 
 
 def test_it_is_sent_a_message_that_waited(broker: StubBroker, start_worker: Any, told: Any) -> None:
-    """The same."""
+    """A skipped message is sent once, with its arguments."""
 
     @dramatiq.actor(on_abort="tidy_up")
     def task() -> None:
@@ -74,7 +74,7 @@ def test_it_is_sent_a_message_that_waited(broker: StubBroker, start_worker: Any,
 
 @pytest.mark.parametrize("ends", ["by itself", "in an error", "in spite of it"])
 def test_it_is_not_sent_one_that_was_not_aborted(broker: StubBroker, start_worker: Any, told: Any, ends: str) -> None:
-    """Whoever has asked."""
+    """A message that was not aborted is not sent, even if its abort was requested."""
     started = threading.Event()
 
     @dramatiq.actor(on_abort="tidy_up", max_retries=0)
@@ -99,7 +99,7 @@ def test_it_is_not_sent_one_that_was_not_aborted(broker: StubBroker, start_worke
 def test_an_actor_that_is_not_there_is_an_error_in_the_log(
     broker: StubBroker, start_worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the message is aborted all the same."""
+    """An unknown actor is an error in the log, and the message is aborted all the same."""
 
     @dramatiq.actor(on_abort="nobody")
     def task() -> None:

@@ -1,4 +1,4 @@
-"""What became of a message: wait_for_outcome() and its like."""
+"""Outcomes of messages: wait_for_outcome() and related functions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LONG = PATIENCE * 1000
 
 
 def test_of_a_message_that_waits(broker: StubBroker, start_worker: Any) -> None:
-    """It is pending until a worker takes it."""
+    """A waiting message is pending until a worker receives it."""
 
     @dramatiq.actor
     def task() -> None:
@@ -67,7 +67,7 @@ def test_of_a_message_that_waits(broker: StubBroker, start_worker: Any) -> None:
 
 
 def test_of_a_message_that_runs(broker: StubBroker, start_worker: Any) -> None:
-    """And how long its abort took."""
+    """A running message's outcome includes the duration of its abort."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -92,7 +92,7 @@ def test_of_a_message_that_runs(broker: StubBroker, start_worker: Any) -> None:
 
 
 def test_of_a_message_that_fails(broker: StubBroker, start_worker: Any) -> None:
-    """With what it raised instead."""
+    """The outcome of a message that fails includes the exception that it raised instead."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -115,7 +115,7 @@ def test_of_a_message_that_fails(broker: StubBroker, start_worker: Any) -> None:
 def test_of_a_message_that_completes_in_spite_of_it(
     broker: StubBroker, start_worker: Any, abortable: Abortable, what: str
 ) -> None:
-    """Which is no abort."""
+    """A message that completes despite a request is not reported as aborted."""
     started, asked = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -142,7 +142,7 @@ def test_of_a_message_that_completes_in_spite_of_it(
 
 
 def test_of_a_message_that_has_completed(broker: StubBroker, start_worker: Any) -> None:
-    """Its worker remembers it."""
+    """A worker remembers that a message completed before the request."""
 
     @dramatiq.actor
     def task() -> int:
@@ -163,7 +163,7 @@ def test_of_a_message_that_has_completed(broker: StubBroker, start_worker: Any) 
 
 @pytest.mark.parametrize("what", ["failed", "skipped by others", "nobody asked"])
 def test_nothing_is_claimed_of_what_was_not_seen(broker: StubBroker, start_worker: Any, what: str) -> None:
-    """What has failed before may be tried again, and of what was not asked nothing is told."""
+    """No outcome is reported for a message that failed before the request, or without a request."""
 
     class Skip(Middleware):
         def before_process_message(self, broker: Any, message: Any) -> None:
@@ -194,7 +194,7 @@ def test_nothing_is_claimed_of_what_was_not_seen(broker: StubBroker, start_worke
 
 
 class InFront(Middleware):
-    """Ends the messages of actor ``task``, and of one that is not there, before they start."""
+    """Ends the messages of the actor ``task``, and of an unknown one, before they start."""
 
     def __init__(self, way: str) -> None:
         self._way = way
@@ -219,7 +219,7 @@ class InFront(Middleware):
 def test_of_a_message_that_another_middleware_ends(
     broker: StubBroker, start_worker: Any, abortable: Abortable, where: str, way: str
 ) -> None:
-    """Before its start, and after the request: it was skipped, and on_abort is sent; also if it was taken already."""
+    """A requested message that another middleware ends before its start was skipped, and on_abort is sent."""
     other = InFront(way)
     broker.add_middleware(other, **({"before": Abortable} if where == "in front" else {}))
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -241,7 +241,7 @@ def test_of_a_message_that_another_middleware_ends(
     other.go_on.set()
     outcome = wait_for_outcome(message.message_id, timeout=LONG)
 
-    is_error = where == "behind" and way == "it is an error"  # of a message that has been taken
+    is_error = where == "behind" and way == "it is an error"  # of a received message
     assert outcome.state is (OutcomeState.FAILED if is_error else OutcomeState.SKIPPED)
     assert (outcome.actor, outcome.reason) == ("task", "enough")
     assert is_error or told.get(timeout=PATIENCE) == "skipped"
@@ -249,7 +249,7 @@ def test_of_a_message_that_another_middleware_ends(
 
 @pytest.mark.parametrize("position", ["first", "last"])
 def test_of_a_message_that_is_too_old(broker: StubBroker, start_worker: Any, position: str) -> None:
-    """AgeLimit skips it, wherever that stands."""
+    """A message skipped by AgeLimit, at any position, has the outcome skipped."""
     broker.middleware[:] = [each for each in broker.middleware if not isinstance(each, AgeLimit)]
     broker.add_middleware(
         AgeLimit(max_age=1), **({"before": type(broker.middleware[0])} if position == "first" else {})
@@ -273,7 +273,7 @@ def test_of_a_message_that_is_too_old(broker: StubBroker, start_worker: Any, pos
 
 
 def test_of_a_message_whose_actor_is_not_there(broker: StubBroker, start_worker: Any) -> None:
-    """The broker rejects it. Without a request, nothing is told."""
+    """A message that the broker rejects for its unknown actor has an outcome only if requested."""
 
     @dramatiq.actor
     def task() -> None: ...
@@ -295,7 +295,7 @@ def test_of_a_message_whose_actor_is_not_there(broker: StubBroker, start_worker:
 def test_a_message_that_was_taken_is_told_of_once(
     broker: StubBroker, start_worker: Any, abortable: Abortable, ends: str
 ) -> None:
-    """Its rejection by the broker is nothing new."""
+    """A received message that the broker then rejects has a single outcome."""
     started = threading.Event()
     outcomes: list[Outcome] = []
     abortable.on_outcome = outcomes.append
@@ -320,7 +320,7 @@ def test_a_message_that_was_taken_is_told_of_once(
 
 
 def test_what_is_restored_has_none(broker: StubBroker, start_worker: Any, abortable: Abortable) -> None:
-    """Nobody asks any more."""
+    """A restored message has no outcome."""
     started, restored = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -349,7 +349,7 @@ def test_what_is_restored_has_none(broker: StubBroker, start_worker: Any, aborta
 
 
 def test_of_a_coroutine(broker: StubBroker, start_worker: Any) -> None:
-    """The same."""
+    """A coroutine's message has the same outcomes."""
     broker.add_middleware(AsyncIO())
     started = threading.Event()
 
@@ -367,7 +367,7 @@ def test_of_a_coroutine(broker: StubBroker, start_worker: Any) -> None:
 
 
 def test_a_coroutine_waits_for_it(broker: StubBroker, start_worker: Any) -> None:
-    """While others run in its loop."""
+    """A coroutine waits for an outcome without blocking its loop."""
 
     @dramatiq.actor
     def task() -> None:
@@ -387,7 +387,7 @@ def test_a_coroutine_waits_for_it(broker: StubBroker, start_worker: Any) -> None
 
 
 def test_of_many(broker: StubBroker, start_worker: Any) -> None:
-    """Each as soon as it is known, and the pending ones last."""
+    """Outcomes of many messages are yielded as soon as they are known, the pending ones last."""
 
     @dramatiq.actor
     def task() -> None:
@@ -408,7 +408,7 @@ def test_of_many(broker: StubBroker, start_worker: Any) -> None:
 
 
 def test_a_worker_that_stops_tells_first(broker: StubBroker, start_worker: Any, backend: EventBackend) -> None:
-    """What it has to tell is on the board when it is gone."""
+    """A worker that stops has written its outcomes to the reply store."""
 
     @dramatiq.actor
     def task() -> None:
@@ -433,7 +433,7 @@ def test_a_worker_that_stops_tells_first(broker: StubBroker, start_worker: Any, 
     ],
 )
 def test_what_cannot_be_is_left_out(text: bytes, known: dict[str, Any]) -> None:
-    """Anybody can write there."""
+    """Impossible replies are ignored: any program can write there."""
     assert Outcome.decode("x", text) == Outcome("x", OutcomeState.ABORTED, **known)
 
 
@@ -441,7 +441,7 @@ def test_what_cannot_be_is_left_out(text: bytes, known: dict[str, Any]) -> None:
     "text", [b"", b"[]", b"{}", b'{"state":"done"}', b'{"state":[]}', b"[" * 5000, b" " * 9000 + b"{}"]
 )
 def test_what_is_no_outcome_is_none(broker: StubBroker, backend: EventBackend, text: bytes) -> None:
-    """The message's stays unknown."""
+    """A reply that is not an outcome leaves the message's outcome unknown."""
     assert backend.reply_store is not None
     backend.reply_store.put([Reply(outcome_key("x"), text, LONG)])
 
@@ -449,7 +449,7 @@ def test_what_is_no_outcome_is_none(broker: StubBroker, backend: EventBackend, t
 
 
 def test_a_backend_without_a_board_says_so(broker: StubBroker, backend: EventBackend, monkeypatch: Any) -> None:
-    """And goes on without one."""
+    """A backend without a reply store is reported, and aborts work without it."""
     monkeypatch.setattr(backend, "reply_store", None)
 
     with pytest.raises(UnsupportedByBackend, match="has no reply store"):
@@ -462,7 +462,7 @@ def test_a_backend_without_a_board_says_so(broker: StubBroker, backend: EventBac
 )
 @pytest.mark.usefixtures("broker")
 def test_what_cannot_be_asked_is_refused(message_id: Any, timeout: Any, error: type[Exception]) -> None:
-    """At once."""
+    """Invalid arguments raise at once."""
     with pytest.raises(error):
         wait_for_outcome(message_id, timeout=timeout)
     with pytest.raises(error):

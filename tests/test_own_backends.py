@@ -1,4 +1,4 @@
-"""Event backends of somebody's own: with the three methods that they must have, and the one of docs/backends.md."""
+"""Custom event backends: with the three required methods, and the one of docs/backends.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SQLITE_BACKEND = Path(__file__).parent.parent / "examples" / "sqlite_backend.py"
 
 
 class ThreeMethods(EventBackend):
-    """The least that a backend can be."""
+    """The minimal backend."""
 
     def __init__(self) -> None:
         self.inner = StubBackend()
@@ -44,7 +44,7 @@ class ThreeMethods(EventBackend):
 
 
 class TestThreeMethods(BackendContract):
-    """They are enough for plain aborts, and what they are not enough for is refused."""
+    """Three methods suffice for plain aborts; anything else is refused."""
 
     @pytest.fixture
     def make_backend(self) -> Callable[[], EventBackend]:
@@ -53,14 +53,14 @@ class TestThreeMethods(BackendContract):
 
 
 class FourMethods(ThreeMethods):
-    """With ``read``, it promises to keep its signals."""
+    """Has ``read``, and thereby promises to keep its signals."""
 
     def read(self, key: bytes) -> Event | None:
         return Event(key) if self.poll(key) else None
 
 
 class TestFourMethods(BackendContract):
-    """What was signaled can be asked for, more than once."""
+    """A signal can be read more than once."""
 
     @pytest.fixture
     def make_backend(self) -> Callable[[], EventBackend]:
@@ -69,7 +69,7 @@ class TestFourMethods(BackendContract):
 
 
 class TestConsuming(BackendContract):
-    """Three methods are enough for plain aborts where each signal can be had once, too."""
+    """Three methods suffice for plain aborts even if each signal is received only once."""
 
     @pytest.fixture
     def make_backend(self) -> Callable[[], EventBackend]:
@@ -78,13 +78,13 @@ class TestConsuming(BackendContract):
 
 
 class ConsumingAndHearingAll(Consuming):
-    """The worker's live collection is what it waits for."""
+    """Waits for the worker's live collection of keys."""
 
     receives_all = True
 
 
 class TestConsumingAndHearingAll(BackendContract):
-    """The same with one wait for everything."""
+    """The same works with a single wait for all keys."""
 
     @pytest.fixture
     def make_backend(self) -> Callable[[], EventBackend]:
@@ -105,7 +105,7 @@ class Unreadable(FourMethods):
 
 
 def test_what_was_handed_out_and_could_not_be_read_is_received_later() -> None:
-    """It is handed out once: to wait for it again would lose the abort."""
+    """A signal that could not be read is received later: waiting for it again would lose the abort."""
     backend = Unreadable()
     backend.notify(b"a", 60_000)
     for _ in range(3):
@@ -120,7 +120,7 @@ def test_what_was_handed_out_and_could_not_be_read_is_received_later() -> None:
 def test_a_worker_asks_for_nothing_that_it_has_received(
     broker: StubBroker, backend: EventBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The event says it all: between its receipt and a second look it could be gone."""
+    """A worker uses the received event, without another read, which might find it expired."""
     started = threading.Event()
 
     @dramatiq.actor(store_results=True)
@@ -139,7 +139,7 @@ def test_a_worker_asks_for_nothing_that_it_has_received(
 
 
 def test_who_cannot_do_it_is_named() -> None:
-    """With what is to be written for it."""
+    """The error for an unsupported feature names the backend and the method to implement."""
     backend = ThreeMethods()
 
     with pytest.raises(UnsupportedByBackend, match=r"ThreeMethods cannot tell what is signaled.*read\(\)"):
@@ -153,7 +153,7 @@ def test_who_cannot_do_it_is_named() -> None:
 
 @pytest.mark.slow
 class TestSQLite(BackendContract):
-    """The example carries values and takes events back, between any processes."""
+    """The example carries values and revokes events, between any processes."""
 
     @pytest.fixture
     def make_backend(self, tmp_path: Path) -> Callable[[], EventBackend]:
@@ -163,14 +163,14 @@ class TestSQLite(BackendContract):
 
 @pytest.fixture
 def events_in_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the worker processes and for this one."""
+    """Make worker processes and this one use the example."""
     monkeypatch.setenv("TEST_SQLITE_EVENTS", str(tmp_path / "events"))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("events_in_sqlite")
 def test_sqlite_reaches_other_processes(app: ModuleType, start_processes: Any) -> None:
-    """A message that waits, some that run, and one that has a grace period."""
+    """On SQLite, a waiting message, running ones and one with a grace period are aborted."""
     names = [f"{app.broker.namespace}-{number}" for number in range(5)]
     waits = app.run.message(names[0])
     abort(waits.message_id)

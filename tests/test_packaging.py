@@ -1,4 +1,4 @@
-"""What is shipped: the sdist, the platform wheel and the pure wheel, built from a copy of this tree."""
+"""The published files, built from a copy of this tree: the sdist, the platform wheel and the pure wheel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SWITCH = "DRAMATIQ_ABORT_EXTENSION"
 ROOT = Path(__file__).parents[1]
 
-#: What lies about in a developer's tree and must not be shipped.
+#: Stray files of a developer's tree that must not be published.
 STRAY = [
     "dramatiq_abort/_interrupt.c",
     "dramatiq_abort/_interrupt.cpython-00-stray.so",
@@ -34,7 +34,7 @@ STRAY = [
     "docs/_build/html/stray.html",
 ]
 
-#: The first builds compile, which takes its time.
+#: The first builds compile, which is slow.
 pytestmark = [
     pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="the tests are here without the project"),
     pytest.mark.timeout(300),
@@ -52,7 +52,7 @@ class Built(NamedTuple):
 
 
 def copy_of_the_tree(to: Path) -> Path:
-    """Copy what the build may read, and what it must not be misled by."""
+    """Copy the files that the build reads, and files that must not mislead it."""
     junk = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "*.so", "*.pyd", "*.c")
     tree = to / "tree"
     shutil.copytree(ROOT, tree, ignore=junk)
@@ -63,7 +63,7 @@ def copy_of_the_tree(to: Path) -> Path:
 
 
 def run_build(tree: Path, switch: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the build with what is installed: no network is needed."""
+    """Run the build with installed packages, without the network."""
     return subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tree / "dist"), *words, str(tree)],
         env=os.environ | {SWITCH: switch} | env,
@@ -75,7 +75,7 @@ def run_build(tree: Path, switch: str, *words: str, **env: str) -> subprocess.Co
 
 
 def build(tree: Path, switch: str) -> Built:
-    """Build as publishing does: the sdist first, and the wheel from the sdist, without debugging information."""
+    """Build as for publishing: the sdist, and from it the wheel, without debugging information."""
     done = run_build(tree, switch, LDFLAGS="-s")
     assert done.returncode == 0, done.stdout
     (sdist,) = (tree / "dist").glob("*.tar.gz")
@@ -85,7 +85,7 @@ def build(tree: Path, switch: str) -> Built:
 
 @pytest.fixture(scope="module")
 def compiler() -> None:
-    """Skip the test where nothing can be compiled; fail in CI, where something can."""
+    """Skip the test without a working compiler; in CI, fail."""
     if sys.implementation.name != "cpython" or not GIL_IS_ON:
         pytest.skip("the compiled core is for CPython with the GIL")
     words = (sysconfig.get_config_var("CC") or "").split()
@@ -95,24 +95,24 @@ def compiler() -> None:
 
 @pytest.fixture(scope="module")
 def platform(compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Built with the extension."""
+    """Build with the extension."""
     return build(copy_of_the_tree(tmp_path_factory.mktemp("platform")), "1")
 
 
 @pytest.fixture(scope="module")
 def pure(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Built without the extension."""
+    """Build without the extension."""
     return build(copy_of_the_tree(tmp_path_factory.mktemp("pure")), "0")
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy that the test builds by itself."""
+    """Return a copy of the tree that the test builds itself."""
     return copy_of_the_tree(tmp_path)
 
 
 def files_in(archive: Path) -> set[str]:
-    """The names in an archive, without the first directory of an sdist."""
+    """Return the names in an archive, without the top directory of an sdist."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             return set(wheel.namelist())
@@ -127,7 +127,7 @@ def metadata_of(wheel: Path) -> Message:
 
 
 def tags_of(wheel: Path) -> tuple[str, ...]:
-    """The last three parts of the file's name: Python, ABI and platform."""
+    """Return the last three parts of a wheel's name: Python, ABI and platform."""
     return tuple(wheel.stem.split("-")[-3:])
 
 
@@ -136,11 +136,11 @@ def with_suffix(names: set[str], *suffixes: str) -> list[str]:
 
 
 def import_from(wheel: Path, to: Path, switch: str) -> subprocess.CompletedProcess[str]:
-    """Install a wheel into a directory, and say what is imported from there and which core is in use."""
+    """Install a wheel into a directory, and return what is imported from there and the core in use."""
     install = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
     install += ["--no-deps", "--no-index", "--target", str(to), str(wheel)]
     subprocess.run(install, check=True)
-    # First on the path, before the package that the tests run with: only the dependencies come from there.
+    # First on the path, before the package under test: only dependencies come from the latter's environment.
     code = (
         f"import sys; sys.path.insert(0, {str(to)!r})\n"
         "from dramatiq_abort import __file__, interrupt\n"
@@ -157,7 +157,7 @@ def import_from(wheel: Path, to: Path, switch: str) -> subprocess.CompletedProce
 
 @pytest.mark.parametrize("kind", ["platform", "pure"])
 def test_the_sdist_has_all_that_a_build_and_the_tests_need(kind: str, request: pytest.FixtureRequest) -> None:
-    """The extension's source is in there even if it was made without the extension."""
+    """The sdist contains the extension's source even if it was built without the extension."""
     files = files_in(request.getfixturevalue(kind).sdist)
 
     expected = {"LICENSE", "README.md", "MANIFEST.in", "pyproject.toml", "setup.py"}
@@ -169,7 +169,7 @@ def test_the_sdist_has_all_that_a_build_and_the_tests_need(kind: str, request: p
 
 @pytest.mark.parametrize("kind", ["platform", "pure"])
 def test_the_sdist_has_nothing_that_was_made_here(kind: str, request: pytest.FixtureRequest) -> None:
-    """Neither what this build made nor what lay about in the tree."""
+    """The sdist contains neither products of the build nor stray files of the tree."""
     files = files_in(request.getfixturevalue(kind).sdist)
 
     assert with_suffix(files, ".c", ".so", ".pyd", ".pyc") == []
@@ -177,14 +177,14 @@ def test_the_sdist_has_nothing_that_was_made_here(kind: str, request: pytest.Fix
 
 
 def test_the_platform_wheel_has_the_extension_once(platform: Built) -> None:
-    """Built for this interpreter, and not what lay about in the tree."""
+    """The platform wheel contains only the extension built for this interpreter, not a stray one."""
     compiled = with_suffix(files_in(platform.wheel), ".so", ".pyd")
 
     assert compiled == [f"dramatiq_abort/_interrupt{sysconfig.get_config_var('EXT_SUFFIX')}"]
 
 
 def test_the_platform_wheel_is_for_this_interpreter_and_platform(platform: Built) -> None:
-    """The extension reads a field that the limited API does not have, so there is a wheel per version."""
+    """Wheels are per version, because the extension reads a field that the limited API lacks."""
     python, abi, system = tags_of(platform.wheel)
 
     assert python == f"cp{sys.version_info.major}{sys.version_info.minor}"
@@ -193,14 +193,14 @@ def test_the_platform_wheel_is_for_this_interpreter_and_platform(platform: Built
 
 
 def test_the_pure_wheel_is_for_everybody(pure: Built) -> None:
-    """PyPy and rare platforms get this one."""
+    """The pure wheel suits every interpreter and platform, such as PyPy."""
     assert tags_of(pure.wheel) == ("py3", "none", "any")
     assert with_suffix(files_in(pure.wheel), ".so", ".pyd") == []
 
 
 @pytest.mark.parametrize("kind", ["platform", "pure"])
 def test_a_wheel_has_the_package_and_its_types_only(kind: str, request: pytest.FixtureRequest) -> None:
-    """No sources of the extension, no tests. Type checkers need the stub also in the pure wheel."""
+    """Wheels contain no tests and no sources of the extension, but its stub, for type checkers."""
     files = files_in(request.getfixturevalue(kind).wheel)
 
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "dramatiq_abort").rglob("*.py")}
@@ -216,13 +216,13 @@ def test_a_wheel_has_the_package_and_its_types_only(kind: str, request: pytest.F
 
 @pytest.mark.parametrize("kind", ["platform", "pure"])
 def test_a_wheel_is_small(kind: str, request: pytest.FixtureRequest) -> None:
-    """Not more than an image of a worker would miss."""
+    """A wheel is small enough not to matter in a worker's image."""
     assert request.getfixturevalue(kind).wheel.stat().st_size < 330_000
 
 
 @pytest.mark.parametrize("kind", ["platform", "pure"])
 def test_the_metadata(kind: str, request: pytest.FixtureRequest) -> None:
-    """The same in both wheels."""
+    """Both wheels have the same metadata."""
     metadata = metadata_of(request.getfixturevalue(kind).wheel)
 
     assert metadata["Name"] == "dramatiq-abort"
@@ -236,21 +236,21 @@ def test_the_metadata(kind: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_the_platform_wheel_works(platform: Built, tmp_path: Path) -> None:
-    """Installed by itself, it uses the compiled core."""
+    """The platform wheel, installed alone, uses the compiled core."""
     done = import_from(platform.wheel, tmp_path, "1")
 
     assert done.stdout.split() == [str(tmp_path / "dramatiq_abort" / "__init__.py"), "cython"], done.stderr
 
 
 def test_the_pure_wheel_works(pure: Built, tmp_path: Path) -> None:
-    """Installed by itself, it uses the pure core."""
+    """The pure wheel, installed alone, uses the pure-Python core."""
     done = import_from(pure.wheel, tmp_path, "auto")
 
     assert done.stdout.split() == [str(tmp_path / "dramatiq_abort" / "__init__.py"), "python"], done.stderr
 
 
 def test_the_pure_wheel_does_not_pass_for_the_compiled_one(pure: Built, tmp_path: Path) -> None:
-    """Who insists on the compiled core gets an import error."""
+    """With the pure wheel, requiring the compiled core is an import error."""
     done = import_from(pure.wheel, tmp_path, "1")
 
     assert done.returncode == 1
@@ -259,7 +259,7 @@ def test_the_pure_wheel_does_not_pass_for_the_compiled_one(pure: Built, tmp_path
 
 @pytest.mark.parametrize("switch", ["", "2", "true"])
 def test_any_other_value_of_the_switch_is_a_build_error(switch: str, tree: Path) -> None:
-    """The error names the variable and its value."""
+    """The error of a build names the variable and its invalid value."""
     done = run_build(tree, switch, "--wheel")
 
     assert done.returncode != 0
@@ -269,7 +269,7 @@ def test_any_other_value_of_the_switch_is_a_build_error(switch: str, tree: Path)
 @pytest.mark.skipif(os.name != "posix", reason="how the compiler is found is another story here")
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="no extension is built by default here")
 def test_a_compiler_that_fails_leaves_the_pure_core_by_default(tree: Path) -> None:
-    """The build goes on without the extension, and what Cython made on the way does not stay in the tree."""
+    """By default, a build without a compiler omits the extension and Cython's output."""
     done = run_build(tree, "auto", "--wheel", CC="false")
 
     assert done.returncode == 0, done.stdout
@@ -281,7 +281,7 @@ def test_a_compiler_that_fails_leaves_the_pure_core_by_default(tree: Path) -> No
 
 @pytest.mark.skipif(os.name != "posix", reason="how the compiler is found is another story here")
 def test_a_compiler_that_fails_is_an_error_when_the_extension_is_required(tree: Path) -> None:
-    """Nothing is shipped that only looks like the compiled core."""
+    """If the extension is required, a failing compiler fails the build."""
     done = run_build(tree, "1", "--wheel", CC="false")
 
     assert done.returncode != 0
@@ -290,7 +290,7 @@ def test_a_compiler_that_fails_is_an_error_when_the_extension_is_required(tree: 
 
 @pytest.fixture
 def free_threaded(tmp_path: Path) -> dict[str, str]:
-    """An environment in which Python passes for a free-threaded build, as far as a build asks."""
+    """Return an environment in which builds take Python for a free-threaded one."""
     site = tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text("import sysconfig\nsysconfig.get_config_vars()['Py_GIL_DISABLED'] = 1\n")
@@ -298,7 +298,7 @@ def free_threaded(tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_free_threaded_build_gets_the_pure_core_by_default(tree: Path, free_threaded: dict[str, str]) -> None:
-    """The compiled one would switch the GIL on for the whole process."""
+    """By default, a free-threaded build omits the extension, which would enable the GIL."""
     done = run_build(tree, "auto", "--wheel", **free_threaded)
 
     assert done.returncode == 0, done.stdout
@@ -309,7 +309,7 @@ def test_a_free_threaded_build_gets_the_pure_core_by_default(tree: Path, free_th
 def test_a_free_threaded_build_is_an_error_when_the_extension_is_required(
     tree: Path, free_threaded: dict[str, str]
 ) -> None:
-    """The error says what can be done."""
+    """If the extension is required, a free-threaded build fails and says what to do."""
     done = run_build(tree, "1", "--wheel", **free_threaded)
 
     assert done.returncode != 0
@@ -320,7 +320,7 @@ def test_a_free_threaded_build_is_an_error_when_the_extension_is_required(
 
 @pytest.mark.skipif(not (ROOT / "benchmarks").exists(), reason="the tests are here without the benchmarks")
 def test_what_the_gate_is_tried_with_has_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each regression that ``benchmarks/planted.py`` plants goes into a line that is there once."""
+    """Each slowdown of ``benchmarks/planted.py`` replaces a text that occurs once."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     planted = importlib.import_module("planted")
 

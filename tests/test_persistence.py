@@ -1,4 +1,4 @@
-"""An actor that does not stop: it has caught the exception, or is where nothing can be raised."""
+"""Actors that do not stop: they catch the exception, or are where nothing can be raised."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("core")
 @needs_interrupts
 @pytest.mark.parametrize("says_so", ["middleware", "abort", "second abort"])
 def test_an_abort_is_repeated_if_that_is_wanted(worker: dramatiq.Worker, abortable: Abortable, says_so: str) -> None:
-    """A function that catches Abort and goes on is interrupted again and again."""
+    """With ``repeat_every``, a function that catches Abort and continues is interrupted repeatedly."""
     started = threading.Event()
     caught = []
 
@@ -61,7 +61,7 @@ def test_an_abort_is_repeated_if_that_is_wanted(worker: dramatiq.Worker, abortab
 def test_a_message_that_does_not_stop_is_reported(
     broker: StubBroker, abortable: Abortable, start_worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once, with the reason and the stack, so that an operator sees where it hangs."""
+    """A message that does not stop is logged once, with the reason and its stack."""
     started, go_on = threading.Event(), threading.Lock()
     go_on.acquire()
     threads: list[threading.Thread] = []
@@ -95,7 +95,7 @@ def test_a_message_that_does_not_stop_is_reported(
 
 
 def test_a_message_that_is_never_run_is_not_pursued(broker: StubBroker, start_worker: Any) -> None:
-    """One that another middleware skips, when its abort is already known, leaves nothing behind."""
+    """A requested message that another middleware skips leaves nothing scheduled."""
     aborted = threading.Event()
 
     class Skips(Middleware):

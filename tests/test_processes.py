@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.pure_core]
 
 
 def test_messages_are_aborted_in_other_processes(app: ModuleType, start_processes: Any) -> None:
-    """(1, 4) On whichever of the processes they run, with the core that this one has."""
+    """(1, 4) Messages are aborted in every worker process, with the core of this one."""
     start_processes()
     messages = [app.run.send(f"{app.broker.namespace}-{number}") for number in range(4)]
     for message in messages:
@@ -29,7 +29,7 @@ def test_messages_are_aborted_in_other_processes(app: ModuleType, start_processe
 
 
 def test_a_worker_that_starts_after_the_abort_skips(app: ModuleType, start_processes: Any) -> None:
-    """(5) Requests wait for workers, not the other way round."""
+    """(5) Requests wait for workers that start later."""
     aborted, cancelled, delayed = (app.run.message(app.broker.namespace) for _ in range(3))
     app.broker.enqueue(aborted)
     app.broker.enqueue(cancelled)
@@ -44,7 +44,7 @@ def test_a_worker_that_starts_after_the_abort_skips(app: ModuleType, start_proce
 
 
 def test_a_task_in_another_process_uses_its_grace_period(app: ModuleType, start_processes: Any) -> None:
-    """And everybody can see what is left of it."""
+    """The remaining grace period is visible in all processes."""
     start_processes()
     key = app.broker.namespace
     message = app.finish_in_time.send(key)
@@ -59,7 +59,7 @@ def test_a_task_in_another_process_uses_its_grace_period(app: ModuleType, start_
 
 
 def test_a_critical_section_in_another_process_completes(app: ModuleType, start_processes: Any) -> None:
-    """The abort comes up behind it."""
+    """The abort is raised after the critical section."""
     start_processes()
     key = app.broker.namespace
     message = app.protect.send(key)

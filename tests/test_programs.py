@@ -1,4 +1,4 @@
-"""The programs in the documentation run, and print what the pages say that they print."""
+"""The programs in the documentation run, and print the documented output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies, pyt
 
 GUIDES = DOCS / "guides"
 
-#: The pages with tests of their own: below, and in the files for the contract, the examples, the tutorial and the page.
+#: Pages with tests of their own: below, and in the files for contract, examples, tutorial and dashboard.
 OTHERS = {
     "README.md",
     "docs/backends.md",
@@ -34,7 +34,7 @@ OTHERS = {
     "docs/web.md",
 }
 
-#: What the programs of a page need besides.
+#: Additional requirements of a page's programs.
 NEEDS = {"docs/guides/databases.md": ["sqlalchemy", "psycopg"]}
 
 
@@ -44,7 +44,7 @@ WITH_PROGRAMS = [page for page in PAGES if blocks(page, "python") and name_of(pa
 @needs_interrupts
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=name_of)
 def test_the_programs_of_a_page_print_what_it_says(start: Start, page: Path) -> None:
-    """Put together, they are one program."""
+    """The programs of a page, put together, print the documented output."""
     for module in NEEDS.get(name_of(page), []):
         pytest.importorskip(module)
     program = start("-c", "\n".join(blocks(page, "python")))
@@ -54,7 +54,7 @@ def test_the_programs_of_a_page_print_what_it_says(start: Start, page: Path) -> 
 
 
 def test_parts_of_examples_are_in_the_examples() -> None:
-    """To the letter. The examples are run by test_examples.py."""
+    """Quoted parts of examples match them exactly; test_examples.py runs the examples."""
     parts = re.findall(
         r"^<!-- (examples/\S+) -->\n```python\n(.*?)^```$", text_of(GUIDES / "django.md"), re.DOTALL | re.MULTILINE
     )
@@ -66,7 +66,7 @@ def test_parts_of_examples_are_in_the_examples() -> None:
 
 @needs_interrupts
 def test_the_tests_of_the_guide_to_tests(start: Start, tmp_path: Path) -> None:
-    """They pass, and find what is wrong."""
+    """The tests in the guide pass, and detect errors."""
     page = GUIDES / "testing.md"
     for name, text in files(page).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -81,7 +81,7 @@ def test_the_tests_of_the_guide_to_tests(start: Start, tmp_path: Path) -> None:
     assert said().startswith("1 failed, 1 passed")
 
 
-#: For each way to a server: what the page has for an address, and what is there instead.
+#: For each kind of connection: the address on the page, and its replacement.
 ADDRESSES: dict[str, Callable[[Installation], dict[str, object]]] = {
     "sentinel": lambda servers: {
         '("sentinel-1", 26379)': ("127.0.0.1", servers.sentinel_port),
@@ -98,7 +98,7 @@ ADDRESSES: dict[str, Callable[[Installation], dict[str, object]]] = {
 
 @pytest.mark.parametrize("name", ADDRESSES)
 def test_ways_to_a_server(name: str, installation: Callable[[str], Installation]) -> None:
-    """What the page makes carries requests."""
+    """Each connection on the page carries requests."""
     binaries = server_binaries() or pytest.skip("no server")
     page = GUIDES / "sentinel-and-cluster.md"
     assert len(blocks(page, "python")) == len(ADDRESSES)

@@ -1,4 +1,4 @@
-"""Functions that are protected by name: those of dramatiq, of the libraries that tasks use, of any broker (1)."""
+"""Functions protected by name: of dramatiq, of libraries that tasks use, of any broker (1)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ pytestmark = needs_interrupts
 
 
 def test_what_is_cut_in_its_calls_is_protected() -> None:
-    """Each name in one table is in the other, too."""
+    """Each function that may be interrupted in certain calls is listed as protected."""
     assert {(module, name) for module in PROTECTED_IN for name in PROTECTED_IN[module]} >= set(CUT_IN)
 
 
@@ -68,7 +68,7 @@ def take_from(queue, got):
 
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A library of which a function is protected, but not while it calls another, and one that takes something."""
+    """Return a library with two protected functions, one of which may be interrupted in one of its calls."""
     space: dict[str, Any] = {"__name__": "some.library"}
     exec(SOURCE, space)
     monkeypatch.setitem(safe_points._named, "some.library", {"take": frozenset({"inner"}), "take_from": frozenset()})
@@ -87,7 +87,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_a_function_is_protected_by_name(
     core: ModuleType, library: dict[str, Any], place: str, is_cut: bool, steps: list[str]
 ) -> None:
-    """With all that it calls, but for what waits; other functions of its module are not."""
+    """A protected function covers all that it calls except waits; its module's other functions are not protected."""
     entered, go_on = threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -118,7 +118,7 @@ def test_a_function_is_protected_by_name(
 
 
 def test_a_wait_in_a_protected_function_is_not_cut(core: ModuleType, library: dict[str, Any]) -> None:
-    """What it waits for may have been handed over already."""
+    """A wait in a protected function is not interrupted: its object may have been handed over already."""
     import queue
 
     pool: queue.Queue[str] = queue.Queue()
@@ -140,7 +140,7 @@ def test_a_wait_in_a_protected_function_is_not_cut(core: ModuleType, library: di
 
 @needs_threads
 def test_what_follows_a_wait_in_a_protected_function_is_not_cut(core: ModuleType, library: dict[str, Any]) -> None:
-    """An abort that comes as the wait returns comes up behind the function."""
+    """An abort that arrives as such a wait returns is raised after the function."""
     compiled_only(core)
     done: list[str] = []
     for _ in range(50):
@@ -158,7 +158,7 @@ def test_what_follows_a_wait_in_a_protected_function_is_not_cut(core: ModuleType
         assert ready.wait(PATIENCE)
         interrupt_until_it_lands(target)
         assert isinstance(target.error, Stop)
-        # It has been cut in the inner function, or not at all.
+        # It was interrupted in the inner function, or not at all.
         names = [entry.name for entry in _traceback(target.error)]
         assert names[-1] != "take"
 
@@ -170,7 +170,7 @@ def _traceback(error: BaseException) -> Any:
 
 
 class Pairs(Middleware):
-    """Counts hooks that come in pairs, and can hold a task up between them."""
+    """Counts paired hooks, and can block a task between them."""
 
     def __init__(self) -> None:
         self.open = self.closed = 0
@@ -180,7 +180,7 @@ class Pairs(Middleware):
         self.open += 1
         if message.actor_name == "child":
             self.entered.set()
-            time.sleep(0.001)  # where the pure-Python core finds a task that does nothing else
+            time.sleep(0.001)  # where the pure-Python core finds such a task
             while not self.go_on.is_set():
                 time.sleep(0.001)
 
@@ -189,7 +189,7 @@ class Pairs(Middleware):
 
 
 class OwnBroker(StubBroker):
-    """Somebody's own broker, which does something on the way."""
+    """A custom broker that runs code while it enqueues."""
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         enqueued = super().enqueue(message, delay=delay)
@@ -216,7 +216,7 @@ def own_broker(pairs: Pairs) -> Iterator[OwnBroker]:
 
 @pytest.fixture
 def run(own_broker: OwnBroker) -> Iterator[Callable[..., Any]]:
-    """Starts a worker that runs a task, as a message."""
+    """Return a function that starts a worker and runs a task as a message."""
     worker = dramatiq.Worker(own_broker, worker_threads=1, worker_timeout=10)
 
     def run(task: Callable[[], object]) -> Message[Any]:
@@ -233,7 +233,7 @@ def run(own_broker: OwnBroker) -> Iterator[Callable[..., Any]]:
 def test_a_message_is_sent_as_a_whole(
     core: ModuleType, own_broker: OwnBroker, pairs: Pairs, run: Callable[..., Any], way: str
 ) -> None:
-    """With the hooks of other middleware, on anybody's broker; the abort comes up behind it."""
+    """Sending is never interrupted, with any broker and middleware; the abort is raised after it."""
     child = dramatiq.actor(actor_name="child", queue_name="other")(print)
     behind: list[str] = []
 
@@ -265,7 +265,7 @@ def test_a_message_is_sent_as_a_whole(
 
 
 class SlowBarriers(RateLimiterBackend):
-    """Somebody's own backend, in which a party waits until it is told."""
+    """A custom rate limiter backend in which a party waits until it is released."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -293,7 +293,7 @@ class SlowBarriers(RateLimiterBackend):
 
 @needs_threads
 def test_a_task_that_waits_at_a_barrier_is_aborted(core: ModuleType) -> None:
-    """With any backend."""
+    """A task that waits at a barrier is aborted, with any backend."""
     backend = SlowBarriers()
     backend.go_on.set()
     target = Target(core, Barrier(backend, "barrier").wait)
@@ -305,7 +305,7 @@ def test_a_task_that_waits_at_a_barrier_is_aborted(core: ModuleType) -> None:
 
 @needs_threads
 def test_the_last_party_at_a_barrier_tells_the_others(core: ModuleType) -> None:
-    """An abort does not come between its coming and its telling."""
+    """No abort is raised between the last party's arrival and its release of the others."""
     backend = SlowBarriers()
     backend.is_last = True
 
@@ -326,7 +326,7 @@ def test_the_last_party_at_a_barrier_tells_the_others(core: ModuleType) -> None:
 
 @needs_threads
 def test_a_task_that_waits_for_a_result_is_aborted(own_broker: OwnBroker, run: Callable[..., Any]) -> None:
-    """As soon as one that sleeps."""
+    """A task that waits for a result is aborted as soon as one that sleeps."""
     own_broker.add_middleware(Results(backend=StubResults()))
     child = dramatiq.actor(actor_name="missing", queue_name="other", store_results=True)(int)
     started = threading.Event()
@@ -344,7 +344,7 @@ def test_a_task_that_waits_for_a_result_is_aborted(own_broker: OwnBroker, run: C
 
 @needs_threads
 def test_a_task_that_asks_a_rate_limiter_is_aborted(core: ModuleType) -> None:
-    """And leaves no place taken."""
+    """A task in a rate limiter is aborted, and releases its place."""
     limits = StubLimits()
     limiter = ConcurrentRateLimiter(limits, "limit", limit=1)
     for is_free in (False, True):
@@ -372,7 +372,7 @@ def test_a_task_that_asks_a_rate_limiter_is_aborted(core: ModuleType) -> None:
 def test_a_task_that_only_sends_is_aborted(
     core: ModuleType, own_broker: OwnBroker, pairs: Pairs, run: Callable[..., Any]
 ) -> None:
-    """It is found nowhere else: the pure-Python core has it follow itself from there."""
+    """A task that only sends is aborted: with the pure-Python core, it follows itself from there."""
     child = dramatiq.actor(actor_name="child", queue_name="other")(print)
     pairs.go_on.set()
 

@@ -1,4 +1,4 @@
-"""A task that is aborted while it sends leaves a connection on which others can send (1). With a real RabbitMQ."""
+"""A task that is aborted while it sends leaves a usable connection (1), with a real RabbitMQ."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def broker(url: str) -> Iterator[RabbitmqBroker]:
 
 @pytest.fixture
 def start(broker: RabbitmqBroker) -> Iterator[Callable[..., None]]:
-    """Starts a worker with so many threads for a queue."""
+    """Return a function that starts a worker for a queue with a number of threads."""
     workers: list[dramatiq.Worker] = []
 
     def start(queue: str, threads: int) -> None:
@@ -63,7 +63,7 @@ def start(broker: RabbitmqBroker) -> Iterator[Callable[..., None]]:
 
 
 def abort_soon(message: Any, begun: threading.Event) -> str:
-    """Abort a message at some moment behind its beginning."""
+    """Abort a message at a random moment after its start."""
     assert begun.wait(PATIENCE)
     time.sleep(random.uniform(0.001, 0.02))
     abort(message.message_id)
@@ -73,7 +73,7 @@ def abort_soon(message: Any, begun: threading.Event) -> str:
 def test_what_is_sent_behind_an_aborted_send_comes(
     core: ModuleType, broker: RabbitmqBroker, start: Callable[..., None]
 ) -> None:
-    """On the same thread, and so on the same channel."""
+    """Messages sent after an aborted send arrive, on the same thread and channel."""
     queue = f"test-{uuid.uuid4()}"
     came: set[str] = set()
     begun = threading.Event()
@@ -105,7 +105,7 @@ def test_what_is_sent_behind_an_aborted_send_comes(
 def test_a_connection_of_the_tasks_own_is_whole(
     core: ModuleType, url: str, broker: RabbitmqBroker, start: Callable[..., None]
 ) -> None:
-    """One that it publishes, asks and acknowledges with; it is aborted between two of those."""
+    """A task's own connection is usable after an abort among publishing, requests and acknowledgements."""
     queue = f"test-{uuid.uuid4()}"
     begun = threading.Event()
     connection = pika.BlockingConnection(pika.URLParameters(url))
@@ -118,7 +118,7 @@ def test_a_connection_of_the_tasks_own_is_whole(
             channel.basic_publish("", f"{queue}-own", b"body")
             method, _, _ = channel.basic_get(f"{queue}-own")
             channel.basic_ack(method.delivery_tag)
-            time.sleep(0.001)  # the pure-Python core finds it nowhere else
+            time.sleep(0.001)  # the only place where the pure-Python core finds it
 
     publisher = dramatiq.actor(queue_name=queue)(publish)
     start(queue, threads=1)
@@ -133,7 +133,7 @@ def test_a_connection_of_the_tasks_own_is_whole(
 def test_a_task_that_consumes_is_aborted(
     core: ModuleType, url: str, broker: RabbitmqBroker, start: Callable[..., None]
 ) -> None:
-    """While it waits for messages, and in what it does with them."""
+    """A task that consumes is aborted while it waits for messages, and while it processes one."""
     queue = f"test-{uuid.uuid4()}"
     begun = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Why, and who asks: what abort() is told, and where it can be read."""
+"""Reason and requester: what abort() accepts, and where they can be read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("core")
 def test_a_running_message_is_told(
     words: dict[str, str], said: str, broker: StubBroker, start_worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On the exception, in the log, and in the failure that is stored; control characters are written out."""
+    """The exception, the log and the stored failure contain them, with control characters escaped."""
     caplog.set_level("INFO")
     started = threading.Event()
     seen: list[Any] = []
@@ -62,7 +62,7 @@ def test_a_running_message_is_told(
 
 
 def test_a_coroutine_is_told(broker: StubBroker, start_worker: Any) -> None:
-    """Where it awaits, and whoever gets the failure."""
+    """A coroutine's exception and failure contain them."""
     broker.add_middleware(AsyncIO())
     started = threading.Event()
     seen: list[Any] = []
@@ -89,7 +89,7 @@ def test_a_coroutine_is_told(broker: StubBroker, start_worker: Any) -> None:
 
 @needs_interrupts
 def test_what_it_makes_of_the_abort_does_not_hide_it(broker: StubBroker, start_worker: Any) -> None:
-    """The failure says both."""
+    """The failure contains them and the exception that the function raised instead."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -109,7 +109,7 @@ def test_what_it_makes_of_the_abort_does_not_hide_it(broker: StubBroker, start_w
 
 
 def test_a_skipped_message_says_it(broker: StubBroker, abortable: Abortable, start_worker: Any) -> None:
-    """In the failure that is stored, where skipped messages fail."""
+    """With ``fail_skipped``, a skipped message's stored failure contains them."""
     configure(abortable, fail_skipped=True)
 
     @dramatiq.actor
@@ -132,7 +132,7 @@ def test_a_skipped_message_says_it(broker: StubBroker, abortable: Abortable, sta
     [(b"x", TypeError), (1, TypeError), ("", ValueError), ("x" * 257, ValueError), ("\ud800", ValueError)],
 )
 def test_what_cannot_be_said_is_refused(name: str, said: Any, error: type[Exception], backend: EventBackend) -> None:
-    """Before anything has been aborted."""
+    """Invalid texts raise before any message is aborted."""
     with pytest.raises(error, match=name):
         abort("id", Abortable(backend=backend), **{name: said})
 
@@ -141,7 +141,7 @@ def test_what_cannot_be_said_is_refused(name: str, said: Any, error: type[Except
 
 @pytest.mark.parametrize("character", ["x", "\x00", "\x1f", '"', "\\", "ä", "\u2028", "🙁"])
 def test_whatever_is_said_has_room(character: str) -> None:
-    """However it is written."""
+    """Texts of the maximal length fit into a request, however they are encoded."""
     request = AbortRequest(
         reason=character * MAX_TEXT, by=character * MAX_TEXT, grace=10**12, ttl=10**12, repeat=10**12
     )
@@ -152,7 +152,7 @@ def test_whatever_is_said_has_room(character: str) -> None:
 
 @pytest.mark.parametrize("said", [b"1", b"[]", b'""', b'"' + b"x" * 257 + b'"', b'"\\ud800"', b"null"])
 def test_an_abort_is_not_lost_for_what_is_said_of_it(said: bytes) -> None:
-    """What somebody else has written there and is no text of ours is left out."""
+    """An invalid text in a foreign request is dropped, and the abort takes effect."""
     assert AbortRequest.decode(b'{"grace":5,"ttl":10,"reason":%b,"by":%b}' % (said, said)) == AbortRequest(
         grace=5, ttl=10
     )

@@ -1,4 +1,4 @@
-"""The event backend on Redis: what is particular to it."""
+"""The specifics of the event backend on Redis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LONG = 60_000
 
 
 class Following:
-    """A backend that is waited on all the time, as by a watcher, with what it has heard."""
+    """A backend with a thread that always waits for events, like a watcher, and records them."""
 
     def __init__(self, backend: RedisBackend, *keys: bytes) -> None:
         self.backend = backend
@@ -48,7 +48,7 @@ class Following:
 
     def _run(self) -> None:
         while not self._stopping:
-            time.sleep(0)  # whoever waits for a lock of the backend gets it, though gevent's are not fair
+            time.sleep(0)  # let waiters acquire the backend's lock, as gevent's locks are not fair
             try:
                 key = self.backend.wait_many(self._keys, 100)
             except redis.RedisError as error:
@@ -60,7 +60,7 @@ class Following:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is sent by the test's thread, and not by a watcher's."""
+    """Record the commands of the test's thread, without a watcher's."""
     sent: list[str] = []
     send = OwnConnection.run
 
@@ -74,14 +74,14 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_fresh_mirror_is_not_asked_for(server: Server, namespace: str, commands: list[str]) -> None:
-    """While the watcher is connected, no question costs a command (7)."""
+    """While the watcher is connected, a question costs no command (7)."""
     with server.client() as client, Following(RedisBackend(client=client, namespace=namespace)) as following:
         following.backend.notify(b"a", LONG)
         following.backend.notify(BROADCAST_PREFIX + b"b", LONG)
         wait_until(
             lambda: following.backend._mirror.get(b"a") and following.backend._for_all.get(BROADCAST_PREFIX + b"b")
         )
-        following.backend._fresh_until = math.inf  # on a busy machine, too
+        following.backend._fresh_until = math.inf  # even on a busy machine
         commands.clear()
         answers = {(following.backend.poll(b"a"), following.backend.poll(b"b")) for _ in range(1_000)}
         events = [[event.key for event in following.backend.events_for(key)] for key in (b"a", b"b")]
@@ -94,13 +94,13 @@ def test_a_fresh_mirror_is_not_asked_for(server: Server, namespace: str, command
 def test_what_is_for_all_is_known_however_full_the_mirror_is(
     server: Server, namespace: str, commands: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each message asks for its own then, and for no more."""
+    """With a full mirror, broadcasts are still known, and each message asks only for its own request."""
     monkeypatch.setattr("dramatiq_abort.backends.redis.backend._MOST", 1)
     with server.client() as client, Following(RedisBackend(client=client, namespace=namespace)) as following:
         for key in (b"a", b"b", BROADCAST_PREFIX):
             following.backend.notify(key, LONG)
         wait_until(lambda: following.backend._for_all.get(BROADCAST_PREFIX) and not following.backend._mirror.is_whole)
-        following.backend._fresh_until = math.inf  # on a busy machine, too
+        following.backend._fresh_until = math.inf  # even on a busy machine
         commands.clear()
         broadcasts = list(following.backend.broadcasts())
 
@@ -111,10 +111,10 @@ def test_what_is_for_all_is_known_however_full_the_mirror_is(
 def test_a_stale_mirror_is_not_trusted(
     redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When nobody follows the log any more, Redis is asked."""
+    """When the log is no longer followed, Redis is asked."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
-    backend.wait_many([], 1)  # and then the watcher stalls
+    backend.wait_many([], 1)  # then the watcher stalls
     backend._fresh_until = math.inf
     RedisBackend(client=redis_client, namespace=namespace).signal([Event(b"a", b"value", LONG)])
     assert not backend.poll(b"a")
@@ -129,7 +129,7 @@ def test_a_stale_mirror_is_not_trusted(
 
 
 def test_it_is_not_quiet_before_all_has_been_read(redis_client: redis.Redis, namespace: str) -> None:
-    """However much there is: what has been read is handed out first."""
+    """Messages ask until the whole index has been read, and its events are handed out first."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.wait_many([], 1)
     backend.wait_many([], 1)
@@ -145,7 +145,7 @@ def test_it_is_not_quiet_before_all_has_been_read(redis_client: redis.Redis, nam
 
 
 def test_a_mirror_that_nobody_follows_is_not_trusted(redis_client: redis.Redis, namespace: str) -> None:
-    """However fresh it was when its watcher stopped."""
+    """The mirror is not trusted after its watcher has stopped, however fresh it was."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.wait_many([], 1)
     backend._fresh_until = math.inf
@@ -157,7 +157,7 @@ def test_a_mirror_that_nobody_follows_is_not_trusted(redis_client: redis.Redis, 
 
 
 def test_a_cut_connection_loses_nothing(server: Server, redis_client: redis.Redis, namespace: str) -> None:
-    """What was signaled meanwhile is handed out afterwards, and nothing twice (5)."""
+    """Events signaled during a lost connection are handed out afterwards, each once (5)."""
     with (
         server.client() as client,
         Following(RedisBackend(client=client, namespace=namespace), b"a", b"b") as following,
@@ -174,7 +174,7 @@ def test_a_cut_connection_loses_nothing(server: Server, redis_client: redis.Redi
 
 
 def test_a_restarted_server_that_kept_its_data_loses_nothing(own_server: Server) -> None:
-    """What was signaled before it went is known afterwards (5)."""
+    """Events signaled before a restart are known after it (5)."""
     with own_server.client() as client:
         RedisBackend(client=client).signal([Event(b"a", b"value", LONG)])
         own_server.kill()
@@ -189,7 +189,7 @@ def test_a_restarted_server_that_kept_its_data_loses_nothing(own_server: Server)
 
 
 def test_a_reader_that_comes_late_takes_the_index(redis_client: redis.Redis, namespace: str) -> None:
-    """A worker that starts after the request, and after the log has been cut, hears of it (5)."""
+    """A worker that starts after the request, and after the log was trimmed, receives it (5)."""
     writer = RedisBackend(client=redis_client, namespace=namespace)
     keys = {b"%d" % number for number in range(3_000)}
     writer.signal([Event(key, b"v" + key, LONG) for key in keys])
@@ -203,7 +203,7 @@ def test_a_reader_that_comes_late_takes_the_index(redis_client: redis.Redis, nam
 
 
 def test_what_is_taken_back_leaves_the_mirror(redis_client: redis.Redis, namespace: str) -> None:
-    """Those who follow hear of it."""
+    """A revoked event is removed from mirrors, and followers receive the revocation."""
     writer = RedisBackend(client=redis_client, namespace=namespace)
     with Following(RedisBackend(client=redis_client, namespace=namespace)) as following:
         writer.notify(b"a", LONG)
@@ -215,7 +215,7 @@ def test_what_is_taken_back_leaves_the_mirror(redis_client: redis.Redis, namespa
 def test_what_is_taken_back_is_not_revived(
     redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever has signaled it writes it into the mirror of its own process, but not when that is late."""
+    """A late write into the caller's own mirror does not revive a revoked event."""
     other = RedisBackend(client=redis_client, namespace=namespace)
     with Following(RedisBackend(client=redis_client, namespace=namespace)) as following:
         backend = following.backend
@@ -237,7 +237,7 @@ def test_what_is_taken_back_is_not_revived(
 def test_a_log_that_begins_anew_is_heard(
     redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the server's clock has been set back, after the old log was gone."""
+    """A new log with earlier ids is followed, as after the server's clock was set back."""
     monkeypatch.setattr("dramatiq_abort.backends.redis.backend._RETENTION", 2_000)
     log = f"{{{namespace}}}:log"
     with Following(RedisBackend(client=redis_client, namespace=namespace), b"a") as following:
@@ -250,7 +250,7 @@ def test_a_log_that_begins_anew_is_heard(
 
 
 def test_everything_goes_with_its_time_to_live(redis_client: redis.Redis, namespace: str) -> None:
-    """Without a worker: Redis itself forgets; and the log is gone when no reader can need it any more."""
+    """Without a worker, Redis expires tombstones by itself, and the log once no reader can need it."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.signal([Event(b"a", b"value", 3_000), Event(b"b", ttl=2_000)])
     assert redis_client.exists(*(f"{{{namespace}}}:{name}" for name in ("index", "values", "log"))) == 3
@@ -260,7 +260,7 @@ def test_everything_goes_with_its_time_to_live(redis_client: redis.Redis, namesp
 
 
 def test_what_is_over_is_removed_on_the_way(redis_client: redis.Redis, namespace: str) -> None:
-    """A tombstone that lives long does not keep the others."""
+    """Expired tombstones are removed even while a long one is live."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.signal([Event(b"a", b"value", 10), Event(b"b", b"value", LONG)])
     wait_until(lambda: not backend.poll(b"a"))
@@ -272,7 +272,7 @@ def test_what_is_over_is_removed_on_the_way(redis_client: redis.Redis, namespace
 
 
 def test_a_shorter_request_does_not_end_a_longer_one(redis_client: redis.Redis, namespace: str) -> None:
-    """The first one's promise holds (5)."""
+    """A shorter request does not end a longer one early (5)."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.notify(b"a", LONG)
     backend.notify(b"a", 1)
@@ -285,7 +285,7 @@ def test_a_shorter_request_does_not_end_a_longer_one(redis_client: redis.Redis, 
 
 
 def test_the_clients_patience_is_not_ours(server: Server, redis_client: redis.Redis, namespace: str) -> None:
-    """A worker may wait for longer than its client would, and knows it."""
+    """A worker may wait longer than its client's timeout."""
     with (
         server.client(socket_timeout=0.1) as client,
         Following(RedisBackend(client=client, namespace=namespace), b"a") as following,
@@ -298,7 +298,7 @@ def test_the_clients_patience_is_not_ours(server: Server, redis_client: redis.Re
 
 
 def test_the_pool_is_left_to_the_user(server: Server, namespace: str) -> None:
-    """A worker listens on a connection of its own."""
+    """A worker listens on its own connection, not on one of the client's pool."""
     with (
         server.client(max_connections=1) as client,
         Following(RedisBackend(client=client, namespace=namespace), b"a") as following,
@@ -312,7 +312,7 @@ def test_the_pool_is_left_to_the_user(server: Server, namespace: str) -> None:
 def test_a_server_that_stands_still_is_not_asked(
     own_server: Server, commands: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it is known not to answer, messages are started by what the mirror knows; and nothing is lost (5, 6)."""
+    """A server known not to respond is not asked: messages start by the mirror, and no abort is lost (5, 6)."""
     monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE", 750)
     with own_server.client() as client, Following(RedisBackend(client=client), b"a", b"b") as following:
         following.backend.notify(b"a", LONG)
@@ -330,7 +330,7 @@ def test_a_server_that_stands_still_is_not_asked(
 
 
 def test_a_server_is_not_asked_before_it_has_answered(own_server: Server, commands: list[str]) -> None:
-    """A worker that boots while the server stands still starts its messages at once (6)."""
+    """A worker that boots while the server does not respond starts its messages at once (6)."""
     with own_server.client() as client:
         backend = RedisBackend(client=client)
         with own_server.stopped():
@@ -347,7 +347,7 @@ def test_a_server_is_not_asked_before_it_has_answered(own_server: Server, comman
 
 
 def test_namespaces_do_not_meet(redis_client: redis.Redis, namespace: str) -> None:
-    """One server serves many."""
+    """Namespaces on one server are separate."""
     RedisBackend(client=redis_client, namespace=namespace).notify(b"a", LONG)
     other = RedisBackend(client=redis_client, namespace=f"{namespace}-other")
 
@@ -358,7 +358,7 @@ def test_namespaces_do_not_meet(redis_client: redis.Redis, namespace: str) -> No
 def test_what_is_not_ours_is_ignored(
     redis_client: redis.Redis, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With one log line each, and the next entry is heard."""
+    """Each foreign entry is ignored with a log line, and the next entry is received."""
     with Following(RedisBackend(client=redis_client, namespace=namespace), b"a") as following:
         redis_client.xadd(f"{{{namespace}}}:log", {"something": "else"})
         redis_client.xadd(f"{{{namespace}}}:log", {"v": "", "n": "1", "b": "soon"})
@@ -371,7 +371,7 @@ def test_what_is_not_ours_is_ignored(
 
 
 def test_the_backend_of_a_url(redis_url: str, namespace: str) -> None:
-    """The URL's own parameters go before ours."""
+    """Parameters in the URL override ours."""
     backend = RedisBackend.from_url(f"{redis_url}?socket_timeout=2", namespace=namespace)
 
     backend.notify(b"a", LONG)
@@ -383,7 +383,7 @@ def test_the_backend_of_a_url(redis_url: str, namespace: str) -> None:
 
 
 def test_without_anything_it_is_the_server_of_this_machine() -> None:
-    """It works out of the box, and connects when it is used."""
+    """Without parameters, it uses the local server, and connects on first use."""
     backend = RedisBackend()
 
     assert backend.client.get_connection_kwargs()["port"] == 6379
@@ -392,27 +392,27 @@ def test_without_anything_it_is_the_server_of_this_machine() -> None:
 
 @pytest.mark.parametrize("wrong", ["redis://x", object(), redis.asyncio.Redis()])
 def test_what_is_no_client_is_refused(wrong: object) -> None:
-    """At once, with what is needed."""
+    """An invalid client raises at once, with what is needed."""
     with pytest.raises(TypeError, match="client of redis-py"):
         RedisBackend(client=wrong)
 
 
 @pytest.mark.parametrize("wrong", ["", "{x}", None, b"x"])
 def test_what_is_no_namespace_is_refused(redis_client: redis.Redis, wrong: Any) -> None:
-    """At once, with what is needed."""
+    """An invalid namespace raises at once, with what is needed."""
     with pytest.raises(ValueError, match="without braces"):
         RedisBackend(client=redis_client, namespace=wrong)
 
 
 @pytest.mark.parametrize("wrong", ["localhost:6379", "http://localhost", "redis://localhost:port"])
 def test_a_bad_url_is_refused(wrong: str) -> None:
-    """At once, by redis-py."""
+    """redis-py refuses an invalid URL at once."""
     with pytest.raises(ValueError, match=r"scheme|port|Port"):
         RedisBackend.from_url(wrong)
 
 
 def test_a_request_takes_a_bounded_memory(own_server: Server, namespace: str) -> None:
-    """At most 300 bytes of the server's for a plain abort, the log's share included."""
+    """A plain abort takes at most 300 bytes on the server, including its share of the log."""
     count = 10_000
     with own_server.client() as client:
         backend = RedisBackend(client=client, namespace=namespace)
@@ -425,7 +425,7 @@ def test_a_request_takes_a_bounded_memory(own_server: Server, namespace: str) ->
 
 
 def test_what_says_something_ends_when_the_rest_does(server: Server, namespace: str) -> None:
-    """The half millisecond that tells it apart in the index is no part of its time to live."""
+    """The half millisecond that marks a value in the index does not extend its time to live."""
     with server.client() as client:
         backend = RedisBackend(client=client, namespace=namespace)
         left: set[int | None] = set()

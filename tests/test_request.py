@@ -1,4 +1,4 @@
-"""Abort requests in bytes, and message ids as keys."""
+"""Abort requests as bytes, and message ids as keys."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ requests = st.builds(
 @settings(deadline=None)
 @given(requests)
 def test_a_request_comes_back_from_its_bytes(request: AbortRequest) -> None:
-    """What is asked is what arrives."""
+    """Decoding an encoded request returns the same request."""
     assert AbortRequest.decode(request.encode()) == request
 
 
 @settings(deadline=None)
 @given(times)
 def test_a_plain_abort_needs_no_bytes(ttl: int) -> None:
-    """So that it costs next to no memory, and a backend without values can carry it."""
+    """A plain abort is empty: it costs little memory, and backends without values can carry it."""
     assert AbortRequest(ttl=ttl).encode() == b""
     assert AbortRequest.decode(b"") == AbortRequest()
 
 
 def test_fields_of_a_later_version_are_ignored() -> None:
-    """Its aborts must not be lost."""
+    """Unknown fields of later versions are ignored, so that their aborts are not lost."""
     assert AbortRequest.decode(b'{"mode":"cancel","colour":"red"}') == AbortRequest(AbortMode.CANCEL)
 
 
@@ -63,7 +63,7 @@ def test_fields_of_a_later_version_are_ignored() -> None:
     ],
 )
 def test_what_is_no_request_is_refused(value: bytes) -> None:
-    """With an error of ours, which names what is wrong."""
+    """Invalid requests raise our error, which names the problem."""
     with pytest.raises(InvalidRequest):
         AbortRequest.decode(value)
 
@@ -71,7 +71,7 @@ def test_what_is_no_request_is_refused(value: bytes) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_any_bytes_are_a_request_or_refused(value: bytes) -> None:
-    """Nothing else comes out."""
+    """Any bytes either decode to a request or raise our error."""
     try:
         request = AbortRequest.decode(value)
     except InvalidRequest:
@@ -89,7 +89,7 @@ def test_any_bytes_are_a_request_or_refused(value: bytes) -> None:
     ],
 )
 def test_the_grace_that_is_left_follows_from_the_time_to_live(grace: int, ttl: int, ttl_left: int, left: int) -> None:
-    """So no two clocks are compared."""
+    """The remaining grace period follows from the time to live, so no two clocks are compared."""
     assert AbortRequest(grace=grace, ttl=ttl).grace_left(ttl_left) == left
 
 
@@ -99,7 +99,7 @@ def test_the_grace_that_is_left_follows_from_the_time_to_live(grace: int, ttl: i
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=100),
 )
 def test_each_message_id_has_a_key_of_its_own(one: str, other: str) -> None:
-    """Two messages never share a request."""
+    """Different message ids have different keys."""
     assert (key_of(one) == key_of(other)) == (one == other)
 
 
@@ -115,7 +115,7 @@ def test_each_message_id_has_a_key_of_its_own(one: str, other: str) -> None:
     ],
 )
 def test_what_is_no_message_id_is_refused(wrong: object, error: type[Exception], match: str) -> None:
-    """With what to pass instead."""
+    """An invalid message id raises an error that says what to pass."""
     with pytest.raises(error, match=match):
         key_of(wrong)  # type: ignore[arg-type]
 
@@ -125,7 +125,7 @@ def test_the_longest_message_id_has_the_longest_key() -> None:
 
 
 class Encodes:
-    """Has a method of the name that strings have."""
+    """Has an ``encode`` method, like strings."""
 
     def encode(self) -> str:
         return "no bytes"
@@ -133,6 +133,6 @@ class Encodes:
 
 @pytest.mark.parametrize("message_id", [None, 1, b"id", ["id"], {"id": 1}, Encodes()])
 def test_what_is_no_string_is_no_message_id(message_id: object) -> None:
-    """Whoever enqueues a message may put anything there."""
+    """A message id that is not a string has no key: foreign programs may enqueue anything."""
     with pytest.raises(TypeError, match="a message id is a string"):
         key_of(message_id)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""An abort that is taken back, before the message has been stopped."""
+"""restore() of an abort before the message was stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 @pytest.mark.parametrize("mode", AbortMode)
 def test_a_waiting_message_that_is_restored_runs(broker: StubBroker, start_worker: Any, mode: AbortMode) -> None:
-    """As if nobody had asked; and it is said whether somebody had."""
+    """A restored waiting message runs, and restore() returns whether a request existed."""
 
     @dramatiq.actor
     def task() -> str:
@@ -43,7 +43,7 @@ def test_a_waiting_message_that_is_restored_runs(broker: StubBroker, start_worke
 
 
 def test_one_that_a_worker_knows_of_is_restored(broker: StubBroker, start_worker: Any) -> None:
-    """The worker's own memory of the request goes, too."""
+    """A request is also removed from a worker's memory."""
     started, go_on = threading.Event(), threading.Event()
 
     @dramatiq.actor(queue_name="first")
@@ -68,7 +68,7 @@ def test_one_that_a_worker_knows_of_is_restored(broker: StubBroker, start_worker
 
 
 def test_a_running_message_is_restored_in_its_grace_period(worker: dramatiq.Worker) -> None:
-    """It hears of the request, and then that there is none."""
+    """A message restored in its grace period sees the request, then none."""
     started, seen = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -89,7 +89,7 @@ def test_a_running_message_is_restored_in_its_grace_period(worker: dramatiq.Work
 
 
 def test_a_running_message_is_restored_behind_its_shield(worker: dramatiq.Worker) -> None:
-    """What waits for the end of the shield is not raised."""
+    """A restored abort that waits for the end of a shield is not raised."""
     started, seen = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -111,10 +111,10 @@ def test_a_running_message_is_restored_behind_its_shield(worker: dramatiq.Worker
 
 
 def test_a_message_is_not_interrupted_while_it_is_restored() -> None:
-    """Whoever is about to interrupt it has done so, or hears that the request is no more."""
+    """An interrupt concurrent with restore() either comes first or does not happen."""
 
     class Slow:
-        """A scope in which somebody else has all the time to take the request back while it is interrupted."""
+        """A scope in which a request can be restored while the interrupt is in progress."""
 
         due: object = None
 
@@ -143,7 +143,7 @@ def test_a_message_is_not_interrupted_while_it_is_restored() -> None:
 
 
 def test_a_message_that_is_aborted_once_more_is_aborted(worker: dramatiq.Worker) -> None:
-    """Taking back is for one request, not for all that come."""
+    """A new request after restore() takes effect."""
     started, seen = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -164,7 +164,7 @@ def test_a_message_that_is_aborted_once_more_is_aborted(worker: dramatiq.Worker)
 
 
 def test_an_aborted_message_is_not_brought_back(worker: dramatiq.Worker) -> None:
-    """What has been stopped stays so."""
+    """A message that was aborted stays so."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -182,7 +182,7 @@ def test_an_aborted_message_is_not_brought_back(worker: dramatiq.Worker) -> None
 
 
 def test_a_backend_that_does_not_answer_is_an_error(abortable: Abortable, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of ours, with the cause."""
+    """A backend that does not respond raises our error, with the cause."""
     backend = StubBackend()
     monkeypatch.setattr(backend, "revoke", lambda _: (_ for _ in ()).throw(ConnectionError("gone")))
     abortable._backend = backend

@@ -1,4 +1,4 @@
-"""One request for all messages of a kind: abort_all(), abort_rules(), and restore() of one."""
+"""Rules: abort_all(), abort_rules(), and restore() of a rule."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SKIPPED, RAN = None, "ran"
 
 @pytest.fixture
 def actors(broker: StubBroker) -> dict[str, dramatiq.Actor[Any, Any]]:
-    """Two in two queues, and one with tags of its own."""
+    """Declare two actors in two queues, one with tags."""
 
     def run() -> str:
         return RAN
@@ -71,7 +71,7 @@ def actors(broker: StubBroker) -> dict[str, dramatiq.Actor[Any, Any]]:
 def test_what_waits_and_matches_is_skipped(
     actors: dict[str, dramatiq.Actor[Any, Any]], start_worker: Any, rule: dict[str, str], skipped: set[str]
 ) -> None:
-    """And nothing that is enqueued afterwards, however soon."""
+    """Waiting messages that match are skipped; messages enqueued afterwards are not, however soon."""
     before = {name: actor.send() for name, actor in actors.items()}
     before["one tagged"] = actors["one"].send_with_options(abort_tags=["x", "y"])
     before["one delayed"] = actors["one"].send_with_options(delay=1)
@@ -85,7 +85,7 @@ def test_what_waits_and_matches_is_skipped(
 
 
 def test_what_runs_is_interrupted(broker: StubBroker, start_worker: Any) -> None:
-    """Says why, and tells its outcome."""
+    """A running message that matches is interrupted, with the reason and an outcome."""
     started = threading.Semaphore(0)
 
     @dramatiq.actor
@@ -106,7 +106,7 @@ def test_what_runs_is_interrupted(broker: StubBroker, start_worker: Any) -> None
 
 
 def test_what_runs_is_let_be_where_only_what_waits_is_cancelled(broker: StubBroker, start_worker: Any) -> None:
-    """As with abort()."""
+    """With CANCEL, running messages are left alone, as with abort()."""
     started, go_on = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -127,7 +127,7 @@ def test_what_runs_is_let_be_where_only_what_waits_is_cancelled(broker: StubBrok
 
 
 def test_a_rule_is_listed_and_taken_back(actors: dict[str, dramatiq.Actor[Any, Any]], start_worker: Any) -> None:
-    """By itself, or by its id."""
+    """A rule is listed, and restored by itself or by its id."""
     messages = [actor.send() for actor in actors.values()]
     made = [
         abort_all(actor="one", reason="why", by="who"),
@@ -149,7 +149,7 @@ def test_a_rule_is_listed_and_taken_back(actors: dict[str, dramatiq.Actor[Any, A
 def test_a_message_that_runs_is_restored_from_its_rule_alone(
     broker: StubBroker, start_worker: Any, abortable: Abortable
 ) -> None:
-    """Who has asked for itself still wants it."""
+    """Restoring a rule does not restore a message's own request."""
     started, go_on = threading.Semaphore(0), threading.Event()
 
     @dramatiq.actor
@@ -178,7 +178,7 @@ def test_a_message_that_runs_is_restored_from_its_rule_alone(
 def test_a_rule_ends_with_its_time(
     actors: dict[str, dramatiq.Actor[Any, Any]], start_worker: Any, backend: EventBackend
 ) -> None:
-    """Like any request."""
+    """A rule ends with its time to live, like any request."""
     message = actors["one"].send()
     rule = abort_all(actor="one", abort_ttl=1)
     wait_until(lambda: backend.read(rule_key(rule.id)) is None)
@@ -191,7 +191,7 @@ def test_a_rule_ends_with_its_time(
 def test_a_worker_process_that_starts_later_knows_the_rules(
     actors: dict[str, dramatiq.Actor[Any, Any]], start_worker: Any, make_backend: Callable[[], EventBackend]
 ) -> None:
-    """From another backend object, as another process has it."""
+    """A worker with another backend object, started later, knows the rules."""
     message = actors["one"].send()
     rule = AbortRule(int(time.time() * 1000), actor="one")
     make_backend().signal([Event(rule_key(rule.id), rule.encode(), LONG)])
@@ -207,7 +207,7 @@ def test_a_stale_mirror_is_not_trusted_for_rules_either(
     make_backend: Callable[[], EventBackend],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A message that starts asks the server."""
+    """With a stale mirror, a message that starts asks the server for rules."""
     if not hasattr(backend, "_fresh_until"):
         pytest.skip("there is no mirror")
     start_worker()
@@ -246,7 +246,7 @@ def test_a_stale_mirror_is_not_trusted_for_rules_either(
 )
 @pytest.mark.usefixtures("broker")
 def test_what_cannot_be_a_rule_is_refused(options: dict[str, Any], error: type[Exception], says: str) -> None:
-    """And nothing is aborted."""
+    """Invalid rules raise, and nothing is aborted."""
     with pytest.raises(error, match=says):
         abort_all(**options)
     assert abort_rules() == []
@@ -254,7 +254,7 @@ def test_what_cannot_be_a_rule_is_refused(options: dict[str, Any], error: type[E
 
 @pytest.mark.parametrize("tags", ["x", [1], {"x"}, 1])
 def test_tags_that_are_none_are_refused(actors: dict[str, dramatiq.Actor[Any, Any]], tags: object) -> None:
-    """Of a message, and of an actor."""
+    """Invalid tags of a message or an actor raise."""
     with pytest.raises(InvalidOption, match="abort_tags is a list of strings"):
         actors["one"].send_with_options(abort_tags=tags)
     with pytest.raises(InvalidOption, match="abort_tags is a list of strings"):
@@ -263,7 +263,7 @@ def test_tags_that_are_none_are_refused(actors: dict[str, dramatiq.Actor[Any, An
 
 @pytest.mark.usefixtures("broker")
 def test_there_are_not_any_number_of_rules(backend: EventBackend) -> None:
-    """Each message is compared with all of them."""
+    """The number of rules is limited, because each message is compared with all."""
     texts = [AbortRule(1, tag=str(number)) for number in range(_MAX_RULES)]
     for rule in texts:
         backend.signal([Event(rule_key(rule.id), rule.encode(), LONG)])
@@ -295,7 +295,7 @@ def test_what_is_no_rule_aborts_nothing(
     caplog: pytest.LogCaptureFixture,
     value: bytes,
 ) -> None:
-    """Whoever has put it there; there is a line in the log."""
+    """A foreign value that is not a rule aborts nothing, and is logged."""
     backend.signal([Event(RULE + b"x", value[:8000], LONG)])
     start_worker()
 
@@ -308,7 +308,7 @@ def test_what_is_no_rule_aborts_nothing(
 def test_a_message_of_no_known_time_is_let_be(
     broker: StubBroker, start_worker: Any, caplog: pytest.LogCaptureFixture, made: Any
 ) -> None:
-    """Whoever has enqueued it; whether it waits or runs, and the watcher goes on."""
+    """A message without a valid timestamp is left alone, waiting or running, and the watcher continues."""
     started = threading.Semaphore(0)
 
     @dramatiq.actor
@@ -337,7 +337,7 @@ def test_a_message_of_no_known_time_is_let_be(
 
 @pytest.mark.usefixtures("broker")
 def test_a_backend_that_cannot_tell_all_says_so(backend: EventBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before it is asked."""
+    """A backend without broadcasts raises before it is used."""
     monkeypatch.setattr(type(backend), "supports_broadcast", False)
 
     with pytest.raises(UnsupportedByBackend, match="has no rules"):
@@ -346,7 +346,7 @@ def test_a_backend_that_cannot_tell_all_says_so(backend: EventBackend, monkeypat
 
 @pytest.mark.usefixtures("broker")
 def test_a_backend_that_does_not_answer_is_an_error(backend: EventBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of ours, with the cause."""
+    """A backend that does not respond raises our error, with the cause."""
     monkeypatch.setattr(backend, "signal", lambda _: (_ for _ in ()).throw(ConnectionError("gone")))
 
     with pytest.raises(BackendError, match="the messages of actor one were not aborted: ConnectionError: gone"):

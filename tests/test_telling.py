@@ -1,4 +1,4 @@
-"""What an operator hears of outcomes: fields of lines in the log, on_outcome, and Prometheus."""
+"""Reports of outcomes to operators: fields of log records, on_outcome, and Prometheus."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LONG = PATIENCE * 1000
 
 
 def aborted(start_worker: Any, *, fails: bool = False) -> Outcome:
-    """Abort a message that runs."""
+    """Abort a running message."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -54,7 +54,7 @@ def aborted(start_worker: Any, *, fails: bool = False) -> Outcome:
 def test_lines_in_the_log_have_fields(
     broker: StubBroker, start_worker: Any, caplog: pytest.LogCaptureFixture, *, fails: bool
 ) -> None:
-    """For whatever reads logs by the field."""
+    """Log records have fields for programs that process logs."""
     caplog.set_level(logging.INFO)
     outcome = aborted(start_worker, fails=fails)
 
@@ -75,7 +75,7 @@ def test_lines_in_the_log_have_fields(
 
 @pytest.fixture
 def abortable(backend: EventBackend, request: pytest.FixtureRequest) -> Abortable:
-    """With somebody who wants to hear of outcomes."""
+    """Return an Abortable with a listener."""
     return Abortable(backend=backend, on_outcome=getattr(request, "param", None))
 
 
@@ -84,7 +84,7 @@ heard: list[Outcome] = []
 
 @pytest.mark.parametrize("abortable", [heard.append], indirect=True)
 def test_who_wants_to_hear_of_outcomes_does(broker: StubBroker, start_worker: Any) -> None:
-    """Once of each, before anybody else."""
+    """A listener is called once with each outcome, before callers receive it."""
     heard.clear()
     outcome = aborted(start_worker)
 
@@ -93,7 +93,7 @@ def test_who_wants_to_hear_of_outcomes_does(broker: StubBroker, start_worker: An
 
 @pytest.mark.parametrize("abortable", [heard.append], indirect=True)
 def test_who_asks_twice_is_told_once(broker: StubBroker, start_worker: Any) -> None:
-    """What the first one has said stands."""
+    """A repeated request reports one outcome, with the first request's reason."""
     heard.clear()
 
     @dramatiq.actor
@@ -116,7 +116,7 @@ def test_who_asks_twice_is_told_once(broker: StubBroker, start_worker: Any) -> N
 def test_an_error_of_ours_is_in_nobodys_way(
     broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The watcher says so, and passes on what comes then."""
+    """The watcher logs an internal error, and passes on later requests."""
     accept, errors = Execution.accept, [KeyError("nobody has thought of this")]
 
     def fails_once(running: Execution, *arguments: Any) -> bool:
@@ -155,21 +155,21 @@ def fail(_: Outcome) -> None:
 def test_who_fails_to_hear_is_an_error_in_the_log(
     broker: StubBroker, start_worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And nothing more."""
+    """A listener that raises only causes an error in the log."""
     assert aborted(start_worker).state is OutcomeState.ABORTED
     (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "Unexpected failure in outcome listener <function fail" in line.message
 
 
 def test_who_cannot_hear_is_refused() -> None:
-    """At once."""
+    """A listener that is not callable raises at once."""
     with pytest.raises(TypeError, match="on_outcome must be callable"):
         Abortable(on_outcome="print")  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def prometheus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Where dramatiq's middleware shows what is counted; it is in use in the workers, not in here."""
+    """Return the directory that dramatiq's middleware exposes, which the workers use."""
     if find_spec("prometheus_client") is None:
         pytest.skip("prometheus_client is not installed")
     port = free_port()
@@ -182,7 +182,7 @@ def prometheus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
 
 @pytest.mark.slow
 def test_prometheus_counts(prometheus: str, app: ModuleType, start_processes: Any) -> None:
-    """Beside what dramatiq counts, and shown by its server."""
+    """Our metrics are exposed by dramatiq's server next to its own."""
     start_processes()
     messages = [app.run.send(f"{app.broker.namespace}-{number}") for number in range(3)]
     for message in messages:
@@ -200,7 +200,7 @@ def test_prometheus_counts(prometheus: str, app: ModuleType, start_processes: An
                 return str(page.read(), "utf-8")
         except urllib.error.HTTPError:
             raise
-        except urllib.error.URLError:  # its process has not begun
+        except urllib.error.URLError:  # its process has not started
             return ""
 
     def counted() -> dict[str, float]:
@@ -210,7 +210,7 @@ def test_prometheus_counts(prometheus: str, app: ModuleType, start_processes: An
     by_outcome = [
         f'dramatiq_aborts_total{{{labels}outcome="{word}",queue_name="default"}}' for word in ("aborted", "skipped")
     ]
-    # A process that hears of the request a moment too late for the last one aborts it.
+    # A process that receives the request too late to skip the last message aborts it.
     total = f'dramatiq_messages_total{{{labels}queue_name="default"}}'
     wait_until(lambda: sum(counted().get(name, 0) for name in by_outcome) == counted().get(total) == 4, "the outcomes")
     counts = counted()
@@ -221,7 +221,7 @@ def test_prometheus_counts(prometheus: str, app: ModuleType, start_processes: An
 def test_nothing_is_counted_where_nobody_wants_it(
     broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing for it is imported."""
+    """Without dramatiq's middleware, nothing is counted, and the client is not imported."""
     monkeypatch.delitem(sys.modules, "prometheus_client", raising=False)
     aborted(start_worker)
 
