@@ -1,4 +1,4 @@
-"""An exception is never raised where it would leave a lock locked, and it is raised soon all the same (1)."""
+"""An exception is never raised where it would leave a lock locked, and it is still raised soon (1)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ pytestmark = [needs_interrupts, needs_gil, pytest.mark.sanitized]
 
 
 def interrupt_until_it_lands(target: Target) -> set[InterruptResult]:
-    """Ask again as long as the answer wants it."""
+    """Interrupt repeatedly while the result asks for it."""
     answers: set[InterruptResult] = set()
 
     def landed() -> bool:
@@ -58,7 +58,7 @@ def interrupt_until_it_lands(target: Target) -> set[InterruptResult]:
 
 
 def test_nothing_is_raised_in_protected_code(core: ModuleType) -> None:
-    """A thread that stands in a log handler goes on until it has left it."""
+    """A thread in a log handler is not interrupted until it has left it."""
     entered, go_on = threading.Event(), threading.Lock()
     go_on.acquire()
     done = []
@@ -92,7 +92,7 @@ def test_nothing_is_raised_in_protected_code(core: ModuleType) -> None:
 
 
 def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pure core's: a machine that takes the processor away behind it lets the thread go on to somewhere else."""
+    """The pure-Python core discards an old look: the thread may have moved on while this one had no processor."""
     looked, moved = threading.Event(), threading.Event()
 
     class Slow(interrupt_py.Scope):
@@ -108,7 +108,7 @@ def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) 
             return is_safe
 
         def _follow(self, frame: object) -> None:
-            """Leave it to the looks."""
+            """Leave the interrupt to the looks."""
 
     def function() -> None:
         while not looked.is_set():
@@ -130,7 +130,7 @@ def test_a_look_that_is_too_old_does_not_count(monkeypatch: pytest.MonkeyPatch) 
 
 @needs_threads
 def test_a_look_at_oneself_is_never_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who interrupts the scope that he is in stands still, however long that takes."""
+    """A thread that interrupts its own scope stands still, so its look is valid however long it takes."""
     monkeypatch.setattr(interrupt_py, "_SURE", -1)
     scope = interrupt_py.Scope()
 
@@ -139,7 +139,7 @@ def test_a_look_at_oneself_is_never_too_old(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_clean_up_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
-    """Whoever wrote it, as a class or with contextlib."""
+    """The clean-up of a context manager, a class or a contextlib generator, is not interrupted."""
     entered, go_on = threading.Event(), threading.Lock()
     go_on.acquire()
     done = []
@@ -198,7 +198,7 @@ def _wait_for_barrier() -> None:
 @needs_threads
 @pytest.mark.parametrize("wait", [_wait_for_event, _wait_for_queue, _wait_for_semaphore, _wait_for_barrier])
 def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], None]) -> None:
-    """It stands in protected code as long as somebody else likes, but cleans up after itself."""
+    """A wait counts as safe: it is in protected code for any length of time, but cleans up after itself."""
     waits: list[threading.Condition] = []
     patched = threading.Lock()
     patched.acquire()
@@ -209,8 +209,8 @@ def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], None]) -> No
 
     target = Target(core, function)
     with pytest.MonkeyPatch.context() as patch:
-        # The wait itself is in C: let it look up from time to time, as waits with a time-out do. Not the one for the
-        # thread's start: what comes between two steps is missed.
+        # The wait itself is in C: make it return from time to time, like waits with a timeout. Not the one for the
+        # thread's start, which would miss a signal between two steps.
         original = threading.Condition.wait
 
         def in_steps(condition: threading.Condition, timeout: float | None = None) -> bool:
@@ -228,7 +228,7 @@ def test_a_wait_counts_as_safe(core: ModuleType, wait: Callable[[], None]) -> No
 
 
 def test_users_can_protect_their_own(core: ModuleType) -> None:
-    """By the name of the module, or of its package."""
+    """Users can protect modules by the module's name or its package's."""
     source = "def hold(entered, go_on, done):\n    entered.set()\n    go_on.acquire()\n    done.append(str(1))\n"
     space: dict[str, Any] = {"__name__": "their_pool.connections"}
     exec(source, space)
@@ -253,7 +253,7 @@ def test_users_can_protect_their_own(core: ModuleType) -> None:
 
 
 def test_a_worker_protects_what_its_middleware_names() -> None:
-    """From its start on, in the whole process."""
+    """A worker protects ``protected_modules`` from its start, in the whole process."""
     broker = StubBroker(middleware=[Abortable(backend=StubBackend(), protected_modules=["their_pool"])])
     worker = dramatiq.Worker(broker, worker_timeout=10)
     worker.start()
@@ -265,7 +265,7 @@ def test_a_worker_protects_what_its_middleware_names() -> None:
 
 
 def test_a_wait_of_theirs_is_not_cut(core: ModuleType) -> None:
-    """Unlike the standard library's: what it waits for may have been handed over already, and would be lost with it."""
+    """A wait in a user's module is not interrupted, or an object that was handed over would be lost."""
     source = "def get(queue, got):\n    got.append(queue.get())\n"
     space: dict[str, Any] = {"__name__": "their_pool.connections"}
     exec(source, space)
@@ -288,7 +288,7 @@ def test_a_wait_of_theirs_is_not_cut(core: ModuleType) -> None:
 
 
 def test_a_wait_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
-    """Nor one that takes something for it: it would never be given back."""
+    """A wait in a context manager that acquires something is not interrupted, or it would not be released."""
     pool: queue.Queue[str] = queue.Queue()
     steps: list[str] = []
 
@@ -314,12 +314,12 @@ def test_a_wait_of_a_context_manager_is_not_cut(core: ModuleType) -> None:
 
 
 def test_the_start_of_a_thread_is_not_cut(core: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has been started, and whoever starts it is to know of it."""
+    """Starting a thread is not interrupted: its starter must know of the running thread."""
     starting, go_on = threading.Event(), threading.Event()
     steps: list[str] = []
 
     class Slow(threading.Thread):
-        def _bootstrap_inner(self) -> None:  # before it says that it runs
+        def _bootstrap_inner(self) -> None:  # before it reports that it runs
             starting.set()
             assert go_on.wait(PATIENCE)
             super()._bootstrap_inner()  # type: ignore[misc]
@@ -342,11 +342,11 @@ def test_the_start_of_a_thread_is_not_cut(core: ModuleType, monkeypatch: pytest.
 
 
 class Thing:
-    """Goes as soon as nobody holds it."""
+    """An object without other references."""
 
 
 class LastWords(Thing):
-    """Runs some Python code then."""
+    """Runs Python code in its destructor."""
 
     def __del__(self) -> None:
         str(self)
@@ -394,7 +394,7 @@ def let_the_collector_call() -> None:
 
 
 class Collections:
-    """Counts them."""
+    """Counts garbage collections."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -422,12 +422,12 @@ def test_nothing_is_raised_where_it_would_be_dropped(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    """What an object's end calls has C code behind it, which drops what comes out of there, at the return, too."""
+    """Nothing is raised in or at the return of destructors, whose C callers drop exceptions."""
     compiled_only(core)
     dropped: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", dropped.append)
     collections = Collections()
-    # From 3.12 on a collection that is due comes before the exception is raised, behind a call. Here none is due.
+    # From 3.12 on, a due collection precedes the exception after a call. Here none is due.
     gc.disable()
     gc.callbacks.append(collections.count)
     request.addfinalizer(lambda: (gc.callbacks.remove(collections.count), gc.enable()))
@@ -489,7 +489,7 @@ def no_call_and_another_with(started: threading.Event) -> None:
 
 
 def _with_many_variables() -> Callable[[threading.Event], None]:
-    """Make a function of which each instruction that has to do with the last one is longer than others."""
+    """Return a function in which each instruction on the last variable is longer than others."""
     names = [f"number{each}" for each in range(300)]
     lines = [f"    {' = '.join(names)} = 0", "    with lock:", "        started.set()"]
     lines += [f"        while {names[-1]} >= 0:", f"            {names[-1]} = {names[-1]} + 1"]
@@ -507,7 +507,7 @@ LOOPS += [_with_many_variables()]
 @needs_threads
 @pytest.mark.parametrize("function", LOOPS)
 def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType, function: Callable[..., None]) -> None:
-    """From 3.13 on, the jump back at the end of some loops is not covered by the with statement around them."""
+    """From 3.13 on, no exception bypasses a ``with`` that does not cover the jump back of a loop in it."""
     compiled_only(core)
     for _ in range(20):
         started = threading.Event()
@@ -522,14 +522,14 @@ def test_a_with_around_a_loop_is_not_passed_by(core: ModuleType, function: Calla
 
 
 def is_watched(function: Callable[..., object]) -> bool:
-    """Say whether each instruction of a function is looked at, from Python 3.13 on."""
+    """Return whether a function's instructions are watched, from Python 3.13 on."""
     monitoring = sys.monitoring
     tools = [tool for tool in range(6) if monitoring.get_tool(tool) is not None]
     return any(monitoring.get_local_events(tool, function.__code__) for tool in tools)
 
 
 def interrupt_once_in_a_while(target: Target) -> None:
-    """As the middleware does it: the second time not before the thread has had its chance."""
+    """Interrupt as the middleware does, the second time only after the thread had a turn."""
     target.scope.interrupt(Stop)
     while target.thread.is_alive():
         target.thread.join(0.05)
@@ -537,7 +537,7 @@ def interrupt_once_in_a_while(target: Target) -> None:
 
 
 class Storm:
-    """Threads that do one thing all the time, each in scope after scope, and are interrupted all the time."""
+    """Threads that repeat one action in one scope after another, and are interrupted all the time."""
 
     def __init__(self, core: ModuleType, function: Callable[[], None], threads: int) -> None:
         self._core = core
@@ -560,7 +560,7 @@ class Storm:
             self.outside.append(error)
 
     def rage(self, each: int) -> None:
-        """Interrupt them until each has been hit so often; none may be left behind."""
+        """Interrupt the threads until each was hit a number of times; none may starve."""
         rng = random.Random(1)
         for thread in self.threads:
             thread.start()
@@ -589,7 +589,7 @@ def compiled_only(core: ModuleType) -> None:
 
 @needs_threads
 def test_a_storm_over_threads_that_log(core: ModuleType) -> None:
-    """No lock of logging is left locked, and no thread starves."""
+    """No lock of logging stays locked, and no thread starves."""
     compiled_only(core)
     logger = logging.Logger("storm")
     handler = logging.StreamHandler(io.StringIO())
@@ -608,7 +608,7 @@ def test_a_storm_over_threads_that_log(core: ModuleType) -> None:
 
 @needs_threads
 def test_a_storm_over_threads_that_share_a_queue(core: ModuleType) -> None:
-    """Nor the queue's, nor that of an event, a semaphore, or a future."""
+    """No lock of a queue, event, semaphore or future stays locked."""
     compiled_only(core)
     shared: queue.Queue[int] = queue.Queue()
     event, semaphore = threading.Event(), threading.Semaphore(2)
@@ -635,7 +635,7 @@ def test_a_storm_over_threads_that_share_a_queue(core: ModuleType) -> None:
 
 @needs_threads
 def test_a_storm_over_threads_that_submit(core: ModuleType) -> None:
-    """Nor those of an executor."""
+    """No lock of an executor stays locked."""
     compiled_only(core)
     with ThreadPoolExecutor(2) as executor:
 

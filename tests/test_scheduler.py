@@ -1,4 +1,4 @@
-"""The thread that interrupts messages later stays with each until its function has ended (5)."""
+"""The scheduler's thread pursues each message until its function has ended (5)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dramatiq_abort.interrupt import InterruptResult
 
 
 class Asked:
-    """A message whose scopes give these answers, one after another, until it is over."""
+    """A message whose scopes return these results, one after another, until it ends."""
 
     message_id, actor_name, deadline, request = "message", "actor", 0.0, AbortRequest()
     is_pursued = is_warned_of = is_over = False
@@ -42,7 +42,7 @@ class Asked:
 
 @pytest.mark.parametrize("first", [InterruptResult.CLOSED, InterruptResult.RAISED, InterruptResult.PROTECTED])
 def test_a_message_is_asked_until_it_is_over(first: InterruptResult) -> None:
-    """Also where its scope is closed: its function may have gone on in another one, or be called once more."""
+    """A message is pursued even while its scope is closed: its function may continue in another scope."""
     deadlines = InterruptScheduler(logging.getLogger("test"), None)
     message: Any = Asked(first, InterruptResult.CLOSED, InterruptResult.PROTECTED, InterruptResult.RAISED)
 
@@ -53,7 +53,7 @@ def test_a_message_is_asked_until_it_is_over(first: InterruptResult) -> None:
 
 
 def test_one_whose_request_has_been_taken_back_is_asked_no_more() -> None:
-    """Its scope is closed, and it is not pursued any more."""
+    """A message whose request was restored, and whose scope is closed, is no longer pursued."""
     deadlines = InterruptScheduler(logging.getLogger("test"), None)
 
     class TakenBack(Asked):

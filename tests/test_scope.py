@@ -1,4 +1,4 @@
-"""The interrupt core by itself: one set of tests for both of them."""
+"""The interrupt core alone, with one set of tests for both cores."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ pytestmark = pytest.mark.sanitized
 
 
 class Stop(BaseException):
-    """What the tests interrupt with."""
+    """The exception that the tests interrupt with."""
 
 
 class Foreign(BaseException):
-    """What somebody else interrupts with."""
+    """An exception from another source."""
 
 
 class Target:
-    """A thread that runs a function in a scope, and then looks whether anything comes up behind it."""
+    """A thread that runs a function in a scope, and then checks that no exception is raised after it."""
 
     def __init__(self, core: ModuleType, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         self.scope = core.Scope()
@@ -70,24 +70,24 @@ class Target:
 
 
 def interrupt_where_it_waits(target: Target) -> None:
-    """From 3.13 on, the compiled core knows by the second look that a thread waits."""
+    """Interrupt a waiting thread; from 3.13 on, the compiled core recognises it at its second look."""
     wait_until(lambda: target.scope.interrupt(Stop) is InterruptResult.RAISED)
 
 
 def interrupt_until_raised(target: Target) -> None:
-    """Ask again where it was found in between: it may have lost the processor anywhere."""
+    """Interrupt until raised: the first look may find the thread anywhere, without a processor."""
     wait_until(lambda: target.scope.interrupt(Stop) in {InterruptResult.RAISED, InterruptResult.CLOSED})
 
 
 def test_a_scope_is_a_plain_call(core: ModuleType) -> None:
-    """Arguments go in and the result comes out."""
+    """A scope passes arguments and the result."""
     assert core.Scope().run(int, ("ff",), {"base": 16}) == 255
     assert core.Scope().run(dict) == {}
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), StopIteration(3), KeyboardInterrupt(), GeneratorExit()])
 def test_what_the_function_raises_comes_out(core: ModuleType, error: BaseException) -> None:
-    """The same instance, with the function in its traceback."""
+    """The function's exception propagates as the same instance, with the function in its traceback."""
 
     def function() -> None:
         raise error
@@ -100,7 +100,7 @@ def test_what_the_function_raises_comes_out(core: ModuleType, error: BaseExcepti
 
 
 def test_a_scope_runs_once(core: ModuleType) -> None:
-    """Its state is that of one call."""
+    """A scope has the state of one call, and runs once."""
     scope = core.Scope()
     scope.run(int)
 
@@ -110,7 +110,7 @@ def test_a_scope_runs_once(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_an_interrupt_is_raised_in_the_function(core: ModuleType) -> None:
-    """It comes up inside of the function, which can catch it, and answers RAISED however often it is asked."""
+    """An interrupt is raised in the function, which can catch it; repeated ones return RAISED."""
     started = threading.Event()
     seen = []
 
@@ -134,7 +134,7 @@ def test_an_interrupt_is_raised_in_the_function(core: ModuleType) -> None:
 
 
 def test_an_interrupt_before_the_opening_is_raised_instead_of_the_call(core: ModuleType) -> None:
-    """It waits, and the function is not called."""
+    """An interrupt before the opening waits, and is raised instead of the call."""
     scope = core.Scope()
     calls: list[int] = []
 
@@ -147,7 +147,7 @@ def test_an_interrupt_before_the_opening_is_raised_instead_of_the_call(core: Mod
 
 
 def test_an_interrupt_after_the_closing_does_nothing(core: ModuleType) -> None:
-    """Neither after a return nor after an exception."""
+    """An interrupt after the closing does nothing, whether the function returned or raised."""
     returned, raised = core.Scope(), core.Scope()
     returned.run(int)
     with pytest.raises(ValueError, match="invalid literal"):
@@ -159,7 +159,7 @@ def test_an_interrupt_after_the_closing_does_nothing(core: ModuleType) -> None:
 
 @pytest.mark.parametrize("wrong", [None, "Stop", Stop(), int])
 def test_only_exception_classes_interrupt(core: ModuleType, wrong: object) -> None:
-    """Anything else is refused, and leaves the scope as it was."""
+    """Anything but an exception class is refused, and leaves the scope unchanged."""
     scope = core.Scope()
 
     with pytest.raises(TypeError):
@@ -171,7 +171,7 @@ def test_only_exception_classes_interrupt(core: ModuleType, wrong: object) -> No
 @needs_threads
 @needs_interrupts
 def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
-    """An exception that is on its way when the function returns is cleared (2)."""
+    """A pending exception is cleared when the function returns (2)."""
     lock = threading.Lock()
     lock.acquire()
     target = Target(core, lock.acquire)
@@ -190,7 +190,7 @@ def test_a_completed_call_keeps_its_result(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
-    """An exception that is on its way when the function raises is cleared, too (2)."""
+    """A pending exception is cleared when the function raises (2)."""
     if core.__name__.endswith("_py") and sys.version_info[:2] == (3, 12):
         pytest.skip("on 3.12 the pure-Python core takes the late exception for the function's own")
     nothing: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -208,7 +208,7 @@ def test_a_failed_call_keeps_its_exception(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
-    """Interrupts at about the moment of the return come up inside or not at all, and no result is lost (1, 2)."""
+    """Interrupts around the return are raised inside or not at all, and no result is lost (1, 2)."""
     wanted = 60
     scopes: list[Any] = [core.Scope()]
     counts = dict.fromkeys(["completed", "interrupted", "outside", "wrong"], 0)
@@ -252,7 +252,7 @@ def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
 @needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_stays(core: ModuleType) -> None:
-    """One that is on its way when the scope closes comes up behind it (3)."""
+    """Another source's pending exception stays when the scope closes, and is raised after it (3)."""
     lock = threading.Lock()
     lock.acquire()
     target = Target(core, lock.acquire)
@@ -268,7 +268,7 @@ def test_somebody_elses_exception_stays(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
-    """The slot is taken: the answer says so, and a second try succeeds when it is free (3)."""
+    """While another exception is in the slot, the result says so; a retry succeeds later (3)."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot read the slot")
     lock = threading.Lock()
@@ -298,7 +298,7 @@ def test_somebody_elses_exception_is_not_overwritten(core: ModuleType) -> None:
 @needs_interrupts
 @pytest.mark.parametrize("asked", ["before theirs comes up", "after it"])
 def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: ModuleType, asked: str) -> None:
-    """They do not look before they set theirs; ours is set again when it is free, and both come up (3)."""
+    """If another source overwrites our exception, both are raised, ours after theirs (3)."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot read the slot")
     lock = threading.Lock()
@@ -329,7 +329,7 @@ def test_an_exception_that_somebody_else_overwrites_comes_behind_theirs(core: Mo
 
 @needs_interrupts
 def test_what_comes_up_is_of_the_very_class(core: ModuleType) -> None:
-    """Whatever stands for it in the slot, also while another exception is handled, and when it is caught and raised."""
+    """The raised exception has exactly the given class, also during handling and when raised again."""
     entered = threading.Event()
 
     def function() -> None:
@@ -348,12 +348,12 @@ def test_what_comes_up_is_of_the_very_class(core: ModuleType) -> None:
     target.join()
 
     assert type(target.error) is Stop
-    assert isinstance(target.error.__context__, ValueError) or GREENLETS  # which do not tell (greenlet.throw)
+    assert isinstance(target.error.__context__, ValueError) or GREENLETS  # which do not reveal it (greenlet.throw)
 
 
 @needs_interrupts
 def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
-    """After rearm(), and not before: a function that catches the exception is left to itself."""
+    """After rearm(), not before, an exception that the function caught can be raised again."""
     caught: list[BaseException] = []
     inside = threading.Semaphore(0)
 
@@ -394,7 +394,7 @@ def test_what_has_come_up_can_be_raised_again(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_a_claimed_exception_is_not_raised_by_the_scope(core: ModuleType) -> None:
-    """Whoever claims it raises it: once, and not behind a shield, nor before or after the function (1)."""
+    """A claimed exception is raised by the claimant, once, but not in a shield or outside the function (1)."""
     if GREENLETS:
         pytest.skip("greenlets are interrupted in their loop as it is")
     ready, entered, go_on, shielded, unshielded = (threading.Event() for _ in range(5))
@@ -429,7 +429,7 @@ def test_a_claimed_exception_is_not_raised_by_the_scope(core: ModuleType) -> Non
 
 @needs_interrupts
 def test_a_claim_takes_off_what_has_been_armed(core: ModuleType) -> None:
-    """A scope in protected code raises nothing behind that code then; once rearmed, it raises again."""
+    """A claim in protected code removes the deferred interrupt; once rearmed, the scope raises again."""
     if GREENLETS:
         pytest.skip("greenlets are interrupted in their loop as it is")
     entered, go_on, outside = (threading.Event() for _ in range(3))
@@ -465,7 +465,7 @@ def test_a_claim_takes_off_what_has_been_armed(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
-    """What comes once more comes behind the shield, too."""
+    """A rearmed scope raises again only after its shield."""
     entered, go_on, caught = threading.Event(), threading.Lock(), list[BaseException]()
     go_on.acquire()
 
@@ -497,7 +497,7 @@ def test_a_rearmed_scope_waits_for_its_shield(core: ModuleType) -> None:
 
 @needs_gil
 def test_a_scope_tells_where_its_thread_is(core: ModuleType) -> None:
-    """From the opening to the closing, for those who want to know why it does not stop."""
+    """``frames()`` shows where an open scope's thread is, to explain why it does not stop."""
     lock = threading.Lock()
     lock.acquire()
 
@@ -511,7 +511,7 @@ def test_a_scope_tells_where_its_thread_is(core: ModuleType) -> None:
     lock.release()
     target.join()
 
-    assert wait_here.__code__ in [frame.f_code for frame in frames[-2:]]  # the lock of a greenlet is in Python
+    assert wait_here.__code__ in [frame.f_code for frame in frames[-2:]]  # a greenlet's lock is Python code
     assert len(frames) > 1
     assert target.scope.frames() == []
 
@@ -520,7 +520,7 @@ def test_a_scope_tells_where_its_thread_is(core: ModuleType) -> None:
 @needs_interrupts
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
-    """A thread can be gone without closing its scope: here in the child of a fork."""
+    """A scope is closed if its thread is gone, as in the child of a fork."""
     if not hasattr(os, "fork"):
         pytest.skip("there is no fork here")
     started = threading.Event()
@@ -540,7 +540,7 @@ def test_a_scope_of_a_dead_thread_is_closed(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
-    """Up to 3.12 an interpreter whose slot was emptied goes on looking; on 3.11 a profiled thread then hangs (1)."""
+    """Up to 3.12, an emptied slot does not leave the interpreter looking, which hangs profiled threads on 3.11 (1)."""
     lock = threading.Lock()
     lock.acquire()
     target = Target(core, lock.acquire)
@@ -563,7 +563,7 @@ def test_an_absorbed_exception_leaves_nothing_behind(core: ModuleType) -> None:
 @needs_threads
 @needs_interrupts
 def test_a_thread_that_starts_another_is_interrupted_itself(core: ModuleType) -> None:
-    """Up to 3.11 a new thread bears its starter's ident until it runs, and an exception by ident could hit it (1)."""
+    """Up to 3.11, an interrupt does not hit a new thread that still has its starter's ident (1)."""
     if core.__name__.endswith("_py"):
         pytest.skip("the pure-Python core cannot follow a thread into the next safe place")
     unraisable: list[object] = []

@@ -1,8 +1,8 @@
-"""Random sequences of all that can be done to nested scopes, against a plain model that says what must come of it.
+"""Random sequences of all operations on nested scopes, compared with a plain model.
 
-Each step is exact: the thread with the scopes does what it is told and stands still in between, in C code, where an
-exception in its slot stays until the next command comes. A fixed choice of sequences is run each time; another one,
-and as long as you like, with ``EXAMPLES=20000 pytest --timeout=0 tests/test_scope_machine.py``.
+Each step is exact: the thread with the scopes executes one command, and stands still in between in C code, where an
+exception in its slot stays until the next command arrives. Each run uses a fixed selection of sequences; others,
+in any number, run with ``EXAMPLES=20000 pytest --timeout=0 tests/test_scope_machine.py``.
 """
 
 from __future__ import annotations
@@ -40,33 +40,33 @@ pytestmark = [
 
 
 class Stop(BaseException):
-    """What the scopes are interrupted with."""
+    """An exception that interrupts scopes."""
 
 
 class Halt(BaseException):
-    """What they are interrupted with, too."""
+    """Another exception that interrupts scopes."""
 
 
 class Foreign(BaseException):
-    """What somebody else interrupts with."""
+    """An exception from another source."""
 
 
-#: What comes of a function that ends without an exception: whatever is in the list that it returns.
+#: The result of a function that ends without an exception, whatever the contents of the list that it returns.
 COMPLETED = list
 
 
 def nothing() -> None:
-    """Do nothing: a place where an exception that is on its way comes up."""
+    """Do nothing: a place where a pending exception is raised."""
 
 
 class Target:
-    """A thread that does what it is told, one command after the other, each inside of what those before have opened."""
+    """A thread that executes commands one after the other, each inside what the previous ones have opened."""
 
     def __init__(self) -> None:
         self._go, self._done = _thread.allocate_lock(), _thread.allocate_lock()
         self._go.acquire()
         self._done.acquire()
-        #: Says that a command is done and waits for the next one: as a part of a C function, with nothing in between.
+        #: Reports that a command is done and waits for the next: parts of a C function, with nothing in between.
         self.stand_still = self._done.release, self._go.acquire
         self._command: Callable[[], object] | None = None
         self._error: type[BaseException] | None = None
@@ -76,11 +76,11 @@ class Target:
         assert self._done.acquire(timeout=PATIENCE)
 
     def tell(self, command: Callable[[], object] | None, error: type[BaseException] | None = None) -> list[Any]:
-        """Let it execute a command, or leave what it has entered last.
+        """Have the thread execute a command, or leave what it entered last.
 
         Returns:
-          What the commands that are over by now have returned or raised, and what else has come up, in this order and
-          each with the depth at which it did. An exception that has come up in the place of another follows that one.
+          The results and exceptions of the commands that have ended, and any other exceptions raised, in order and with
+          the depth of each. An exception that replaced another one follows it.
         """
         assert self.thread.is_alive()
         self._command, self._error, self._seen = command, error, ()
@@ -91,8 +91,8 @@ class Target:
     def obey(self, depth: int) -> object:
         """Execute commands until one says to leave.
 
-        Exceptions come up in the calls only, each of which is inside of a try statement; and behind a command there can
-        be two on their way, the one in the slot and the one that is raised at the next safe place.
+        Exceptions are raised only in the calls, each of which is inside a ``try`` statement. After a command, two can be
+        pending: the one in the slot, and the one that is raised at the next safe point.
         """
         while True:
             try:
@@ -121,7 +121,7 @@ class Target:
             except BaseException as error:  # noqa: BLE001
                 self._seen += ((depth, error),)
 
-    # Each wait and each command has a frame of its own, since the compiled core knows a frame again that it has seen.
+    # Each wait and command has its own frame, because the compiled core recognises a frame that it has seen.
 
     def _wait(self) -> None:
         in_c(*self.stand_still)()
@@ -138,7 +138,7 @@ class Target:
 
     @staticmethod
     def _unfolded(thing: object) -> list[object]:
-        """Give the types of an exception and of those before it, the type of a list, or whatever else this is."""
+        """Return the types of an exception and its contexts, or COMPLETED for a list, or the object itself."""
         if not isinstance(thing, BaseException):
             return [COMPLETED if isinstance(thing, list) else thing]
         before = [] if thing.__context__ is None else Target._unfolded(thing.__context__)
@@ -146,7 +146,7 @@ class Target:
 
 
 class Protected:
-    """Code that is never left half done."""
+    """Protected code."""
 
     def __init__(self, target: Target, depth: int) -> None:
         self._obey = partial(target.obey, depth)
@@ -159,32 +159,32 @@ class Protected:
 
 @dataclass(eq=False)
 class ScopeModel:
-    """One scope."""
+    """The model of a scope."""
 
     real: Any
-    #: What waits for the end of a shield or of protected code, or has been raised.
+    #: The exception that waits for the end of a shield or of protected code, or has been raised.
     exception: type[BaseException] | None = None
     is_raised: bool = False
     shields: int = 0
-    #: Its exception was in the slot, and somebody else's has taken its place.
+    #: Whether another source's exception has replaced its own in the slot.
     is_overwritten: bool = False
 
 
 @dataclass(eq=False)
 class Level:
-    """Something that the target has entered, and will leave."""
+    """A scope, shield or function that the target has entered."""
 
     scope: ScopeModel | None = None
     shields: ScopeModel | None = None
     is_protected: bool = False
-    #: What comes of a scope's function that is in C and, when it has called one that executes commands, waits for one
-    #: more: nothing comes up in there.
+    #: The result of a scope's function in C, which calls a function that executes commands, and then waits for one more
+    #: command. Nothing is raised in it.
     ending: Ending = None
     is_in_c: bool = False
 
 
 class Model:
-    """What must come of it.
+    """The expected behaviour.
 
     The pure-Python core can neither read the slot nor follow a thread to a safe place, and does not know which scopes
     nest: ``is_compiled`` stands for all three.
@@ -193,9 +193,9 @@ class Model:
     def __init__(self, *, is_compiled: bool) -> None:
         self.is_compiled = is_compiled
         self.levels: list[Level] = []
-        #: What is in the thread's slot, and whose it is.
+        #: The exception in the thread's slot, and its scope, if any.
         self.slot: tuple[type[BaseException], ScopeModel | None] | None = None
-        #: The scope whose exception comes up at the next safe place.
+        #: The scope whose exception is raised at the next safe point.
         self.armed: ScopeModel | None = None
 
     def interrupt(self, scope: ScopeModel, exception: type[BaseException]) -> InterruptResult:
@@ -212,7 +212,7 @@ class Model:
         if self.armed is scope:
             self.armed = None
         for level in self.levels:
-            if level.scope is not None and level.scope.is_overwritten:  # it may be asked for again
+            if level.scope is not None and level.scope.is_overwritten:  # it can be interrupted again
                 level.scope.is_raised = level.scope.is_overwritten = False
         self.slot = exception, scope
         scope.exception = exception
@@ -225,7 +225,7 @@ class Model:
         self.slot = Foreign, None
 
     def land(self) -> list[object]:
-        """Say what comes up where nothing is in its way."""
+        """Return the exceptions raised where nothing holds them back."""
         things: list[object] = []
         if self.slot is not None:
             things.append(self.slot[0])
@@ -236,7 +236,7 @@ class Model:
         return things
 
     def leave(self, error: type[BaseException] | None) -> list[object]:
-        """Say what comes up when the target leaves what it has entered last."""
+        """Return what is raised or returned when the target leaves what it entered last."""
         level = self.levels[-1]
         if error is None and level.ending is not None and not level.is_in_c:
             level.is_in_c, level.is_protected = True, False
@@ -246,7 +246,7 @@ class Model:
             error = landed[0]
         self.levels.pop()
         if error is not None and self.slot is not None and not self.is_compiled and sys.version_info[:2] == (3, 12):
-            error, self.slot = self.slot[0], None  # it takes the place of what the function has raised
+            error, self.slot = self.slot[0], None  # it replaces the function's exception
         things: list[object] = [error or COMPLETED]
         if level.scope is not None:
             self._close(level.scope)
@@ -255,11 +255,11 @@ class Model:
             if due:
                 things = ([error] if error else []) + due
         landed = self.land()
-        # What comes up right behind a call takes the place of its result.
+        # An exception raised directly after a call replaces its result.
         return landed if landed and things == [COMPLETED] else things + landed
 
     def unshield(self, scope: ScopeModel) -> list[object]:
-        """Say what the end of a shield raises: what is first due, from this scope outwards."""
+        """Return what the end of a shield raises: the first due exception, from this scope outwards."""
         scope.shields -= 1
         scopes = [level.scope for level in self.levels if level.scope is not None]
         if scope not in scopes or self._is_shielded(scope):
@@ -290,7 +290,7 @@ class Model:
 
     def _follow(self, scope: ScopeModel, exception: type[BaseException]) -> InterruptResult:
         if not self.is_compiled:
-            scope.exception = exception  # a shield's end raises it all the same
+            scope.exception = exception  # the end of a shield raises it anyway
             return InterruptResult.PROTECTED
         if self.armed is None:
             self.armed = scope
@@ -327,14 +327,15 @@ class Model:
         return self.levels[next(number for number, level in enumerate(self.levels) if level.scope is scope) :]
 
 
-exceptions = st.sampled_from([Stop, Stop, Stop, Halt])  # mostly one, as in life: that is what can be mixed up
+#: Mostly the same class, as in practice: equal ones are easily confused.
+exceptions = st.sampled_from([Stop, Stop, Stop, Halt])
 everybodys = st.sampled_from([Stop, Stop, Stop, Halt, Foreign])
 endings = st.sampled_from([None, COMPLETED, COMPLETED, ValueError])
 indices = st.integers(0, 3)
 
 
 class Machine(RuleBasedStateMachine):
-    """Does everything to the target and to the model, and compares."""
+    """Applies each operation to the target and the model, and compares the results."""
 
     def __init__(self, core: ModuleType) -> None:
         super().__init__()
@@ -357,7 +358,7 @@ class Machine(RuleBasedStateMachine):
         return bool(self._levels)
 
     def _scopes(self) -> list[ScopeModel]:
-        """Give the scopes that are open, from the innermost outwards."""
+        """Return the open scopes, from the innermost outwards."""
         return [level.scope for level in self._levels[::-1] if level.scope is not None]
 
     def _tell(self, command: Callable[[], object] | None, expect: Callable[[], list[object]], **leaving: Any) -> None:
@@ -376,18 +377,18 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(inner=endings, outer=endings)
     def begin(self, inner: Ending, outer: Ending) -> None:
-        """Begin in two scopes: one alone can get little wrong."""
+        """Begin in two scopes: a single one has few interactions."""
         self.open(is_protected=False, ending=outer)
         self.open(is_protected=False, ending=inner)
 
     @precondition(_may_enter)
     @rule(is_protected=st.booleans(), ending=endings)
     def open(self, is_protected: bool, ending: Ending) -> None:
-        """Call a function in a scope that executes commands, or one in C that does so and then waits for one more."""
+        """In a scope, call a function that executes commands, or one in C that does so and then waits for one more."""
         depth = len(self._levels) + 1
         function = Protected(self._target, depth).__enter__ if is_protected else partial(self._target.obey, depth)
         if ending is not None:
-            # Not one with a repr() in its message: on 3.15 an exception in the slot comes up in there, and is lost.
+            # Not a message with a repr(): on 3.15, an exception in the slot is raised in it, and is lost.
             fail = [partial(chr, -1)] if ending is ValueError else []
             function = in_c(function, *self._target.stand_still, *fail)
         scope = self._core.Scope()
@@ -396,7 +397,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(_may_enter)
     @rule(exception=exceptions)
     def open_late(self, exception: type[BaseException]) -> None:
-        """Call a function in a scope that has been interrupted before."""
+        """Call a function in a scope that was interrupted before."""
         scope = self._core.Scope()
         assert ask_twice(scope, exception) is InterruptResult.DEFERRED
         self._tell(partial(scope.run, nothing), lambda: [exception])
@@ -406,7 +407,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(_scopes)
     @rule(which=st.none() | indices)
     def enter(self, which: int | None) -> None:
-        """Enter the shield of a scope, not only of the innermost, or call a function in which nothing may be raised."""
+        """Enter the shield of any scope, or call a protected function."""
         depth = len(self._levels) + 1
         if which is None:
             self._enter(Protected(self._target, depth).__enter__, Level(is_protected=True))
@@ -423,7 +424,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(_may_shield)
     @rule(which=indices)
     def enter_shield(self, which: int) -> None:
-        """Enter a shield that ends at any time, be it after its scope."""
+        """Enter a shield that ends at any time, even after its scope."""
         scope = self._scope(which)
         shield = scope.real.shield()
         self._tell(shield.__enter__, list)
@@ -433,7 +434,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self._shields)
     @rule(which=indices)
     def leave_shield(self, which: int) -> None:
-        """Leave any of these."""
+        """Leave one of these shields."""
         scope, shield = self._shields.pop(which % len(self._shields))
         self._tell(partial(shield.__exit__, None, None, None), lambda: self._model.unshield(scope) + self._model.land())
 
@@ -443,7 +444,7 @@ class Machine(RuleBasedStateMachine):
         meanwhile=st.lists(st.tuples(indices, everybodys), max_size=4),
     )
     def leave(self, error: type[BaseException] | None, meanwhile: list[tuple[int, type[BaseException]]]) -> None:
-        """Leave what has been entered last, with an exception or without, and interrupt it when it is in C by then."""
+        """Leave what was entered last, with or without an exception, and interrupt it if it is then in C."""
         level = self._levels[-1]
         self._tell(None, partial(self._model.leave, error), error=error)
         if level in self._levels:
@@ -459,7 +460,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(_scopes)
     @rule(which=indices, exception=exceptions, is_overwritten=st.booleans())
     def interrupt(self, which: int, exception: type[BaseException], is_overwritten: bool) -> None:
-        """Interrupt a scope from another thread, maybe as somebody else does the same."""
+        """Interrupt a scope from another thread, possibly while another source does the same."""
         scope = self._scope(which)
         assert ask_twice(scope.real, exception) is self._model.interrupt(scope, exception)
         if is_overwritten:
@@ -468,7 +469,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(_scopes)
     @rule(which=indices, exception=exceptions)
     def interrupt_itself(self, which: int, exception: type[BaseException]) -> None:
-        """Interrupt a scope from the thread that is in it."""
+        """Interrupt a scope from its own thread."""
         scope = self._scope(which)
 
         def expect() -> list[object]:
@@ -480,7 +481,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(_scopes)
     @rule(which=indices, way=st.sampled_from(["rearm", "rearm it itself", "revoke"]))
     def take_back(self, which: int, way: str) -> None:
-        """Let a scope be interrupted once more, from another thread or its own, or take back what has not come up."""
+        """Rearm a scope from another thread or its own, or revoke its pending exception."""
         scope = self._scope(which)
         if way == "rearm":
             assert scope.real.rearm() is self._model.rearm(scope)
@@ -491,7 +492,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def interrupt_as_somebody_else(self) -> None:
-        """Put an exception into the slot, without a look at what is there."""
+        """Put an exception into the slot without looking at it."""
         set_async_exception(self._target.thread, Foreign)
         self._model.interrupt_as_somebody_else()
 
@@ -500,7 +501,7 @@ class Machine(RuleBasedStateMachine):
         return scopes[which % len(scopes)]
 
     def teardown(self) -> None:
-        """Leave everything, not in peace: nothing comes up any more then, and the thread is as it was."""
+        """Leave everything under interrupts: no exception is raised any more, and the thread is as before."""
         while self._levels:
             self.leave(None, [(len(self._levels) % 2, Stop)])
         self._tell(sys.getprofile, list)
@@ -511,14 +512,14 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Nothing is collected in the target, since Hypothesis has a callback in there, which exceptions would hit."""
+    """Disable garbage collection, because exceptions would hit Hypothesis's callback in the target."""
     gc.disable()
     yield
     gc.enable()
 
 
 def test_the_scopes_do_what_the_model_says(core: ModuleType, no_collector: None) -> None:
-    """Nested scopes, shields, protected code, others' exceptions: in whatever order, the answers are right (1 to 3)."""
+    """Nested scopes, shields, protected code and other exceptions match the model in any order (1 to 3)."""
     chosen = os.environ.get("EXAMPLES")
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         partial(Machine, core),

@@ -1,4 +1,4 @@
-"""Shields: the rules, each with a test, for both cores."""
+"""Shields: a test for each rule, for both cores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.sanitized
 
 @contextmanager
 def inside_of(core: ModuleType, body: Any) -> Iterator[tuple[Target, threading.Event]]:
-    """A thread that runs ``body(scope, reached, go_on)``: reached inside of the shield, then told to go on."""
+    """Run ``body(scope, reached, go_on)`` in a thread, and return it once it is inside the shield."""
     reached, go_on = threading.Event(), threading.Event()
     holder: list[Any] = []
     ready = threading.Event()
@@ -40,7 +40,7 @@ def inside_of(core: ModuleType, body: Any) -> Iterator[tuple[Target, threading.E
 
 
 def test_an_interrupt_waits_for_the_shields_end(core: ModuleType) -> None:
-    """It is raised on the way out, after everything inside has been done."""
+    """An interrupt is raised at the end of the shield, after its block has completed."""
     order = []
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
@@ -64,7 +64,7 @@ def test_an_interrupt_waits_for_the_shields_end(core: ModuleType) -> None:
 
 
 def test_only_the_outermost_shields_end_raises(core: ModuleType) -> None:
-    """Shields nest."""
+    """Of nested shields, only the end of the outermost raises."""
     order = []
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
@@ -86,7 +86,7 @@ def test_only_the_outermost_shields_end_raises(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_a_shield_without_an_interrupt_does_nothing(core: ModuleType) -> None:
-    """And an interrupt behind it is raised as ever."""
+    """A shield without an interrupt does nothing, and a later interrupt is raised as usual."""
     scope = core.Scope()
 
     def function() -> str:
@@ -111,7 +111,7 @@ def test_a_shield_without_an_interrupt_does_nothing(core: ModuleType) -> None:
 
 
 def test_an_exception_that_leaves_the_shield_is_the_context(core: ModuleType) -> None:
-    """What went wrong inside is not forgotten."""
+    """An exception that leaves the shield becomes the context of the raised one."""
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
         with scope.shield():
@@ -127,7 +127,7 @@ def test_an_exception_that_leaves_the_shield_is_the_context(core: ModuleType) ->
 
 
 def test_a_return_through_the_shield_is_aborted(core: ModuleType) -> None:
-    """The function has not returned when the shield ends."""
+    """A ``return`` inside the shield is aborted: the function has not returned when the shield ends."""
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> str:
         with scope.shield():
@@ -144,7 +144,7 @@ def test_a_return_through_the_shield_is_aborted(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_an_exception_on_its_way_comes_up_before_the_shield_or_behind_it(core: ModuleType) -> None:
-    """It does not slip in with the thread that was in C code when the interrupt came."""
+    """An exception that is pending while the thread is in C code is raised before or after the shield."""
     lock = threading.Lock()
     lock.acquire()
     inside = []
@@ -177,7 +177,7 @@ def test_an_exception_on_its_way_comes_up_before_the_shield_or_behind_it(core: M
 @needs_gil
 @needs_interrupts
 def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
-    """In another thread it does nothing, and outside of a scope neither."""
+    """A shield does nothing in another thread or outside a scope."""
     inside_other = []
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
@@ -202,7 +202,7 @@ def test_a_shield_belongs_to_its_scopes_thread(core: ModuleType) -> None:
 
 
 def test_a_shield_is_entered_once(core: ModuleType) -> None:
-    """Each with statement has a shield of its own."""
+    """Each ``with`` statement needs a new shield."""
     scope = core.Scope()
 
     def function() -> None:
@@ -215,7 +215,7 @@ def test_a_shield_is_entered_once(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) -> None:
-    """The exception that has been waiting goes to the scope's thread."""
+    """If another thread closes a shield, the waiting exception is raised in the scope's thread."""
     closed = []
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
@@ -244,7 +244,7 @@ def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) ->
 
 
 def test_a_shield_that_nobody_can_leave_is_over(core: ModuleType) -> None:
-    """As where somebody else's exception came up between its entry and the block, from 3.14 on."""
+    """A shield that cannot be left has ended, as after another exception between entry and block on 3.14."""
     if not core.__name__.endswith("_interrupt"):
         pytest.skip("an end in Python would be one more place where somebody else's exception can be lost")
 
@@ -261,7 +261,7 @@ def test_a_shield_that_nobody_can_leave_is_over(core: ModuleType) -> None:
 
 
 def test_a_shield_that_is_never_left_ends_with_the_scope(core: ModuleType) -> None:
-    """A call that completes keeps its result, whatever a forgotten generator holds."""
+    """A shield in a forgotten generator ends with the scope, and a completed call keeps its result."""
     kept = []
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> str:
@@ -284,7 +284,7 @@ def test_a_shield_that_is_never_left_ends_with_the_scope(core: ModuleType) -> No
 
 
 def test_an_outer_scopes_interrupt_waits_for_an_inner_scopes_shield(core: ModuleType) -> None:
-    """What is raised for the outer one would cut the shielded part as well."""
+    """An inner scope's shield also holds back the outer scope's interrupt."""
     if not core.__name__.endswith("_interrupt"):
         pytest.skip("only the compiled core knows which scopes nest")
     order = []
@@ -309,7 +309,7 @@ def test_an_outer_scopes_interrupt_waits_for_an_inner_scopes_shield(core: Module
 
 
 def test_a_shield_in_a_generator_holds_while_it_is_suspended(core: ModuleType) -> None:
-    """It counts from its entry to its exit, whoever runs in between."""
+    """A shield in a generator holds from its entry to its exit, also while the generator is suspended."""
     scope = core.Scope()
     order: list[object] = []
 
@@ -332,7 +332,7 @@ def test_a_shield_in_a_generator_holds_while_it_is_suspended(core: ModuleType) -
 
 
 def test_a_shield_that_is_entered_while_an_interrupt_waits_raises_nothing(core: ModuleType) -> None:
-    """Neither on the way in nor on the way out: the outer one does."""
+    """An inner shield entered while an interrupt waits raises nothing; the outer one does."""
     scope = core.Scope()
     order: list[object] = []
 
@@ -352,7 +352,7 @@ def test_a_shield_that_is_entered_while_an_interrupt_waits_raises_nothing(core: 
 @pytest.mark.untraced
 @needs_interrupts
 def test_a_shield_in_the_clean_up_raises_nothing(core: ModuleType) -> None:
-    """What has come up already does not come up again: it is on its way out."""
+    """A shield in the clean-up after an exception does not raise that exception again."""
     scope = core.Scope()
     order: list[object] = []
 
@@ -373,7 +373,7 @@ def test_a_shield_in_the_clean_up_raises_nothing(core: ModuleType) -> None:
 
 @needs_interrupts
 def test_a_shield_that_ends_in_a_context_manager_raises_behind_it(core: ModuleType) -> None:
-    """Where the context manager has been entered, and will be left."""
+    """A shield that ends in a context manager's code raises after the manager was entered."""
     steps = []
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
@@ -403,7 +403,7 @@ def test_a_shield_that_ends_in_a_context_manager_raises_behind_it(core: ModuleTy
 
 @needs_interrupts
 def test_the_exception_of_the_last_interrupt_comes_up(core: ModuleType) -> None:
-    """Also when an earlier interrupt, with another exception, has been armed before the shield."""
+    """The last interrupt's exception is raised, even if another was deferred before the shield."""
 
     class Other(BaseException): ...
 

@@ -1,4 +1,4 @@
-"""What is left when a worker stops: nothing."""
+"""A worker that stops leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("core")
 
 
 def test_a_worker_stops_while_an_abort_is_pending(abortable: Abortable, start_worker: Any) -> None:
-    """And does not wait for one that cannot be raised."""
+    """A worker that stops does not wait for an abort that cannot be raised."""
     before = set(threading.enumerate())
     started, go_on = threading.Event(), threading.Event()
 
@@ -44,7 +44,7 @@ def test_a_worker_stops_while_an_abort_is_pending(abortable: Abortable, start_wo
 
 
 def test_no_thread_is_left(broker: StubBroker, start_worker: Any) -> None:
-    """The watcher ends with its worker, and so does the thread of the grace periods."""
+    """The watcher and the scheduler's thread end with the worker."""
     before = set(threading.enumerate())
     started = threading.Event()
 

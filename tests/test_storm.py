@@ -1,4 +1,4 @@
-"""Storms of aborts, in processes of their own: what is counted is 0."""
+"""Storms of aborts, in separate processes: all counters of violations are 0."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.newest_dependencies
 @needs_interrupts
 @pytest.mark.timeout(180)
 def test_a_storm_leaves_no_trace(core: ModuleType) -> None:
-    """(1, 2, 3, 4) Whatever the messages do, however the middleware is ordered, and with others' exceptions as well."""
+    """(1, 2, 3, 4) No violation occurs, whatever the messages, the order of middleware and other exceptions."""
     core_name = "python" if core.__name__.endswith("_py") else "cython"
     status, counters, output = storm("1600", "--rabbitmq", "--core", core_name)
 

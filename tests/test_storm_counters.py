@@ -1,4 +1,4 @@
-"""Each counter of a storm can be something else than 0: where messages are aborted the naive way, or by a fault."""
+"""Each counter of a storm can become nonzero: with the naive implementation, or by an injected fault."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from support import needs_interrupts, needs_threads, storm
 
 pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
 
-#: What the naive way shows in most storms, but not in each: it is shown by a fault of its own, too.
+#: Counters that the naive implementation moves only in most storms: each also has a fault of its own.
 RARE = {
     "hooks that ran twice, or not at all",
     "worker threads lost",
     "messages completed and reported aborted",
     "messages aborted and run again",
     "locks left locked",
-    "messages lost on RabbitMQ",  # only where one is sent to
+    "messages lost on RabbitMQ",  # only where RabbitMQ is used
 }
 
 
@@ -22,7 +22,7 @@ RARE = {
 @needs_interrupts
 @pytest.mark.timeout(180)
 def test_the_naive_way_shows_what_the_counters_count() -> None:
-    """Each of them can be something else than 0; in another storm, where one has wedged before it began."""
+    """The naive implementation moves each common counter; a storm that hangs early is repeated."""
     zeros: set[str] | None = None
     for _ in range(5):
         status, counters, output = storm("800", "--naive")
@@ -39,7 +39,7 @@ def test_the_naive_way_shows_what_the_counters_count() -> None:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("counter", sorted(RARE))
 def test_a_fault_is_counted(counter: str) -> None:
-    """Once, in an otherwise ordinary storm."""
+    """A single fault in an otherwise normal storm is counted once."""
     status, counters, output = storm(counter, program="storm_faults.py")
 
     assert counters[counter] == 1, output

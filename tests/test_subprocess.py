@@ -1,4 +1,4 @@
-"""run_process(): subprocess.run for a program that stops, with all that it has started, when its message is aborted."""
+"""run_process(): subprocess.run() for a program that stops, with all its children, when its message is aborted."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs process groups")
 
-#: Leaves a file with its process id in a directory, and sleeps.
+#: Writes a file with its process id into a directory, and sleeps.
 SLEEP = 'touch "$1/$$"; exec sleep 60'
 
-#: What a program does that does not end when it is asked to, nor does what it starts.
+#: Makes a program and its children ignore the request to end.
 IGNORE = 'trap "" TERM; '
 
-#: Does the same beside another that does it.
+#: Does the same next to another such process.
 PARENT = f"sh -c '{SLEEP}' sh \"$1\" & {SLEEP}"
 
 
 @pytest.fixture
 def make_backend() -> Callable[[], EventBackend]:
-    """Once: it makes no difference here where the request comes from."""
+    """Return a single backend: the origin of the request makes no difference here."""
     backend = StubBackend()
     return lambda: backend
 
 
 @pytest.fixture(params=["pidfd", "thread"])
 def exit_signal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How it hears of the program's end: as on Linux, or as elsewhere."""
+    """Use either way to wait for the program's end: Linux's, or the portable one."""
     if request.param == "thread":
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     elif not hasattr(os, "pidfd_open"):
@@ -114,7 +114,7 @@ def open_files() -> int:
     ],
 )
 def test_it_does_what_subprocess_does(words: Any, options: dict[str, Any]) -> None:
-    """For a program that ends by itself: the same output, status and arguments."""
+    """For a program that ends by itself, output, status and arguments are those of subprocess."""
     expected = subprocess.run(words, check=False, **options)
     if isinstance(expected.stderr, str | bytes) and expected.returncode:  # a traceback
         options = options | {"stderr": subprocess.PIPE, "capture_output": False, "stdout": subprocess.PIPE}
@@ -128,7 +128,7 @@ def test_it_does_what_subprocess_does(words: Any, options: dict[str, Any]) -> No
 
 
 def test_a_status_can_be_checked() -> None:
-    """As there, with what the program has written."""
+    """``check`` raises as in subprocess, with the program's output."""
     with pytest.raises(subprocess.CalledProcessError) as caught:
         run_process(python("import sys; print('out'); sys.exit(3)"), check=True, capture_output=True)
 
@@ -139,7 +139,7 @@ def test_a_status_can_be_checked() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("exit_signal")
 def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
-    """And says what has been written until then."""
+    """A timeout kills the whole process group, and the exception has the output so far."""
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         run_process(shell("echo out; " + IGNORE + PARENT, str(tmp_path)), timeout=6, capture_output=True)
 
@@ -162,24 +162,24 @@ def test_a_timeout_kills_the_whole_group(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_go_together_is_refused(options: dict[str, Any], error: type[Exception]) -> None:
-    """Before anything has been started."""
+    """Conflicting arguments raise before anything is started."""
     with pytest.raises(error):
         run_process(python("pass"), **options)
 
 
 @needs_open_files
 def test_a_program_that_is_not_there() -> None:
-    """As with subprocess, and nothing is left open."""
+    """A missing program raises as in subprocess, and no file stays open."""
     before = open_files()
     with pytest.raises(FileNotFoundError):
         run_process(["/nonexistent"])
 
-    assert open_files() <= before  # others may close theirs meanwhile
+    assert open_files() <= before  # other threads may close files meanwhile
 
 
 @needs_open_files
 def test_a_program_whose_input_cannot_be_sent_does_not_run_on(tmp_path: Path) -> None:
-    """It has been started when that is found out."""
+    """A program that has started is killed if its input cannot be sent."""
     files, children = open_files(), _children()
     with pytest.raises(TypeError):
         run_process(shell(SLEEP, str(tmp_path)), input=object())
@@ -189,7 +189,7 @@ def test_a_program_whose_input_cannot_be_sent_does_not_run_on(tmp_path: Path) ->
 
 
 def test_windows_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And what to do."""
+    """On Windows, the error says what is missing and what to do."""
     monkeypatch.setattr(os, "name", "nt")
 
     with pytest.raises(NotImplementedError, match=r"use subprocess\.run"):
@@ -197,7 +197,7 @@ def test_windows_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Task:
-    """An actor that runs a program, and what came of it."""
+    """An actor that runs a program, with the results."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -234,7 +234,7 @@ def task(tmp_path: Path, worker: dramatiq.Worker) -> Task:
 
 @pytest.mark.usefixtures("core", "exit_signal")
 def test_an_abort_ends_the_program(task: Task) -> None:
-    """It is asked to, and what it has written is there."""
+    """An abort terminates the program, and the exception has its output."""
     message = task.start("echo out; " + SLEEP, capture_output=True, text=True)
     abort(message.message_id)
 
@@ -248,7 +248,7 @@ def test_an_abort_ends_the_program(task: Task) -> None:
 
 @pytest.mark.usefixtures("exit_signal")
 def test_a_program_that_does_not_end_is_killed(task: Task) -> None:
-    """After the grace period, and not before."""
+    """A program that does not end is killed after the grace period, not before."""
     message = task.start(IGNORE + SLEEP, abort_grace=100)
     before = time.monotonic()
     abort(message.message_id)
@@ -263,7 +263,7 @@ def test_a_program_that_does_not_end_is_killed(task: Task) -> None:
 @pytest.mark.usefixtures("exit_signal")
 @pytest.mark.parametrize("who_ignores_it", ["nobody", "parent", "child", "both"])
 def test_no_grandchild_is_left(task: Task, who_ignores_it: str) -> None:
-    """Whichever of them ends when it is asked to."""
+    """No grandchild is left, whichever process ends on request."""
     code = {
         "nobody": PARENT,
         "parent": PARENT.replace("&", "& " + IGNORE),
@@ -279,7 +279,7 @@ def test_no_grandchild_is_left(task: Task, who_ignores_it: str) -> None:
 
 @pytest.mark.usefixtures("core")
 def test_an_abort_at_the_start_ends_the_program(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It waits until the program is known, and is not lost."""
+    """An abort during the start waits until the program is known, and is not lost."""
     start = subprocess.Popen
 
     def start_slowly(*args: Any, **options: Any) -> subprocess.Popen[Any]:
@@ -302,7 +302,7 @@ def test_an_abort_at_the_start_ends_the_program(task: Task, monkeypatch: pytest.
 
 @pytest.mark.usefixtures("exit_signal")
 def test_a_grandchild_has_its_grace_period(task: Task, tmp_path: Path) -> None:
-    """Also when its parent has ended at once."""
+    """A grandchild has its grace period even if its parent has ended at once."""
     clean_up = f"trap 'sleep 0.1; touch {tmp_path}/1; exit' TERM; touch \"$1/$$\"; while :; do sleep 0.01; done"
     message = task.start(f"({clean_up}) & {SLEEP}".replace("$$", "$(exec sh -c 'echo $PPID')", 1), programs=2)
     abort(message.message_id)
@@ -313,7 +313,7 @@ def test_a_grandchild_has_its_grace_period(task: Task, tmp_path: Path) -> None:
 
 @needs_open_files
 def test_no_zombie_and_no_file_is_left(task: Task) -> None:
-    """Of programs that have been aborted, nor of others."""
+    """Neither aborted nor other programs leave zombies or open files."""
     run_process(python("pass"), capture_output=True)
     before, children = open_files(), set(_children())
     for _ in range(3):
@@ -329,7 +329,7 @@ def test_no_zombie_and_no_file_is_left(task: Task) -> None:
 def test_a_shield_lets_the_program_end_by_itself(
     broker: StubBroker, abortable: Abortable, worker: dramatiq.Worker, tmp_path: Path
 ) -> None:
-    """An abort waits for the shield's end."""
+    """In a shield, an abort waits for the shield's end, and the program ends by itself."""
     go, codes = tmp_path / "go", []
     started = threading.Event()
 
@@ -351,7 +351,7 @@ def test_a_shield_lets_the_program_end_by_itself(
 
 
 def test_it_does_not_wait_busily(task: Task) -> None:
-    """Neither for the program, nor for one that does not end."""
+    """Neither the wait for a program nor for one that does not end is a busy loop."""
     processor = time.process_time()
     message = task.start(IGNORE + SLEEP, abort_grace=400)
     abort(message.message_id)
@@ -361,7 +361,7 @@ def test_it_does_not_wait_busily(task: Task) -> None:
 
 
 def test_a_coroutine_runs_it_in_a_thread(broker: StubBroker, start_worker: Any, tmp_path: Path) -> None:
-    """Where an abort ends it, too; in the loop itself it is refused."""
+    """In a coroutine's thread, an abort ends the program; in the loop itself, run_process() is refused."""
     broker.add_middleware(AsyncIO())
     codes: list[int | None] = []
     ended = threading.Event()

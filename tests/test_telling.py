@@ -169,7 +169,7 @@ def test_who_cannot_hear_is_refused() -> None:
 
 @pytest.fixture
 def prometheus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """Return the directory that dramatiq's middleware exposes, which the workers use."""
+    """Return the URL of dramatiq's metrics; its middleware runs in the workers, not in this process."""
     if find_spec("prometheus_client") is None:
         pytest.skip("prometheus_client is not installed")
     port = free_port()

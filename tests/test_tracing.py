@@ -1,4 +1,4 @@
-"""Profilers, debuggers and coverage of the interrupted thread are neither cut nor taken off (1)."""
+"""Profilers, debuggers and coverage of an interrupted thread are neither interrupted nor removed (1)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [needs_interrupts, needs_threads, pytest.mark.sanitized, pytest.mar
 
 
 class Observer:
-    """A tracer that is written in Python, and notices when it is cut."""
+    """A tracer in Python that notices when it is interrupted."""
 
     def __init__(self) -> None:
         self.begun = self.ended = 0
@@ -36,13 +36,13 @@ class Observer:
             self.open.append(frame)
         elif event == "return" and frame in self.open:
             self.strays += self.open.pop() is not frame
-        str(arg).join(map(str, range(5)))  # calls into C and back, as tracers do
+        str(arg).join(map(str, range(5)))  # calls C functions and returns, as tracers do
         self.ended += 1
         return self
 
 
 class Protected:
-    """A place where nothing may be raised, in which a test can look around."""
+    """Protected code in which a test can examine the thread."""
 
     def __init__(self, look_around: Callable[[], None]) -> None:
         self._look_around = look_around
@@ -63,7 +63,7 @@ def step() -> None:
 def test_a_tracer_in_python_is_left_alone(
     core: ModuleType, install: Callable[[Any], None], installed: Callable[[], object], pause: float | None
 ) -> None:
-    """It is never cut half way, sees a return for each call, and is still there afterwards."""
+    """A Python tracer is never interrupted, sees a return for each call, and stays installed."""
     _skip_if_pure(core)
 
     def function(observer: Observer, started: threading.Event) -> None:
@@ -94,7 +94,7 @@ def test_a_tracer_in_python_is_left_alone(
 
 
 def test_a_profiler_in_c_is_left_alone(core: ModuleType) -> None:
-    """A thread that has one keeps it, and is interrupted all the same."""
+    """A thread keeps its C profiler, and is interrupted all the same."""
     entered, go_on = threading.Event(), threading.Lock()
     go_on.acquire()
     profiler = cProfile.Profile()
@@ -128,7 +128,7 @@ def test_a_profiler_in_c_is_left_alone(core: ModuleType) -> None:
 
 @pytest.mark.parametrize("profiler", [None, Observer()])
 def test_nobody_sees_the_profile_function(core: ModuleType, profiler: Observer | None) -> None:
-    """While the thread is on its way to a safe place, sys.getprofile() gives what the program has set."""
+    """While our profile function is installed, sys.getprofile() returns the program's."""
     if profiler is not None:
         _skip_if_pure(core)
     seen: list[object] = []
@@ -164,7 +164,7 @@ def test_nobody_sees_the_profile_function(core: ModuleType, profiler: Observer |
 
 
 def test_a_profiler_that_is_set_meanwhile_stays(core: ModuleType) -> None:
-    """It takes the place of the profile function, and the interrupt comes all the same."""
+    """A profiler that replaces our profile function stays, and the interrupt is raised all the same."""
     _skip_if_pure(core)
     observer = Observer()
     seen: list[object] = []
@@ -194,7 +194,7 @@ def test_a_profiler_that_is_set_meanwhile_stays(core: ModuleType) -> None:
 
 
 def test_no_profile_function_is_left(core: ModuleType) -> None:
-    """When the scope closes before it has come to a safe place, its thread is as it was."""
+    """A scope that closes before a safe point leaves no profile function."""
     scope = core.Scope()
     seen: list[object] = []
 

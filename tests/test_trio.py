@@ -1,4 +1,4 @@
-"""``trio.run()`` in an ordinary actor: what it runs is cancelled in trio's way, and the function sees an ``Abort``."""
+"""``trio.run()`` in an ordinary actor: trio cancels its tasks, and the function sees an ``Abort``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = [needs_threads, pytest.mark.usefixtures("core")]
 
 @pytest.fixture
 def make_backend() -> Callable[[], EventBackend]:
-    """Once: it makes no difference here where the request comes from."""
+    """Return a single backend: the origin of the request makes no difference here."""
     backend = StubBackend()
     return lambda: backend
 
@@ -40,7 +40,7 @@ async def wait(started: threading.Event) -> None:
 
 
 def test_a_run_without_an_abort_is_trios_own() -> None:
-    """With its arguments, its result and its exceptions; in a message and outside of any."""
+    """Without an abort, trio.run() has trio's arguments, result and exceptions, in a message and elsewhere."""
 
     async def main(number: int) -> int:
         await trio.sleep(0)
@@ -60,7 +60,7 @@ def test_a_run_without_an_abort_is_trios_own() -> None:
 
 
 class Holds(trio.abc.Instrument):  # type: ignore[misc]
-    """Holds a run up before its main task has begun."""
+    """Delays a run before its main task has begun."""
 
     def __init__(self) -> None:
         self.started, self.go_on = threading.Event(), threading.Event()
@@ -71,7 +71,7 @@ class Holds(trio.abc.Instrument):  # type: ignore[misc]
 
 
 def test_an_abort_before_the_main_task_cancels_its_first_wait(abortable: Abortable) -> None:
-    """And not a later one."""
+    """An abort before the main task begins cancels the task's first wait, not a later one."""
     holds = Holds()
     steps: list[str] = []
 
@@ -96,7 +96,7 @@ def test_an_abort_before_the_main_task_cancels_its_first_wait(abortable: Abortab
 
 
 def test_what_the_clean_up_raises_is_the_aborts_cause() -> None:
-    """The function sees the Abort, whatever the main task makes of its cancellation."""
+    """The function sees the Abort, with an exception of the main task's clean-up as its cause."""
     started = threading.Event()
     causes: list[BaseException | None] = []
 
@@ -123,7 +123,7 @@ def test_what_the_clean_up_raises_is_the_aborts_cause() -> None:
 
 
 def test_a_main_task_that_swallows_its_cancellation_is_aborted_all_the_same() -> None:
-    """Its result is lost, as what trio has cancelled stays cancelled."""
+    """A main task that catches its cancellation is aborted, and its result is lost."""
     started = threading.Event()
 
     async def main() -> str:
@@ -145,7 +145,7 @@ def test_a_main_task_that_swallows_its_cancellation_is_aborted_all_the_same() ->
 
 
 def test_a_shield_in_the_run_holds_the_abort_up(abortable: Abortable) -> None:
-    """In whichever task; the main task is cancelled when it ends."""
+    """A shield in any task holds the abort back; the main task is cancelled when it ends."""
     started, requested = threading.Event(), threading.Event()
     steps: list[str] = []
 
@@ -177,7 +177,7 @@ def test_a_shield_in_the_run_holds_the_abort_up(abortable: Abortable) -> None:
 
 
 def test_what_would_hold_up_the_run_is_refused() -> None:
-    """With what to await instead; in a thread of trio's it is not, nor behind the run."""
+    """Calls that would block the run raise and name what to await; in trio's threads and after it they work."""
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match=r"sleep\(\) would hold up the event loop: await trio\.sleep\(\)"):
@@ -196,7 +196,7 @@ def test_what_would_hold_up_the_run_is_refused() -> None:
 
 
 def test_a_sleep_in_a_thread_of_trios_ends_with_the_abort() -> None:
-    """For which the run waits."""
+    """sleep() in a thread that the run waits for ends with the abort."""
     started = threading.Event()
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""The tutorial, followed word by word."""
+"""The tutorial, followed step by step."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies, pyt
 
 PAGE = text_of(DOCS / "tutorial.md")
 
-#: Each block of the page in its order: the comment in front of it, its language, its text.
+#: Each block of the page in order: the preceding comment, the language, the text.
 BLOCKS = re.findall(r"^(?:<!-- (.*?) -->\n)?```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def alike(said: str) -> list[str]:
-    """Return lines in which what differs from run to run does not, nor what the page says that it leaves out."""
+    """Return lines without the parts that vary between runs or that the page omits."""
     said = re.sub(r"^\[[^]]*\] \[PID \d+\] \[[^]]*\] \[[^]]*\] ", "", said, flags=re.MULTILINE)
     said = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", said)
     return re.sub(r"\b\d+(\.\d+)+", "NUMBER", said).splitlines()
 
 
 class Shell:
-    """Python as somebody uses it who types."""
+    """An interactive Python."""
 
     def __init__(self, directory: Path) -> None:
         self.log = directory / "shell.log"
@@ -50,7 +50,7 @@ class Shell:
             )
 
     def type(self, line: str) -> str:
-        """Type a line, and return what is said."""
+        """Type a line, and return the output."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(f"{line}\nprint('=end=')", file=self._process.stdin, flush=True)
@@ -66,7 +66,7 @@ class Shell:
 
 
 class Worker:
-    """A worker that somebody has started in another shell, and looks at."""
+    """A worker in another shell."""
 
     def __init__(self, directory: Path, command: str) -> None:
         self._log = directory / "worker.log"
@@ -79,7 +79,7 @@ class Worker:
             )
 
     def says(self, what: str) -> None:
-        """Wait until it has said this, and nothing else, in whatever order."""
+        """Wait until the worker's output is this and nothing else, in any order."""
         self._expected = sorted(self._expected + alike(what))
         lines = len(self._expected)
         wait_until(lambda: self._log.read_text().count("\n") >= lines, f"what {self._log} should have")
@@ -103,7 +103,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 @needs_interrupts
 def test_the_tutorial(own_server: Server, tmp_path: Path, shell: Shell) -> None:
-    """Its file, its commands and its lines, and what they say; but for what is to be installed."""
+    """The tutorial's file, commands and output are correct; only installations are skipped."""
     worker = None
     try:
         for comment, language, text in BLOCKS:

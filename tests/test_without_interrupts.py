@@ -1,4 +1,4 @@
-"""What is left where no exception can be raised in another thread: on PyPy, or on what is told to be like it."""
+"""What works where no exception can be raised in another thread: on PyPy, or where that is simulated."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def without_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Once, however much is aborted then."""
+    """A worker warns once when it boots, however many messages are aborted then."""
     worker = start_worker()
 
     @dramatiq.actor
@@ -50,7 +50,7 @@ def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("mode", AbortMode)
 def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, mode: AbortMode) -> None:
-    """Its function is not called."""
+    """A waiting message is skipped without a call of its function."""
     calls: list[int] = []
 
     @dramatiq.actor
@@ -66,7 +66,7 @@ def test_a_waiting_message_is_skipped(broker: StubBroker, start_worker: Any, mod
 
 
 def test_a_running_message_can_ask(worker: dramatiq.Worker) -> None:
-    """And end by itself: it has completed."""
+    """A running message can call abort_requested() and end by itself: it has completed."""
     started = threading.Event()
 
     @dramatiq.actor
@@ -83,7 +83,7 @@ def test_a_running_message_can_ask(worker: dramatiq.Worker) -> None:
 
 
 def test_a_running_message_that_does_not_ask_completes(worker: dramatiq.Worker, abortable: Abortable) -> None:
-    """It is not touched, and its result counts."""
+    """A running message that does not check completes, and its result counts."""
     started, go_on = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -103,7 +103,7 @@ def test_a_running_message_that_does_not_ask_completes(worker: dramatiq.Worker, 
 
 @pytest.mark.parametrize("where", ["before", "inside"])
 def test_an_abort_is_raised_at_the_end_of_a_shield(worker: dramatiq.Worker, abortable: Abortable, where: str) -> None:
-    """Whether it came inside of the shield or before."""
+    """An abort is raised at the end of a shield, whether it arrived in or before the shield."""
     started, go_on = threading.Event(), threading.Event()
     order: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The pure-Python core where the GIL is off: on a free-threaded build, or on an interpreter that is taken for one."""
+"""The pure-Python core without the GIL: on a free-threaded build, or where that is simulated."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def without_the_gil(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_other_thread_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading the frames of a thread that runs crashes the interpreter: the exception is raised without a look."""
+    """Exceptions are raised without a look, because reading a running thread's frames crashes the interpreter."""
     lock = threading.Lock()
     lock.acquire()
 
@@ -61,7 +61,7 @@ def test_no_other_thread_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_thread_looks_at_itself() -> None:
-    """Its own frames stand still: what it does to itself is not raised in protected code."""
+    """A thread's own frames stand still, so it does not interrupt itself in protected code."""
     scope = interrupt_py.Scope()
     answers: list[InterruptResult] = []
 
@@ -79,7 +79,7 @@ def test_a_thread_looks_at_itself() -> None:
 
 
 def test_what_has_come_up_already_can_be_raised_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread in which it came up does not wait for its turn: it may be faster than the one that has raised it."""
+    """rearm() works even if the target raised the exception before the interrupting thread continued."""
     scope = interrupt_py.Scope()
     rearmed: list[bool] = []
 
@@ -88,7 +88,7 @@ def test_what_has_come_up_already_can_be_raised_again(monkeypatch: pytest.Monkey
         spent = interrupt_py._Gate(is_spent=True)
         spent.is_on_its_way = True
         assert gate.becomes(spent)
-        others = SimpleNamespace(sleep=lambda _: setattr(spent, "is_on_its_way", False))  # the other one goes on
+        others = SimpleNamespace(sleep=lambda _: setattr(spent, "is_on_its_way", False))  # the other thread continues
         monkeypatch.setattr(interrupt_py, "time", others)
         rearmed.append(scope.rearm())
 
@@ -98,7 +98,7 @@ def test_what_has_come_up_already_can_be_raised_again(monkeypatch: pytest.Monkey
 
 
 def test_the_messages_that_have_completed_are_read_while_they_change() -> None:
-    """Others add to them meanwhile, and a deque can be neither gone through nor copied while it changes."""
+    """Completed messages can be read while other threads add to the deque, which allows no iteration or copy."""
 
     class Changing(deque[Any]):
         def __iter__(self) -> Any:
@@ -116,7 +116,7 @@ def test_the_messages_that_have_completed_are_read_while_they_change() -> None:
 
 
 def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """Once, and with what can be done."""
+    """A worker logs once what is limited, and what to do."""
     start_worker()
 
     (warning,) = [record for record in caplog.records if record.name.startswith("dramatiq_abort")]
@@ -128,7 +128,7 @@ def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCap
 def test_a_report_has_no_stack(
     broker: StubBroker, abortable: Abortable, start_worker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a message that does not stop: it says why not."""
+    """The report of a message that does not stop explains why it has no stack."""
     started, go_on = threading.Event(), threading.Event()
 
     @dramatiq.actor
