@@ -91,8 +91,8 @@ class Target:
     def obey(self, depth: int) -> object:
         """Execute commands until one says to leave.
 
-        Exceptions are raised only in the calls, each of which is inside a ``try`` statement. After a command, two can be
-        pending: the one in the slot, and the one that is raised at the next safe point.
+        Exceptions are raised only in the calls, each of which is inside a ``try`` statement. After a command, two can
+        be pending: the one in the slot, and the one that is raised at the next safe point.
         """
         while True:
             try:

@@ -1,7 +1,7 @@
-"""pytest under gevent's monkey patching: ``python tests/under_gevent.py [ARGUMENTS OF PYTEST]``.
+"""Run pytest under gevent's monkey patching: ``python tests/under_gevent.py [ARGUMENTS OF PYTEST]``.
 
-Worker threads are greenlets then, and so is every other thread of the tests: the fixture ``core`` is the scope for
-greenlets, and what only real threads have is skipped (``needs_threads`` in support.py).
+Worker threads and all other threads of the tests are then greenlets: the fixture ``core`` is the scope for
+greenlets, and tests that need real threads are skipped (``needs_threads`` in support.py).
 """
 
 # ruff: noqa: E402 - patching comes first
@@ -16,9 +16,9 @@ import pytest
 
 
 class Patience:
-    """Ends a test that waits for too long where it waits.
+    """Ends a test that waits too long, where it waits.
 
-    pytest-timeout's own ways would not: its signal is handled in gevent's hub, which goes on, and its timer ends all.
+    pytest-timeout cannot: its signal is handled in gevent's hub, which continues, and its timer ends the process.
     """
 
     def pytest_timeout_set_timer(self, item, settings):
@@ -31,7 +31,7 @@ class Patience:
         return True
 
 
-#: A test that computes and never waits lets no timer of gevent's come up: that one a thread in C has to end.
+#: gevent's timers cannot fire in a test that computes and never waits: a thread in C ends it.
 WATCHDOG = ["-o", "faulthandler_timeout=300", "-o", "faulthandler_exit_on_timeout=true"]
 
 if __name__ == "__main__":

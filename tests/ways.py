@@ -1,4 +1,4 @@
-"""The ways to a Redis that users have: every server program that is here, and every kind of client."""
+"""Every kind of connection to Redis that users have: each available server program, and each kind of client."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ PAGE = Path(__file__).parent.parent / "docs" / "guides" / "sentinel-and-cluster.
 
 
 class Way(NamedTuple):
-    """One of them, when it is there.
+    """A kind of connection.
 
     Parameters:
       connect: Makes a client.
-      servers: Those that it may talk to.
+      servers: The servers that it may use.
     """
 
     connect: Callable[[], Any]
     servers: list[Server]
 
     def cut(self) -> None:
-        """Cut all connections but those that are made here."""
+        """Cut all connections except those made here."""
         for server in self.servers:
             with server.client() as client:
                 client.client_kill_filter(skipme=True, _type="normal")
 
 
 class Installation:
-    """The servers of one program, each started when it is first asked for."""
+    """The servers of one program, each started on first use."""
 
     def __init__(self, binary: str, directory: Path, stack: ExitStack) -> None:
         self._binary = binary
@@ -76,9 +76,9 @@ class Installation:
 
     @cached_property
     def tls_port(self) -> int:
-        """A port that speaks TLS, with a certificate of its own, in front of the single server.
+        """Return a TLS port, with its own certificate, in front of the single server.
 
-        A relay, since most programs that Python packages bring along are built without TLS.
+        A relay, because most servers in Python packages are built without TLS.
         """
         if GREENLETS:
             pytest.skip("the relays have an event loop each, and greenlets can have only one")
@@ -107,7 +107,7 @@ class Installation:
 
     @cached_property
     def cluster(self) -> list[Server]:
-        """Three nodes, a third of the slots each."""
+        """Return three nodes with a third of the slots each."""
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
         servers = [self._started(f"node-{number}", *options) for number in range(3)]
         bounds = [SLOTS * number // len(servers) for number in range(len(servers) + 1)]
@@ -123,7 +123,7 @@ class Installation:
 
     @cached_property
     def sentinel_port(self) -> int:
-        """The port of a sentinel that knows the single server as "abort"."""
+        """Return the port of a Sentinel that knows the single server as "abort"."""
         sentinel, port = self._directory / "sentinel", free_port()
         sentinel.write_text(f"port {port}\nsentinel monitor abort 127.0.0.1 {self.single.port} 1\n")
         with self._directory.joinpath("sentinel.log").open("wb") as log:
@@ -141,10 +141,10 @@ async def _relay(port: int, reader: asyncio.StreamReader, writer: asyncio.Stream
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
         writers.append(server_writer)
         await asyncio.gather(_pump(reader, server_writer), _pump(server_reader, writer))
-    except OSError:  # the server has gone
+    except OSError:  # the server has ended
         pass
     finally:
-        for each in writers:  # whatever is left open when the loop ends is a warning
+        for each in writers:  # anything left open when the loop ends causes a warning
             each.transport.abort()
 
 
@@ -206,7 +206,7 @@ WAYS: dict[str, Callable[[Installation], Way]] = {
 
 
 class Kind(NamedTuple):
-    """What one test goes over: a server program, and the name of a way."""
+    """A parameter of tests: a server program, and the name of a kind of connection."""
 
     binary: str
     way: str
@@ -216,7 +216,7 @@ class Kind(NamedTuple):
 
 
 def documented_rules(namespace: str = "dramatiq-abort") -> list[str]:
-    """The rules that the documentation has for a user with no other rights."""
+    """Return the ACL rules in the documentation for a user without other permissions."""
     [rules] = re.findall(r"^ACL SETUSER (?:.*\\\n)*.*", PAGE.read_text(), re.MULTILINE)
     return [rule.replace("dramatiq-abort", namespace) for rule in rules.replace("\\\n", " ").split() if rule[0] in "~+"]
 
@@ -236,5 +236,5 @@ PROGRAMS = {binary: _name(binary) for binary in server_binaries()}
 
 
 def kinds(binaries: list[str], ways: list[str]) -> list[Any]:
-    """The parameters of tests that go over these."""
+    """Return the parameters of tests for these kinds."""
     return [pytest.param(Kind(binary, way), id=f"{PROGRAMS[binary]}-{way}") for binary in binaries for way in ways]

@@ -16,14 +16,14 @@ from support import run_forever
 
 from dramatiq_abort import Abort, Abortable, abort_requested, interrupt, shield
 
-# What a dead worker had is delivered again after this time-out, to whoever asks for messages next.
+# After this timeout, a dead worker's messages are redelivered to the next worker that asks for messages.
 broker = RedisBroker(
     url=os.environ["TEST_REDIS_URL"],
     namespace=os.environ["TEST_NAMESPACE"],
     heartbeat_timeout=int(os.environ.get("TEST_HEARTBEAT_TIMEOUT", "60000")),
     maintenance_chance=MAINTENANCE_SCALE,
 )
-# Who waits for a result on a busy machine waits for longer than redis-py would.
+# On a busy machine, waits for results last longer than redis-py's timeout.
 results_client = redis.Redis.from_url(os.environ["TEST_REDIS_URL"], socket_timeout=60)
 broker.add_middleware(Results(backend=RedisResults(client=results_client), store_results=True))
 if "TEST_PROMETHEUS" in os.environ:
@@ -40,13 +40,13 @@ dramatiq.set_broker(broker)
 
 
 def tell(key: str, what: object) -> None:
-    """Tell the test something that it waits for."""
+    """Report a value to the test."""
     broker.client.rpush(key, str(what))
 
 
 @dramatiq.actor(min_backoff=1, max_backoff=1)
 def run(key: str) -> None:
-    """Run until aborted, and tell when that was."""
+    """Run until aborted, and report the time of the abort."""
     try:
         tell(key, interrupt.IMPLEMENTATION)
         run_forever()
@@ -58,7 +58,7 @@ def run(key: str) -> None:
 
 @dramatiq.actor
 def finish_in_time(key: str) -> str:
-    """Use the grace period."""
+    """Finish within the grace period."""
     tell(key, "started")
     while (left := abort_requested()) is None:
         time.sleep(0.001)
@@ -72,6 +72,6 @@ def protect(key: str) -> None:
         tell(key, "started")
         while abort_requested() is None:
             time.sleep(0.001)
-        time.sleep(0.2)  # it is known a moment before it waits for the shield's end
+        time.sleep(0.2)  # the request is visible a moment before it waits for the shield's end
         tell(key, "completed")
     tell(key, "not aborted")

@@ -1,4 +1,4 @@
-"""What the tests under faults start: a network that fails, and a worker that is watched while it does."""
+"""Fixtures of the tests of faults: a network that fails, and a worker that is observed meanwhile."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def patient_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They must notice that a server is silent, but not when it is only busy."""
+    """Make workers notice an unresponsive server, but not a busy one."""
     monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE", 2_500)
 
 
 @pytest.fixture
 def proxy(own_server: Server) -> Iterator[Proxy]:
-    """The network between the server and everybody else."""
+    """Start the network between the server and all clients."""
     proxy = Proxy(own_server.port)
     yield proxy
     proxy.close()
@@ -30,7 +30,7 @@ def proxy(own_server: Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def start_bench(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[Callable[[], redis.Redis]], Bench]]:
-    """Starts a worker with clients that are made by a function, and stops it in the end."""
+    """Return a function that starts a worker with clients from a factory; it is stopped after the test."""
     started = []
 
     def start(make_client: Callable[[], redis.Redis]) -> Bench:
@@ -45,5 +45,5 @@ def start_bench(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[Callable
 
 @pytest.fixture
 def bench(proxy: Proxy, start_bench: Callable[[Callable[[], redis.Redis]], Bench]) -> Bench:
-    """A worker and a client behind the proxy."""
+    """Start a worker and a client behind the proxy."""
     return start_bench(lambda: redis.Redis(port=proxy.port, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT))

@@ -1,4 +1,4 @@
-"""A worker dies, and its messages are delivered again; or the time until a message's start is long."""
+"""A worker dies and its messages are redelivered, or a message is delayed for long."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOUR = 3_600_000
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a dead worker had is delivered again after 2 seconds."""
+    """Redeliver a dead worker's messages after 2 seconds."""
     monkeypatch.setenv("TEST_HEARTBEAT_TIMEOUT", "2000")
 
 
@@ -33,7 +33,7 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_killed_worker_is_not_followed_by_a_second_run(
     app: ModuleType, start_processes: Any, mode: AbortMode
 ) -> None:
-    """(4, 5) The abort was signaled, the worker was killed before it could do anything, and another one takes over."""
+    """(4, 5) If a worker is killed before it acts on an abort, another one takes over and skips the message."""
     first = start_processes()
     key = app.broker.namespace
     message, canary = app.run.send(key), app.run.send(f"{key}-canary")
@@ -46,7 +46,7 @@ def test_a_killed_worker_is_not_followed_by_a_second_run(
     start_processes()
 
     assert result_type(message) is None
-    told(app, canary.args[0])  # which ran again, so both were delivered again
+    told(app, canary.args[0])  # this one ran again, so both were redelivered
     abort(canary.message_id)
     assert result_type(canary) == "Abort"
     assert app.broker.client.llen(key) == 0
@@ -54,7 +54,7 @@ def test_a_killed_worker_is_not_followed_by_a_second_run(
 
 @pytest.mark.parametrize("abort_ttl", [2 * HOUR, None], ids=["two hours", "the default"])
 def test_a_message_is_an_hour_away(bench: Bench, monkeypatch: pytest.MonkeyPatch, abort_ttl: int | None) -> None:
-    """(5) If its request is kept for longer, it is skipped; else not."""
+    """(5) A message delayed by an hour is skipped if its request's time to live is longer, and runs otherwise."""
     message = bench.quick.message()
     bench.broker.enqueue(message, delay=HOUR)
     abort(message.message_id, bench.requester, abort_ttl)

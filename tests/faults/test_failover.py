@@ -1,4 +1,4 @@
-"""A primary goes and its replica takes over, as Sentinel decides."""
+"""A primary fails and its replica takes over, by Sentinel and in a cluster."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
 
 
 def wait_for_copy(primary: Server) -> None:
-    """Return when a replica has all that has been written: what it has not when the primary goes is lost."""
+    """Wait until a replica has all writes: those that it lacks when the primary fails are lost."""
     with primary.client() as client:
         client.set("{dramatiq-abort}:copied", "?")
         assert client.wait(1, PATIENCE * 1000) == 1
 
 
 class Sentinels:
-    """A primary, its replica, a Sentinel that watches them, and one that is dead."""
+    """A primary, its replica, a Sentinel that watches them, and a dead Sentinel."""
 
     def __init__(self, primary: Server, directory: Path) -> None:
         self.primary = primary
@@ -46,7 +46,7 @@ class Sentinels:
     def running(self) -> Iterator[None]:
         with ExitStack() as stack:
             with self.primary.client() as client:
-                client.config_set("repl-diskless-sync-delay", 0)  # one replica is all there will be
+                client.config_set("repl-diskless-sync-delay", 0)  # there is only one replica
             self.replica.start()
             stack.callback(self.replica.kill)
             with self.replica.client() as client:
@@ -125,7 +125,7 @@ def test_the_primary_goes(bench: Bench, sentinels: Sentinels, how: str) -> None:
 
 
 class Cluster:
-    """Three primaries, and a replica of the one that has our keys."""
+    """Three primaries, and a replica of the one with our keys."""
 
     def __init__(self, directory: Path) -> None:
         binary = server_binaries()[0]
@@ -191,7 +191,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def test_a_primary_of_a_cluster_goes(cluster: Cluster, start_bench: Callable[[Any], Bench]) -> None:
-    """(5, 6) The worker asks the others where our keys are now."""
+    """(5, 6) The worker learns from other nodes where our keys are now."""
 
     @contextmanager
     def failover() -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""How old a worker's knowledge may be: a second, while the server answers."""
+"""The maximal age of a worker's knowledge: a second, while the server responds."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
 
 @contextmanager
 def stalled(bench: Bench) -> Iterator[None]:
-    """Let the worker's watcher stand still: it wants to log something, and that takes long."""
+    """Block the worker's watcher in a slow log handler."""
     stands_still, go_on = threading.Event(), threading.Event()
 
     class Stuck(logging.Handler):
         def createLock(self) -> None:  # noqa: N802 - the base class's
-            self.lock = None  # nobody else waits for it
+            self.lock = None  # no other thread waits for it
 
         def emit(self, record: logging.LogRecord) -> None:
             if record.threadName == "dramatiq-abort watcher":
@@ -52,8 +52,8 @@ def stalled(bench: Bench) -> Iterator[None]:
 
 
 def test_a_stalled_watcher_is_not_trusted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """(5) After a second the messages ask Redis, all of them: however many start at once, none runs that should not."""
-    # On a busy machine the answer may take longer than a message waits for it, which then runs.
+    """(5) After a second, all messages ask Redis, and none that was aborted runs, however many start at once."""
+    # On a busy machine, the reply may exceed a message's timeout, and the message would run.
     monkeypatch.setattr("dramatiq_abort.backends.redis.backend._PATIENCE_OF_MESSAGES", 1000 * PATIENCE)
     with stalled(bench):
         messages = [bench.quick.message() for _ in range(50)]
@@ -71,7 +71,7 @@ def test_a_stalled_watcher_is_not_trusted(bench: Bench, monkeypatch: pytest.Monk
 
 
 def test_a_stalled_watcher_and_a_server_that_is_silent_hold_nobody_up(bench: Bench, own_server: Server) -> None:
-    """(6) The question is asked once, and for a tenth of a second."""
+    """(6) Redis is asked once, for a tenth of a second."""
     with stalled(bench):
         wait_until(lambda: bench.backend._must_ask)
         with own_server.stopped(), bench.traffic():
@@ -80,7 +80,7 @@ def test_a_stalled_watcher_and_a_server_that_is_silent_hold_nobody_up(bench: Ben
 
 
 def test_a_slow_answer_makes_nothing_fresh(bench: Bench, proxy: Proxy, own_server: Server) -> None:
-    """(5) What counts is when the server gave the answer, not when it came."""
+    """(5) Freshness counts from the server's reply, not from its arrival."""
     requester = Abortable(backend=RedisBackend.from_url(own_server.url))
     with proxy.slow(0.4):
         for _ in range(3):
@@ -95,9 +95,9 @@ def test_a_slow_answer_makes_nothing_fresh(bench: Bench, proxy: Proxy, own_serve
 
 @pytest.mark.parametrize("mode", AbortMode)
 def test_what_starts_after_abort_has_returned_does_not_run(bench: Bench, mode: AbortMode) -> None:
-    """(5) It is skipped, or aborted if its worker hears of the request too late, even of one to cancel it.
+    """(5) A message that starts after abort() returned is skipped, or aborted if its worker learns of it late.
 
-    For that one there remains a millisecond, and as long as a question to the server takes, in which it may run.
+    A cancelled message may still run within a millisecond plus one round trip.
     """
     for number in range(100 if mode is AbortMode.ABORT else 20):
         message = bench.endless.message(str(number))

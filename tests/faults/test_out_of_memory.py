@@ -1,4 +1,4 @@
-"""The server has no memory left: requests are refused or evicted, messages run on, and workers remember."""
+"""The server is out of memory: requests are refused or evicted, messages run, and workers remember."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
 
 LONG = 60_000
 
-#: Those that every server has.
+#: The eviction policies that every server has.
 POLICIES = [
     "noeviction",
     "allkeys-lru",
@@ -40,9 +40,9 @@ POLICIES = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_there_is_no_memory_at_all(bench: Bench, own_server: Server, policy: str) -> None:
-    """(5, 6) New requests are refused in the client, old ones are evicted; workers that know those go on knowing them.
+    """(5, 6) Clients' new requests are refused, old ones are evicted, and workers remember those they received.
 
-    No policy but one spares them, for their keys have a time to live.
+    Only one policy spares them, because their keys have a time to live.
     """
     known, running = bench.quick.message(), bench.start_endless()
     bench.abort(known)
@@ -65,10 +65,10 @@ def test_there_is_no_memory_at_all(bench: Bench, own_server: Server, policy: str
 
 
 def test_other_keys_push_ours_out(bench: Bench, own_server: Server) -> None:
-    """(5) Each request that a worker has heard of takes effect, whatever is evicted meanwhile."""
+    """(5) Each request that a worker has received takes effect, whatever is evicted."""
 
     def is_heard(message: Message[Any], looks: Iterator[int]) -> bool:
-        # What is evicted before the worker reads it was never there, and has to be asked for once more.
+        # A request that is evicted before the worker reads it is lost, and must be repeated.
         if next(looks) % 200 == 0:
             bench.abort(message)
         return bench.backend.poll(key_of(message.message_id))
@@ -88,7 +88,7 @@ def test_other_keys_push_ours_out(bench: Bench, own_server: Server) -> None:
 
 
 def test_a_request_whose_value_was_evicted_is_none(redis_client: redis.Redis, namespace: str) -> None:
-    """(6) It said less than an abort at once, perhaps, so it must not become one; a new one is heard as it is."""
+    """(6) A request whose value was evicted has no effect: it may not have been a plain abort. A new one has."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.signal([Event(b"plain", b"", LONG), Event(b"cancel", b"value", LONG, -1), Event(b"new", b"value", LONG)])
     redis_client.delete(f"{{{namespace}}}:values")
@@ -104,7 +104,7 @@ def test_a_request_whose_value_was_evicted_is_none(redis_client: redis.Redis, na
 
 
 def test_a_value_whose_request_was_evicted_is_none(redis_client: redis.Redis, namespace: str) -> None:
-    """(5) The next request with that key says what it says."""
+    """(5) A value whose request was evicted does not affect the next request of its key."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.signal([Event(b"a", b"value", LONG, -1)])
     redis_client.delete(f"{{{namespace}}}:index")

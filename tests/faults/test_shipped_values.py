@@ -1,4 +1,4 @@
-"""The patience and the freshness that are shipped: other tests change them, so that no busy machine decides a test."""
+"""The default patience and freshness: other tests change them, so that no busy machine affects them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ pytestmark = [pytest.mark.main_interpreter, pytest.mark.newest_dependencies]
 
 @pytest.fixture(autouse=True)
 def patient_workers() -> None:
-    """Changes nothing."""
+    """Keep the default patience."""
 
 
 def test_messages_start_without_a_question(bench: Bench, own_server: Server) -> None:
-    """(7) For as long as three of the watcher's waits; a busy machine, where one of them ends late, has more tries."""
-    bench.abort(bench.quick.message())  # so that it is not only quiet
+    """(7) Messages start without a question for three of the watcher's waits; slow machines have more tries."""
+    bench.abort(bench.quick.message())  # so that a tombstone is live
     with own_server.client() as client:
 
         def calls() -> Counter[str]:
@@ -33,7 +33,7 @@ def test_messages_start_without_a_question(bench: Bench, own_server: Server) -> 
 
         def asks_nothing() -> bool:
             before = calls()
-            while (new := calls() - before)["cmdstat_xread"] < 4:  # the first of them may have begun before
+            while (new := calls() - before)["cmdstat_xread"] < 4:  # the first of them may have begun earlier
                 assert bench.runs_now(bench.quick.message()) == "ran"
             return set(new) <= {"cmdstat_xread", "cmdstat_info"}
 
@@ -41,7 +41,7 @@ def test_messages_start_without_a_question(bench: Bench, own_server: Server) -> 
 
 
 def test_a_server_that_stands_still_is_noticed(bench: Bench, own_server: Server) -> None:
-    """(5, 6) Messages start meanwhile, and what is asked for afterwards takes effect and is told."""
+    """(5, 6) With an unresponsive server, messages start; later requests take effect and have outcomes."""
     running = bench.start_endless()
     with own_server.stopped():
         wait_until(lambda: "ERROR" in bench.log(), "the log line")

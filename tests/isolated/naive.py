@@ -1,4 +1,4 @@
-"""The way that does not work, for comparison: an abort that opens in one hook and closes in another."""
+"""The approach that does not work, for comparison: open in one hook, close in another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class NaiveAbortable(Middleware):
-    """Keeps who runs what between before_process_message and after_process_message, and raises in that thread."""
+    """Records which thread runs a message between the two hooks, and raises in that thread."""
 
     def __init__(self, on_outcome: Callable[[Outcome], object]) -> None:
         self._on_outcome = on_outcome

@@ -1,4 +1,4 @@
-"""An interpreter that ends while aborts are on their way: ``python shutdown.py CORE``. Prints nothing."""
+"""End an interpreter while aborts are pending: ``python shutdown.py CORE``. Prints nothing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import time
 core = importlib.import_module(sys.argv[1])
 scopes = []
 storm = [None] * 4
-END = 0.05  # in seconds from now, about
+END = 0.05  # in about this many seconds
 
 
 class Stop(BaseException):
-    """What the scopes are interrupted with."""
+    """The exception that interrupts the scopes."""
 
 
 class Protected:
-    """Sleeps where nothing may be raised."""
+    """Sleeps in protected code."""
 
     def __init__(self, seconds):
         self.seconds = seconds
@@ -70,7 +70,7 @@ def interrupt_for_ever():
         interrupt_all(storm)
 
 
-# Some never wake up, and some do so when the interpreter ends.
+# Some never wake up, and some wake up when the interpreter ends.
 for seconds in (600, END * random.random() * 2, END * random.random() * 2):
     plain, protected, shielded = core.Scope(), core.Scope(), core.Scope()
     scopes += plain, protected, shielded

@@ -1,11 +1,11 @@
 """A storm of aborts over real workers: ``python storm.py [ABORTS] [--core cython|python] [--naive] [--rabbitmq]``.
 
-Short messages of many kinds run on a real worker with eight threads, and each is aborted at about the moment of its
-end, some at about that of their beginning. Others wait until an abort and an exception of somebody else have come up in
-them, which are sent at about the same moment. A few would last for a second, in code where an abort is easily lost, and
-some send messages themselves, with ``--rabbitmq`` also on a RabbitMQ, if the machine has one. Everything that must
-never happen is counted, and the status is 1 if anything of it did. ``--naive`` aborts them the way that does not work,
-to show that the counters count.
+Short messages of many kinds run on a real worker with eight threads, and each is aborted around the moment when it
+ends, or for some, when it begins. Others wait until an abort and an exception from another source, sent at about the
+same moment, have been raised in them. A few would last for a second, in code where an abort is easily lost, and
+some send messages themselves, with ``--rabbitmq`` also on a RabbitMQ, if the machine has one. All violations of the
+guarantees are counted, and the exit status is 1 if there are any. ``--naive`` uses the implementation that does not
+work, to show that the counters count.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from storm_rabbitmq import rabbitmq
 from dramatiq_abort import Abort, Abortable, OutcomeState, abort, interrupt
 from dramatiq_abort._core import blocking_calls
 
-MESSAGES = 800  # of each round
+MESSAGES = 800  # per round
 
 OUTSIDE = "exceptions outside of the function"
 HOOKS = "hooks that ran twice, or not at all"
@@ -89,28 +89,28 @@ COUNTERS = [
     *(LATE, ENQUEUED, LOST, TOLD, LOCKED, WEDGED),
 ]
 
-#: What has ended a thread.
+#: Exceptions that ended a thread.
 uncaught = []
 
 
 class Way(NamedTuple):
-    """A way to abort messages."""
+    """An implementation of aborts."""
 
     name: str
     middleware: type[Middleware]
-    #: After how long without progress nothing more is expected, in seconds.
+    #: The time without progress after which the round ends, in seconds.
     patience: float
-    #: For how long a message waits for two exceptions when both have been sent, in seconds.
+    #: The time that a message waits for two exceptions after both were sent, in seconds.
     race_patience: float
-    #: The counters that need not be 0.
+    #: The counters that may be nonzero.
     not_promised: frozenset[str] = frozenset()
-    #: What the messages do that last for a second.
+    #: The work of the messages that last for a second.
     lasting: tuple = tuple(LASTING)
 
 
 WAYS = {
     "cython": Way("the compiled core", Abortable, patience=30, race_patience=20),
-    # It cannot read the slot that all exceptions from outside share.
+    # This core cannot read the slot that all exceptions from outside share.
     "python": Way(
         "the pure-Python core",
         Abortable,
@@ -124,7 +124,7 @@ WAYS = {
 
 
 class Probe(Middleware):
-    """Writes down what dramatiq does with each message."""
+    """Records dramatiq's calls for each message."""
 
     def __init__(self):
         self.sent, self.before, self.after, self.done = [], [], [], []
@@ -132,7 +132,7 @@ class Probe(Middleware):
         self.begun = deque()
         self.enqueued = []
 
-    def before_enqueue(self, broker, message, delay):  # after it, somebody may be done with it already
+    def before_enqueue(self, broker, message, delay):  # after it, the message may have ended already
         self.sent.append(message.message_id)
         end_in_a_loop(50)
 
@@ -163,7 +163,7 @@ class Probe(Middleware):
 
 
 class Round:
-    """So many messages, of all kinds in turn, on a worker of their own."""
+    """A number of messages, of all kinds in turn, on their own worker."""
 
     def __init__(self, way, kinds, rng, rabbitmq):
         self.way, self.kinds, self.rng, self.rabbitmq = way, kinds, rng, rabbitmq
@@ -254,7 +254,7 @@ class Round:
         return race.message(index)
 
     def run(self):
-        """Abort all that begins until nothing goes on any more, and return what happened."""
+        """Abort all messages that begin until there is no more progress, and return the counts."""
         for message in self.messages:
             self.broker.enqueue(message)
         self.worker.start()
@@ -272,7 +272,7 @@ class Round:
         counts[LOCKED] = sum(
             is_locked(lock, self.way.patience / 2) for lock in LOCKS + [queue.mutex for queue in queues]
         )
-        if has_work:  # to wait for the end of these threads could take for ever
+        if has_work:  # these threads may never end
             faulthandler.dump_traceback()
             for thread in self.worker.workers:
                 thread.stop()
@@ -286,7 +286,7 @@ class Round:
 
     def _abort_what_has_begun(self):
         while self.probe.begun:
-            self._abort(self.probe.begun.pop())  # the one that began last, of those that are left
+            self._abort(self.probe.begun.pop())  # the most recently started message that is left
         while self.racing:
             index = self.racing.pop()
             self.races[index].start(partial(self._abort, self.messages[index].message_id), self.rng)
@@ -310,7 +310,7 @@ class Round:
         sent, before, after, done = map(Counter, (probe.sent, probe.before, probe.after, probe.done))
         counts[UNACKNOWLEDGED] = sum(abs(sent[id_] - done[id_]) for id_ in sent)
         counts[ENQUEUED] = len(Counter(probe.sent) - Counter(probe.enqueued))
-        # Whoever stands behind the one that skips a message hears of it only then.
+        # Middleware after the one that skips a message sees only the skip.
         counts[HOOKS] = sum(after[id_] != (id_ in probe.skipped or before[id_]) for id_ in sent)
         for index, message in enumerate(self.messages):
             if message.message_id in done:
@@ -326,7 +326,7 @@ class Round:
         return counts
 
     def _count_of_wrong_outcomes(self):
-        """How many messages have another outcome than what has become of them, when all has been told."""
+        """Return the number of messages whose reported outcome is wrong, after all reports."""
         probe, told = self.probe, {}
         for outcome in self.told:
             told.setdefault(outcome.message_id, []).append((outcome.state, outcome.exception))
@@ -338,7 +338,7 @@ class Round:
             elif exception is not None:
                 failure = exception.failure if isinstance(exception, Abort) else type(exception).__name__
                 expected = (OutcomeState.ABORTED if failure is None else OutcomeState.FAILED, failure)
-            elif id_ not in told:  # it had completed, and its worker stopped before it could hear of the request
+            elif id_ not in told:  # it had completed, and its worker stopped before receiving the request
                 continue
             if told.get(id_) != [expected]:
                 print(f"{id_}: {expected}, told {told.get(id_)}", file=sys.stderr)
@@ -346,7 +346,7 @@ class Round:
         return count
 
     def _counts_of(self, index, message):
-        """What is wrong with one message that has been acknowledged."""
+        """Return the violations of an acknowledged message."""
         id_ = message.message_id
         exception = self.probe.exceptions.get(id_)
         stored, callbacks = index, ["succeeded"]
@@ -356,7 +356,7 @@ class Round:
             stored = type(exception).__name__
             callbacks = [stored]
         is_abort = isinstance(exception, Abort)
-        # One that came before the beginning is raised instead of the call.
+        # An abort that came before the beginning is raised instead of the call.
         is_outside = is_abort and (id_ not in self.asked or (self.runs[index] and not came_up_inside(exception)))
         if is_outside or not (is_abort or exception is None):
             traceback.print_exception(type(exception), exception, exception.__traceback__)
@@ -370,7 +370,7 @@ class Round:
 
 
 def stored_result_of(message):
-    """What the result backend has: the result, or the type of the failure."""
+    """Return what the result backend has: the result, or the type of the failure."""
     try:
         return message.get_result()
     except ResultFailure as failure:
@@ -380,14 +380,14 @@ def stored_result_of(message):
 
 
 def came_up_inside(exception):
-    """Say whether an exception, or the one that it was made of, came up in an actor's function."""
+    """Return whether an exception, or its cause, was raised in an actor's function."""
     tracebacks = [error.__traceback__ for error in (exception, exception.__cause__) if error is not None]
     actors = {"task", "awaiting", "race", "lasting", "sending"}
     return any(frame.name in actors for each in tracebacks for frame in traceback.extract_tb(each))
 
 
 def is_at_work(thread):
-    """Say whether a worker's thread is processing a message."""
+    """Return whether a worker thread is processing a message."""
     frame = sys._current_frames().get(thread.ident)
     return frame is not None and any(
         each.f_code.co_name == "process_message" for each, _ in traceback.walk_stack(frame)
@@ -402,18 +402,18 @@ def is_locked(lock, patience):
 
 
 def storm(way, aborts, total, rabbitmq):
-    """Run rounds until there have been so many aborts, and count what happened."""
+    """Run rounds up to a number of aborts, and count what happened."""
     rng = random.Random(1)
     is_naive = way.middleware is NaiveAbortable
     while total["aborts"] < aborts and (is_naive or not total[WEDGED]):
-        # The naive way wedges as soon as messages use locks: that is shown last.
+        # The naive implementation hangs as soon as messages use locks, which is shown last.
         total.update(Round(way, COMPUTING if is_naive else KINDS, rng, rabbitmq).run())
     if is_naive:
         total.update(Round(way, KINDS, rng, rabbitmq).run())
 
 
 def watch(storming, patience, total):
-    """Return when the storm is over, or when its own thread has wedged."""
+    """Wait until the storm is over, or its own thread hangs."""
     aborts = -1
     while storming.is_alive() and aborts < total["aborts"]:
         aborts = total["aborts"]
@@ -434,13 +434,13 @@ def main():
     if options.core != interrupt.IMPLEMENTATION:
         suffix = "_py" if options.core == "python" else ""
         interrupt.Scope = importlib.import_module(f"dramatiq_abort._interrupt{suffix}").Scope
-        interrupt.IMPLEMENTATION = options.core  # by which the passage is chosen, when the first worker boots
+        interrupt.IMPLEMENTATION = options.core  # chooses the hooks when the first worker boots
     logging.disable(logging.CRITICAL)
-    log.manager = logging.Manager(log)  # one that is not disabled
+    log.manager = logging.Manager(log)  # a logger that is not disabled
     threading.excepthook = uncaught.append
     sys.unraisablehook = lambda error: dropped.append((threading.get_ident(), error.exc_type))
     time_limit.after_process_boot(None)
-    blocking_calls.install()  # the workers are not started by the main thread here
+    blocking_calls.install()  # here, the workers are not started by the main thread
     sys.setswitchinterval(1e-5)
     with tempfile.TemporaryDirectory() as directory, rabbitmq() if options.rabbitmq else nullcontext() as receiver:
         for number in range(THREADS):
@@ -462,7 +462,7 @@ def main():
         note = "  (not promised)" if counter in way.not_promised else ""
         print(f"  {counter:<42} {total[counter]:>8}{note}")
     sys.stdout.flush()
-    # Threads that have wedged are left behind.
+    # Hanging threads are left behind.
     os._exit(any(total[counter] for counter in COUNTERS if counter not in way.not_promised))
 
 

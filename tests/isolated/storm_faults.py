@@ -1,6 +1,6 @@
-"""A short storm in which one thing goes wrong: ``python storm_faults.py COUNTER``, which must see it.
+"""A short storm with one injected fault: ``python storm_faults.py COUNTER``, which must count it.
 
-For the counters that the naive way moves in some storms only.
+For the counters that the naive implementation moves only in some storms.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dramatiq_abort import Abort, restore
 
 
 class Fault(Middleware):
-    """Does something wrong when the first message that is right for it is over, behind all other middleware."""
+    """Injects a fault at the first suitable message, after all other middleware."""
 
     message_id = None
 
@@ -29,7 +29,7 @@ class Fault(Middleware):
 
 
 class HooksTwice(Fault):
-    """Lets dramatiq's hooks be called twice."""
+    """Calls dramatiq's hooks twice."""
 
     def happen(self, broker, message, result):
         broker.emit_after("process_message", message, result=result)
@@ -40,7 +40,7 @@ class ThreadLost(Fault):
 
     def after_process_message(self, broker, message, *, result=None, exception=None):
         super().after_process_message(broker, message, result=result, exception=exception)
-        if message.message_id == self.message_id:  # and once more, since dramatiq catches the first one
+        if message.message_id == self.message_id:  # once more, because dramatiq catches the first one
             raise Abort
 
     def happen(self, broker, message, result):
@@ -48,25 +48,25 @@ class ThreadLost(Fault):
 
 
 class CompletedAndAborted(Fault):
-    """Reports a message as aborted that has completed."""
+    """Reports a completed message as aborted."""
 
     def happen(self, broker, message, result):
         broker.emit_after("process_message", message, exception=Abort())
 
 
 class RunAgain(Fault):
-    """Delivers an aborted message again, and takes its abort back."""
+    """Redelivers an aborted message, and restores it."""
 
     def is_for(self, message, exception):
         return message.actor_name == "lasting" and isinstance(exception, Abort)
 
     def happen(self, broker, message, result):
         restore(message.message_id)
-        broker.enqueue(message.copy())  # it is aborted once more
+        broker.enqueue(message.copy())  # it is aborted again
 
 
 class LockLeft(Fault):
-    """Takes a lock and keeps it."""
+    """Acquires a lock and never releases it."""
 
     def happen(self, broker, message, result):
         lock.acquire()
@@ -82,7 +82,7 @@ FAULTS = {
 
 
 class Round(storm.Round):
-    """One with a fault, of simple kinds only: others would wait for the lock that is kept."""
+    """A round with a fault, with simple messages only: others would wait for the lock."""
 
     fault: type[Fault]
 

@@ -1,4 +1,4 @@
-"""What the messages of a storm do: each kind ends in another way, and some wait for two exceptions at once."""
+"""The messages of a storm: each kind ends differently, and some wait for two exceptions at once."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ LOCKS = [
     *(handler.lock, logging._lock, threading._active_limbo_lock, concurrent.futures.thread._global_shutdown_lock),
 ]
 
-#: What CPython has dropped, because it came up where nothing can be raised: the thread and the type.
+#: Exceptions that CPython dropped because they were raised where they cannot propagate: thread and type.
 dropped = []
-#: One for all brokers, since its thread never ends.
+#: Shared by all brokers, because its thread never ends.
 time_limit = TimeLimit(interval=1)
 
 
@@ -132,7 +132,7 @@ def use_futures(steps):
 
 
 def import_modules(steps):
-    # Each thread its own: two that import one module while a third forgets it would fail by themselves.
+    # One per thread: importing a module in two threads while a third forgets it would fail by itself.
     if not hasattr(modules, "name"):
         modules.name = f"storm_module_{next(numbers) % THREADS}"
     name = modules.name
@@ -159,7 +159,7 @@ def block_in_a_call(steps):
 
 
 def run_a_program(steps):
-    if steps % 8:  # it takes as long as many others
+    if steps % 8:  # it takes as long as many other kinds
         end_in_a_loop(steps)
     else:
         run_process(["true"], capture_output=True)
@@ -232,13 +232,13 @@ COROUTINES = [
 
 
 class Slow:
-    """Its operator is C code that gives up the GIL, as that of an array is."""
+    """Has an operator in C code that gives up the GIL, like that of an array."""
 
     __matmul__ = time.sleep
 
 
 slow, empty = Slow(), multiprocessing.Queue()
-#: How often the messages do what they do for a second, and how long that takes, in seconds.
+#: The repetitions of the messages that last for a second, and the time that they take, in seconds.
 STEPS, STEP = 500, 0.002
 
 
@@ -282,7 +282,7 @@ def run_an_event_loop():
 
 
 def run_callbacks():
-    """What comes up in one of them asyncio would log, and run the loop to its end."""
+    """Run callbacks, in which asyncio would log an exception, and run the loop to its end."""
 
     async def wait():
         asyncio.get_running_loop().call_soon(callback)
@@ -305,23 +305,23 @@ async def count_to_a_second():
         await asyncio.sleep(STEP)
 
 
-#: Each takes a second by itself, at the least, and is to be aborted before that is over.
+#: Each takes at least a second without an abort, and should be aborted before that.
 LASTING = [loop_over_an_iterator, comprehend, operate, fail_in_protected_code, run_an_event_loop, run_callbacks]
-# Greenlets are written in C++, whose exceptions end a process that has loaded ASan before C++'s library.
+# Greenlets use C++, whose exceptions end a process that loaded ASan before C++'s library.
 if greenlet is not None and "libasan" not in os.environ.get("LD_PRELOAD", ""):
     LASTING += [switch_to_a_greenlet, loop_in_a_greenlet]
-#: What the pure-Python core does not end in time: before 3.12, and at all.
+#: The kinds that the pure-Python core does not end in time: before 3.12, and on any version.
 NOT_IN_TIME = {fail_in_protected_code} if sys.version_info < (3, 12) else set()
 NOT_BY_THE_PURE_CORE = NOT_IN_TIME | {switch_to_a_greenlet, loop_in_a_greenlet}
 
 
 class Race:
-    """An abort and an exception of somebody else that are sent to one message, which waits for both.
+    """An abort and an exception from another source that are sent to one message, which waits for both.
 
     Parameters:
-      wait: How the message does so.
+      wait: The function with which the message waits.
       other: The class of the other exception.
-      patience: For how many seconds it waits when both have been sent.
+      patience: The seconds that it waits after both were sent.
     """
 
     def __init__(self, wait, other, patience):
@@ -331,9 +331,9 @@ class Race:
         self.seen = set()
 
     def run_process(self, begin):
-        """Wait for both, and return the exception that came up last.
+        """Wait for both, and return the exception that was raised last.
 
-        None is missed, wherever it comes up: the second one comes up while the first is being handled, and has it as
+        None is missed, wherever it is raised: the second is raised while the first is being handled, and has it as
         its context.
         """
         self.thread = threading.get_ident()
@@ -373,7 +373,7 @@ class Race:
 
 
 def types_of(error):
-    """The types of an exception and of those that were being handled when it came up."""
+    """Return the types of an exception and of those that were being handled when it was raised."""
     types = set()
     while error is not None:
         types.add(type(error))
@@ -382,7 +382,7 @@ def types_of(error):
 
 
 class Guard:
-    """Does nothing, in functions that no abort may cut."""
+    """Does nothing, in functions that must not be interrupted."""
 
     def __enter__(self):
         end_in_a_loop(10)
@@ -391,7 +391,7 @@ class Guard:
         end_in_a_loop(10)
 
 
-# No locks here: the exceptions of others come up anywhere.
+# No locks here: exceptions from other sources are raised anywhere.
 def wait_in_a_loop(race):
     while not race.is_over():
         pass

@@ -1,4 +1,4 @@
-"""A RabbitMQ that a storm's messages send to: what has been sent comes, also behind a send that was aborted."""
+"""A RabbitMQ for a storm's messages: sent messages arrive, also after a send that was aborted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["RabbitMQ", "rabbitmq"]
 
 @contextmanager
 def rabbitmq() -> Iterator[RabbitMQ | None]:
-    """Start a server, if this machine has one, and what receives on it."""
+    """Start a server and a receiver, if this machine has RabbitMQ."""
     program = binary()
     if program is None:
         yield None
@@ -56,10 +56,10 @@ class RabbitMQ(Middleware):
         self._received.add(message.message_id)
 
     def count(self, patience: float) -> tuple[int, int]:
-        """Count the sends whose hooks were cut off, and what was sent and has not come; then forget them all.
+        """Count the sends whose hooks were interrupted, and the sent messages that did not arrive; then reset.
 
         Parameters:
-          patience: After how long without anything that comes nothing more is expected, in seconds.
+          patience: The seconds without an arrival after which no more is expected.
         """
         sent, missing, since = set(self._sent), -1, time.monotonic()
         while sent - self._received and time.monotonic() < since + patience:

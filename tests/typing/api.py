@@ -1,4 +1,4 @@
-"""The public interface as type checkers see it. Nobody runs this file: mypy reads it, strictly."""
+"""The public interface as type checkers see it. This file is not run: mypy checks it strictly."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RedisBackend(redis.Redis())  # type: ignore[call-arg]  # a client has a name
 
 
 class ThreeMethods(EventBackend):
-    """All that a backend must have."""
+    """The required methods of a backend."""
 
     def notify(self, key: bytes, ttl: int) -> None: ...
 
@@ -74,7 +74,7 @@ assert_type(abort_requested(), float | None)
 assert_type(abort_requested("id", middleware), float | None)
 assert_type(shield(), AnyShield)
 
-# A shield swallows nothing, so what comes after it is reached only through it.
+# A shield suppresses no exception, so the code after it is reached only through its block.
 try:
     with shield():
         inside = 1
@@ -83,7 +83,7 @@ except Abort as caught:
     assert_type(caught.message_id, str | None)
 
 
-# The core by itself.
+# The core.
 def task(number: int, *, text: str) -> list[str]:
     """Do something."""
     return [text] * number
@@ -98,7 +98,7 @@ scope.interrupt(Abort())  # type: ignore[arg-type]  # a class, not an instance
 assert_type(IMPLEMENTATION, str)
 assert_type(SUPPORTED, bool)
 
-# The page.
+# The dashboard.
 assert_type(application(arguments=True, by=lambda environ: environ.get("REMOTE_USER")), WSGIApplication)
 assert_type(make_server(port=0), Server)
 assert_type(serve(started=print), None)
