@@ -73,7 +73,7 @@ class Sentinels:
         return Sentinel(addresses, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT).master_for("main")
 
     def fail_over(self) -> None:
-        """Return when the Sentinel has been told to notice, and tells clients of the new primary."""
+        """Make the Sentinel notice the failure, and wait until it reports the new primary."""
         sentinel = Sentinel([("127.0.0.1", self.port)])
         with redis.Redis(port=self.port) as client:
             client.sentinel_set("main", "down-after-milliseconds", 500)
@@ -165,7 +165,7 @@ class Cluster:
         return redis.RedisCluster("127.0.0.1", others[0], socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
 
     def fail_over(self) -> None:
-        """Return when the replica has been allowed to take over, and all know of it."""
+        """Make the replica take over, and wait until all nodes know of it."""
         with self.replica.client() as client:
             client.config_set("cluster-replica-no-failover", "no")
         others = [server for server in self._servers if server is not self.primary]
