@@ -88,7 +88,7 @@ def test_two_that_complete_at_the_same_time_are_both_kept_in_mind(runtime: Broke
 
     class Slow:
         message_id, actor_name, message_timestamp = "slow", "task", 5
-        options: dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+        options: dict[str, Any] = {}  # noqa: RUF012 - never changed
 
         @property
         def queue_name(self) -> str:

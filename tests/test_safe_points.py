@@ -572,7 +572,7 @@ class Storm:
             assert not self.outside
             return min(self.landed) >= each
 
-        wait_until(enough, "so many interrupts of each thread")
+        wait_until(enough, "the interrupts of each thread")
         self._stopping = True
 
         def all_over() -> bool:

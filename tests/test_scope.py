@@ -242,7 +242,7 @@ def test_the_exact_window(core: ModuleType, tiny_switch_interval: None) -> None:
         scopes[0].interrupt(Stop)
         return not thread.is_alive()
 
-    wait_until(over, "so many calls of either kind")
+    wait_until(over, "the calls of either kind")
 
     assert counts["outside"] == 0
     assert counts["wrong"] == 0

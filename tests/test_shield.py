@@ -246,7 +246,7 @@ def test_a_shield_in_a_generator_that_another_thread_closes(core: ModuleType) ->
 def test_a_shield_that_nobody_can_leave_is_over(core: ModuleType) -> None:
     """A shield that cannot be left has ended, as after another exception between entry and block on 3.14."""
     if not core.__name__.endswith("_interrupt"):
-        pytest.skip("an end in Python would be one more place where somebody else's exception can be lost")
+        pytest.skip("an end in Python would be another place where a foreign exception can be lost")
 
     def body(scope: Any, reached: threading.Event, go_on: threading.Event) -> None:
         scope.shield().__enter__()

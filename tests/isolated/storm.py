@@ -456,7 +456,7 @@ def main():
         seconds = time.monotonic() - started
     print(
         f"Python {sys.version.split()[0]}, {way.name}: {total['aborts']} aborts in {seconds:.0f} s, {total['raised']} "
-        f"raised, {total['races']} along with an exception of somebody else"
+        f"raised, {total['races']} together with a foreign exception"
     )
     for counter in COUNTERS:
         note = "  (not promised)" if counter in way.not_promised else ""
