@@ -62,11 +62,11 @@ def main() -> None:
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     is_slow = False
     print(f"{platform.python_implementation()} {platform.python_version()}, {number} aborts each, ms: median / 95 %")
-    for name in ("_interrupt", "_interrupt_py"):
+    for name in ("_interrupt", "_core.interrupt_py"):
         core = importlib.import_module(f"dramatiq_abort.{name}")
         for function in LOOPS:
             endless = ENDLESS_CALLS | (ENDLESS_TRIES if sys.version_info < (3, 11) else set())
-            if name == "_interrupt_py" and sys.version_info < (3, 12) and function in endless:
+            if name == "_core.interrupt_py" and sys.version_info < (3, 12) and function in endless:
                 print(f"{name:14} {function.__name__:32} never")
                 continue
             times = [interrupt(core, function) for _ in range(number)]

@@ -432,8 +432,8 @@ def main():
     options = parser.parse_args()
     way = WAYS["naive" if options.naive else options.core]
     if options.core != interrupt.IMPLEMENTATION:
-        suffix = "_py" if options.core == "python" else ""
-        interrupt.Scope = importlib.import_module(f"dramatiq_abort._interrupt{suffix}").Scope
+        name = "_core.interrupt_py" if options.core == "python" else "_interrupt"
+        interrupt.Scope = importlib.import_module(f"dramatiq_abort.{name}").Scope
         interrupt.IMPLEMENTATION = options.core  # chooses the hooks when the first worker boots
     logging.disable(logging.CRITICAL)
     log.manager = logging.Manager(log)  # a logger that is not disabled

@@ -72,7 +72,21 @@ class LockLeft(Fault):
         lock.acquire()
 
 
+class MessageLost(Fault):
+    """Stands in for a RabbitMQ that has lost a message."""
+
+    def is_for(self, message, exception):
+        return False
+
+    def send(self):
+        pass
+
+    def count(self, patience):
+        return 0, 1
+
+
 FAULTS = {
+    storm.LOST: MessageLost,
     storm.HOOKS: HooksTwice,
     storm.THREADS_LOST: ThreadLost,
     storm.BOTH: CompletedAndAborted,
@@ -86,9 +100,11 @@ class Round(storm.Round):
 
     fault: type[Fault]
 
-    def __init__(self, way, kinds, rng):
-        super().__init__(way._replace(patience=10), COMPUTING, rng)
-        self.broker.middleware.insert(0, self.fault())
+    def __init__(self, way, kinds, rng, rabbitmq):
+        fault = self.fault()
+        rabbitmq = fault if isinstance(fault, MessageLost) else None
+        super().__init__(way._replace(patience=10), COMPUTING, rng, rabbitmq)
+        self.broker.middleware.insert(0, fault)
 
 
 if __name__ == "__main__":

@@ -330,7 +330,7 @@ class Race:
         self.thread = None
         self.seen = set()
 
-    def run_process(self, begin):
+    def run(self, begin):
         """Wait for both, and return the exception that was raised last.
 
         None is missed, wherever it is raised: the second is raised while the first is being handled, and has it as
