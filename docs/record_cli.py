@@ -79,8 +79,8 @@ def send(tasks: Any) -> None:
 def wait_for(messages: int) -> None:
     """Wait until this number of messages is running and both processes of the worker reply."""
     deadline = time.monotonic() + 20
-    while len(roll := running()) != messages or len(roll.workers) != 2:
-        assert time.monotonic() < deadline, roll
+    while len(snapshot := running()) != messages or len(snapshot.workers) != 2:
+        assert time.monotonic() < deadline, snapshot
         time.sleep(0.01)
 
 

@@ -46,12 +46,12 @@ def test_what_runs_is_listed(broker: StubBroker, start_worker: Any, abortable: A
     assert started.acquire(timeout=PATIENCE)
     abort(second.message_id, abort_timeout=LONG, reason="wrong size", by="me")
     wait_until_requested(abortable, second)
-    roll = running(timeout=LONG)
+    snapshot = running(timeout=LONG)
     told_more = running(timeout=LONG, arguments=True)
     go_on.set()
 
-    assert [message.message_id for message in roll] == [first.message_id, second.message_id]
-    one, other = roll
+    assert [message.message_id for message in snapshot] == [first.message_id, second.message_id]
+    one, other = snapshot
     assert (one.actor, one.queue, one.worker, one.state) == ("resize", "pictures", worker_name(), "running")
     assert (one.enqueued, one.grace_left, one.reason, one.by) == (first.message_timestamp, None, None, None)
     assert before - 1 <= one.started <= int(time.time() * 1000)
@@ -64,7 +64,7 @@ def test_what_runs_is_listed(broker: StubBroker, start_worker: Any, abortable: A
     assert told_more.messages[0].arguments[0] == "'a.png'"
     assert len(told_more.messages[0].arguments[1]) == 200
     assert told_more.messages[0].arguments[2] == "width=100"
-    (worker,) = roll.workers
+    (worker,) = snapshot.workers
     assert (worker.worker, worker.core, worker.dramatiq) == (
         worker_name(),
         interrupt.IMPLEMENTATION,
@@ -72,7 +72,7 @@ def test_what_runs_is_listed(broker: StubBroker, start_worker: Any, abortable: A
     )
     assert worker.reply_ms is not None
     assert worker.now is not None
-    assert not roll.unresponsive
+    assert not snapshot.unresponsive
     assert json.loads(json.dumps(one.asdict()))["state"] == "running"
     assert json.loads(json.dumps(worker.asdict()))["worker"] == worker_name()
 
@@ -108,10 +108,10 @@ def test_who_does_not_answer_is_named(broker: StubBroker, start_worker: Any, bac
     assert running(timeout=LONG).unresponsive == []
     assert backend.reply_store is not None
     backend.reply_store.register(b'{"worker":"elsewhere:1","core":1}', LONG)
-    roll = running(timeout=2_000)
+    snapshot = running(timeout=2_000)
 
-    assert roll.unresponsive == [WorkerProcess("elsewhere:1")]
-    assert [worker.worker for worker in roll.workers if worker.reply_ms is not None] == [worker_name()]
+    assert snapshot.unresponsive == [WorkerProcess("elsewhere:1")]
+    assert [worker.worker for worker in snapshot.workers if worker.reply_ms is not None] == [worker_name()]
     backend.reply_store.unregister(b'{"worker":"elsewhere:1","core":1}')
     assert running(timeout=LONG).unresponsive == []
 
@@ -131,13 +131,13 @@ def test_real_worker_processes_answer(app: ModuleType, start_processes: Any) -> 
     for message in messages:
         told(app, message.args[0])
     wait_until(lambda: len(running(timeout=LONG).workers) == 2, "the second process")
-    roll = running(timeout=LONG)
+    snapshot = running(timeout=LONG)
     for message in messages:
         abort(message.message_id)
 
-    assert sorted(each.message_id for each in roll) == sorted(message.message_id for message in messages)
-    assert len(roll.workers) == 2
-    assert {each.worker for each in roll} <= {worker.worker for worker in roll.workers}
+    assert sorted(each.message_id for each in snapshot) == sorted(message.message_id for message in messages)
+    assert len(snapshot.workers) == 2
+    assert {each.worker for each in snapshot} <= {worker.worker for worker in snapshot.workers}
 
 
 @pytest.mark.usefixtures("broker")

@@ -214,8 +214,8 @@ def test_what_cannot_be_asked_is_said(site: Site, change: dict[str, str], says: 
 def test_a_page_has_an_end(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shows 500 messages, and counts the others."""
     messages = [RunningMessage(f"m{number}", "a", "q", "w", 0, 0, 0) for number in range(505)]
-    roll = Snapshot(messages, [WorkerProcess("w", omitted=2, reply_ms=1)])
-    monkeypatch.setattr(_pages, "running", lambda *_, **__: roll)
+    snapshot = Snapshot(messages, [WorkerProcess("w", omitted=2, reply_ms=1)])
+    monkeypatch.setattr(_pages, "running", lambda *_, **__: snapshot)
     page = site.ask().page
 
     assert page.codes[-1] == "m499"

@@ -145,8 +145,8 @@ def test_nothing_sticks_out(url: str, page: Page, width: int, monkeypatch: pytes
     """However long the words are, on every screen."""
     long = "w" * 250
     message = RunningMessage(long, long, long, long, 0, 0, 10**9, 10**9, long, long, (long, f"{long}={long}"))
-    roll = Snapshot([message], [WorkerProcess(long, long, long, long, long), WorkerProcess("w", reply_ms=1.0)])
-    monkeypatch.setattr(_pages, "running", lambda *_, **__: roll)
+    snapshot = Snapshot([message], [WorkerProcess(long, long, long, long, long), WorkerProcess("w", reply_ms=1.0)])
+    monkeypatch.setattr(_pages, "running", lambda *_, **__: snapshot)
     abort_all(actor=long, queue=long, tag=long, reason=long, by=long)
     page.set_viewport_size({"width": width, "height": 800})
     page.goto(f"{url}?asked={long}")

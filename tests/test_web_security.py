@@ -305,10 +305,10 @@ def page_alone() -> tuple[Site, Abortable]:
     return Site(application(middleware)), middleware
 
 
-def shown(roll: Snapshot, live: list[AbortRule], outcomes: list[Outcome]) -> Page:
+def shown(snapshot: Snapshot, live: list[AbortRule], outcomes: list[Outcome]) -> Page:
     """The page that shows these."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_pages, "running", lambda *_, **__: roll)
+        patch.setattr(_pages, "running", lambda *_, **__: snapshot)
         patch.setattr(_pages, "rules", lambda *_: live)
         patch.setattr(_pages, "wait_for_outcomes", lambda *_, **__: outcomes)
         patch.setattr(View, "of", lambda _: View(tuple(outcome.message_id for outcome in outcomes)))

@@ -107,12 +107,12 @@ def test_the_messages_that_have_completed_are_read_while_they_change() -> None:
         def copy(self) -> Any:
             raise RuntimeError("deque mutated during iteration")
 
-    passage: Any = hooks_py.MessageHooks.__new__(hooks_py.MessageHooks)
-    passage._completed = Changing([("1", "task"), ("2", "task")])
+    hooks: Any = hooks_py.MessageHooks.__new__(hooks_py.MessageHooks)
+    hooks._completed = Changing([("1", "task"), ("2", "task")])
 
-    assert passage.completed("1") == ("1", "task")
-    assert passage.completed("3") is None
-    assert passage.completed_ids() == ["2", "1"]
+    assert hooks.completed("1") == ("1", "task")
+    assert hooks.completed("3") is None
+    assert hooks.completed_ids() == ["2", "1"]
 
 
 def test_a_worker_says_so_when_it_boots(start_worker: Any, caplog: pytest.LogCaptureFixture) -> None:
