@@ -309,7 +309,7 @@ def shown(snapshot: Snapshot, live: list[AbortRule], outcomes: list[Outcome]) ->
     """The page that shows these."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_pages, "running", lambda *_, **__: snapshot)
-        patch.setattr(_pages, "rules", lambda *_: live)
+        patch.setattr(_pages, "abort_rules", lambda *_: live)
         patch.setattr(_pages, "wait_for_outcomes", lambda *_, **__: outcomes)
         patch.setattr(View, "of", lambda _: View(tuple(outcome.message_id for outcome in outcomes)))
         return page_alone()[0].ask().page
