@@ -47,7 +47,7 @@ class Recording(StubBackend):
         (lambda m: abort("", m), ValueError, "message id"),
         (lambda m: abort("id", m, -1), ValueError, "abort_ttl is from 1"),
         (lambda m: abort("id", m, 0), ValueError, "abort_ttl is from 1"),
-        (lambda m: abort("id", m, 1.5), TypeError, "abort_ttl is an integer, in milliseconds"),
+        (lambda m: abort("id", m, 1.5), TypeError, "abort_ttl must be an int \\(milliseconds\\)"),
         (lambda m: abort("id", m, True), TypeError, "abort_ttl is an integer"),
         (lambda m: abort("id", m, 10**20), ValueError, "abort_ttl is from 1 to"),
         (lambda m: abort("id", m, abort_timeout=-1), ValueError, "abort_timeout is from 0"),

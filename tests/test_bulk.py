@@ -115,7 +115,7 @@ def test_a_failure_says_how_far_it_came() -> None:
     assert failed.value.completed == len(backend.events) == 2 * MAX_EVENTS
     assert str(failed.value) == (
         f"{2 * MAX_EVENTS} of {3 * MAX_EVENTS} messages were aborted; message {2 * MAX_EVENTS} was not aborted, "
-        "nor were those behind it: ConnectionError: gone"
+        "nor were those after it: ConnectionError: gone"
     )
     assert isinstance(failed.value.__cause__, ConnectionError)
 

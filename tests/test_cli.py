@@ -206,7 +206,7 @@ def test_all_or_none(cli: Cli) -> None:
     """An id that cannot be one is seen before the first request is made."""
     done = cli("abort", "-", typed=f"first\n{'x' * 600}\n")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: a message id has 1 to 506 bytes, not 600\n"
+    assert done.stderr == "error: a message id must have 1 to 506 bytes, not 600\n"
     assert not data_of(cli("status", "first", "--json"))[0]["asked"]
 
 
@@ -391,10 +391,10 @@ def test_python_m(env: dict[str, str], tmp_path: Path) -> None:
         (["abort", "x", "--grace", "soon"], "'soon' is no time"),
         (["abort", "x", "--ttl", "0"], "abort_ttl is from 1 to"),
         (["abort", "x", "--reason", "x" * 300], "reason"),
-        (["abort", ""], "a message id has 1 to 506 bytes"),
+        (["abort", ""], "a message id must have 1 to 506 bytes"),
         (["abort-all"], "Say --actor, --queue or --tag"),
         (["abort-all", "--actor", "x" * 300], "actor"),
-        (["restore", "rule:" + "x" * 600], "no rule's id"),
+        (["restore", "rule:" + "x" * 600], "not the id of a rule"),
         (["rules", "--url", "ftp://x"], "Redis URL must specify"),
         (["rules", "--url", "redis://x", "--broker", "x"], "there is a URL and a broker"),
         (["rules", "--broker", "x", "--namespace", "x"], "--namespace goes with --url"),

@@ -134,5 +134,5 @@ class Encodes:
 @pytest.mark.parametrize("message_id", [None, 1, b"id", ["id"], {"id": 1}, Encodes()])
 def test_what_is_no_string_is_no_message_id(message_id: object) -> None:
     """A message id that is not a string has no key: foreign programs may enqueue anything."""
-    with pytest.raises(TypeError, match="a message id is a string"):
+    with pytest.raises(TypeError, match="a message id must be a str"):
         key_of(message_id)  # type: ignore[arg-type]

@@ -235,11 +235,11 @@ def test_a_stale_mirror_is_not_trusted_for_rules_either(
     ("options", "error", "says"),
     [
         ({}, ValueError, "say of which"),
-        ({"actor": ""}, ValueError, "actor has 1 to 256 characters"),
-        ({"queue": "x" * 257}, ValueError, "queue has 1 to 256 characters"),
+        ({"actor": ""}, ValueError, "actor must have 1 to 256 characters"),
+        ({"queue": "x" * 257}, ValueError, "queue must have 1 to 256 characters"),
         ({"tag": 1}, TypeError, "tag is a string"),
         ({"tag": "x", "abort_ttl": 0}, ValueError, "abort_ttl"),
-        ({"tag": "x", "mode": "abort"}, TypeError, "mode is an AbortMode"),
+        ({"tag": "x", "mode": "abort"}, TypeError, "mode must be an AbortMode"),
         ({"tag": "x", "abort_timeout": -1}, ValueError, "abort_timeout"),
         ({"tag": "x", "reason": ""}, ValueError, "reason"),
     ],
@@ -255,9 +255,9 @@ def test_what_cannot_be_a_rule_is_refused(options: dict[str, Any], error: type[E
 @pytest.mark.parametrize("tags", ["x", [1], {"x"}, 1])
 def test_tags_that_are_none_are_refused(actors: dict[str, dramatiq.Actor[Any, Any]], tags: object) -> None:
     """Invalid tags of a message or an actor raise."""
-    with pytest.raises(InvalidOption, match="abort_tags is a list of strings"):
+    with pytest.raises(InvalidOption, match="abort_tags must be a list of str"):
         actors["one"].send_with_options(abort_tags=tags)
-    with pytest.raises(InvalidOption, match="abort_tags is a list of strings"):
+    with pytest.raises(InvalidOption, match="abort_tags must be a list of str"):
         dramatiq.actor(lambda: None, actor_name="new", abort_tags=tags)
 
 

@@ -194,9 +194,9 @@ def test_the_page_renews_itself(site: Site) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"id": ""}, "a message id has 1 to 506 bytes, not 0"),
-        ({"id": "x" * 600}, "a message id has 1 to 506 bytes"),
-        ({"id": "x", "reason": "y" * 257}, "reason has 1 to 256 characters"),
+        ({"id": ""}, "a message id must have 1 to 506 bytes, not 0"),
+        ({"id": "x" * 600}, "a message id must have 1 to 506 bytes"),
+        ({"id": "x", "reason": "y" * 257}, "reason must have 1 to 256 characters"),
         ({"quoted": "%ff"}, "can't decode"),
         ({"quoted": "rule:" + "x" * 600, "action": "restore"}, "no rule"),
     ],

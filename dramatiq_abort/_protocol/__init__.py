@@ -1,1 +1,1 @@
-"""What goes over the wire, and how it is validated."""
+"""The data sent between callers and workers: encoding, decoding and validation."""

@@ -1,4 +1,4 @@
-"""What an event backend carries."""
+"""Events, which event backends carry."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ from typing import Final, NamedTuple
 
 __all__ = ["BROADCAST_PREFIX", "MAX_EVENTS", "Event"]
 
-#: How many events one step takes: a few milliseconds of a server's time.
+#: Maximum number of events signaled in one step: a few milliseconds of a server's time.
 MAX_EVENTS: Final = 100
 
-#: The prefix of the keys of events for all workers. Any other event is for the workers that run the message it names.
+#: Prefix of the keys of broadcasts, which are for all workers. Any other event is for the workers that run its message.
 BROADCAST_PREFIX: Final = b"all:"
 
 
 class Event(NamedTuple):
-    """What an event backend carries.
+    """An event: a key, a value and a time to live.
+
+    If the key is signaled already, ``priority`` decides which of the two values remains. The longer of the two times to
+    live counts in any case: a later event may extend it, and never shortens it.
 
     Parameters:
-      key: By which it is known.
-      value: What it says. A backend that carries no values carries only events without one.
-      ttl: For how many milliseconds it stays readable, counted from now. None where that is not known.
-      priority: Whether it takes the place of a live one with the same key: 1, always; 0, unless that one says nothing
-        and this one something, because that says the most; -1, never.
-
-    However that is, none ends before an earlier one of its key would have.
+      key: Identifies the event.
+      value: The content: empty for a plain abort. Some backends carry only events with an empty value.
+      ttl: Time to live in milliseconds, counted from now; None if unknown.
+      priority: Whether the value replaces that of a live event with the same key. 1: always. 0: except that a live
+        event without a value, which is the strongest request, keeps it if this event has one. -1: never.
     """
 
     key: bytes
@@ -32,5 +33,5 @@ class Event(NamedTuple):
     priority: int = 0
 
     def gives_way_to(self, value: bytes) -> bool:
-        """Say whether a live event of the same key, with this value, keeps its value."""
+        """Return whether a live event with the same key and this ``value`` keeps its value."""
         return self.priority < 0 or (self.priority == 0 and bool(self.value) and not value)

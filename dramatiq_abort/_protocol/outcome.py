@@ -1,4 +1,4 @@
-"""What became of a message that somebody has asked to abort, and how it is written in bytes."""
+"""Outcomes of messages with an abort request, and their encoding."""
 
 from __future__ import annotations
 
@@ -12,48 +12,47 @@ from .request import key_of
 
 __all__ = ["Outcome", "OutcomeState", "outcome_key"]
 
-#: A longer outcome than this is none of ours, in bytes.
+#: Maximum length of an encoded outcome, in bytes. A longer one is rejected as malformed.
 _MAX_OUTCOME: Final = 8192
 
 
 class OutcomeState(enum.Enum):
-    """What became of it."""
+    """What became of a message that was to be aborted."""
 
     PENDING = "pending"
-    """No worker has answered: it still waits, or runs, or was over before, or its worker is dead."""
+    """No worker has replied: the message is waiting or running, had ended before, or its worker is dead."""
 
     SKIPPED = "skipped"
-    """It was aborted before its start, or another middleware or the broker has ended it there."""
+    """The message was aborted before its start, or another middleware or the broker ended it there."""
 
     ABORTED = "aborted"
-    """Its function was interrupted, and has ended."""
+    """The function was interrupted, and has ended."""
 
     COMPLETED = "completed"
-    """It has finished, before the abort or in spite of it."""
+    """The function returned, before the abort or in spite of it."""
 
     FAILED = "failed"
-    """It raised something else. It is not tried again."""
+    """The function raised something else. The message is not retried."""
 
 
 class Outcome(NamedTuple):
-    """What became of one message, as its worker tells it.
+    """What became of a message that was to be aborted, as reported by its worker.
 
-    Times are in milliseconds since 1970, on the worker's clock, and None where there is none.
+    Times are in milliseconds since 1970, on the worker's clock unless stated otherwise. Unknown fields are None.
 
     Parameters:
-      message_id: The message.
-      state: What became of it.
-      actor, queue: The names of its actor and its queue.
-      worker: Who tells it: the host's name and the process id.
-      enqueued: When the message was made, on the clock of whoever made it.
-      started: When the worker took it.
-      requested: When the worker heard of the request.
-      ended: When it was over.
-      latency: How many milliseconds it was from when the worker heard of the request to the end of a message that was
-        aborted.
-      exception: The type of what its function raised, if that was not ``Abort``.
-      reason: Why it was to be aborted, if that was said.
-      by: Who has asked, if that was said.
+      message_id: The id of the message.
+      state: What became of the message.
+      actor, queue: The names of its actor and queue.
+      worker: The worker process that reports it: host name and process id.
+      enqueued: When the message was created, on the clock of the program that created it.
+      started: When the worker started the message.
+      requested: When the worker received the request.
+      ended: When the message ended.
+      latency: For an aborted message, the milliseconds from the receipt of the request to the end of the message.
+      exception: The type of the exception that the function raised, unless it was ``Abort``.
+      reason: The ``reason`` of the request.
+      by: The requester.
     """
 
     message_id: str
@@ -72,16 +71,16 @@ class Outcome(NamedTuple):
 
     @property
     def is_known(self) -> bool:
-        """Whether a worker has told."""
+        """Whether a worker has reported the outcome: the state is not ``PENDING``."""
         return self.state is not OutcomeState.PENDING
 
     def asdict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
+        """Return the fields as a dict that can be serialized as JSON."""
         return self._asdict() | {"state": self.state.value}
 
     def encode(self) -> bytes:
         fields = {name: value for name, value in self.asdict().items() if value is not None}
-        # Whatever an actor's or an exception's name is, this is short enough to be read.
+        # Long names are cut, so that the outcome never exceeds the length that decode() accepts.
         for name in ("actor", "queue", "exception"):
             if name in fields:
                 fields[name] = fields[name][:256]
@@ -89,16 +88,16 @@ class Outcome(NamedTuple):
 
     @classmethod
     def decode(cls, message_id: str, text: bytes) -> Outcome:
-        """Read what may come from anybody.
+        """Decode an outcome from untrusted bytes.
 
         Raises:
-          InvalidRequest: When it is none.
+          InvalidRequest: If they are not a valid outcome.
         """
         fields = object_of(text, _MAX_OUTCOME)
         try:
             state = OutcomeState(fields.get("state"))
         except ValueError as error:
-            raise InvalidRequest(f"no outcome: {text[:80]!r}") from error
+            raise InvalidRequest(f"not an outcome: {text[:80]!r}") from error
         texts: dict[str, Any] = {
             name: text_of(fields.get(name)) for name in ("actor", "queue", "worker", "exception", "reason", "by")
         }
@@ -110,9 +109,9 @@ class Outcome(NamedTuple):
 
 
 def outcome_key(message_id: str) -> bytes:
-    """Return the name of the note that tells of a message.
+    """Return the name of the reply that contains the outcome of a message.
 
     Raises:
-      TypeError, ValueError: As ``key_of`` does.
+      TypeError, ValueError: As for ``key_of()``.
     """
     return b"outcome:" + key_of(message_id)

@@ -1,4 +1,4 @@
-"""What a worker tells those that have asked."""
+"""Replies, which workers write for callers to read."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Final, NamedTuple
 
 __all__ = ["MAX_REPLIES", "MAX_REPLY", "Reply"]
 
-#: How many notes one step takes.
+#: Maximum number of replies written or read in one step.
 MAX_REPLIES: Final = 100
 
-#: A longer note than this is none of ours, in bytes.
+#: Maximum length of a reply, in bytes. A longer one is ignored.
 MAX_REPLY: Final = 1 << 20
 
 
 class Reply(NamedTuple):
-    """One word of one worker.
+    """A reply of a worker, as kept in a reply store.
 
     Parameters:
-      name: By which those who wait for it know it. A later note takes the place of an earlier one.
-      text: What it says.
-      ttl: For how many milliseconds it can be read.
+      name: The name under which callers wait for the reply. A later reply replaces an earlier one with the same name.
+      text: The content.
+      ttl: Time to live in milliseconds, during which the reply can be read.
     """
 
     name: bytes

@@ -1,4 +1,4 @@
-"""Requests to abort messages, from the parameters of ``abort()`` to the event backend."""
+"""Create abort requests from the parameters of ``abort()``, and send them through an event backend."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["RequestBatch", "request_batch_of", "request_of"]
 
 
 class Carrier(Protocol):
-    """Carries requests: an event backend."""
+    """The part of an event backend that sends requests."""
 
     def signal(self, events: Iterable[Event], /) -> None:
-        """Signal many events."""
+        """Signal the events."""
 
 
 class RequestBatch(NamedTuple):
-    """One request for each of some messages, not made yet.
+    """The same request for one or more messages, before it is sent.
 
     Parameters:
       targets: The messages.
-      keys: By which an event backend knows them.
-      request: What is asked of each.
+      keys: The keys of their events, in the same order.
+      request: The request.
     """
 
     targets: list[Target]
@@ -39,15 +39,15 @@ class RequestBatch(NamedTuple):
     request: AbortRequest
 
     def make(self, backend: Carrier, abort_ttl: int) -> None:
-        """Signal all of them.
+        """Send the requests.
 
         Parameters:
-          backend: Carries them.
-          abort_ttl: For how many milliseconds they take effect, unless they say so themselves.
+          backend: The event backend.
+          abort_ttl: Time to live in milliseconds of a request that has none.
 
         Raises:
-          BackendError: When the backend did not take one of them.
-          UnsupportedByBackend: When the backend can do no more than a plain abort, and this is more.
+          BackendError: If the backend fails. ``completed`` is the number of requests sent before that.
+          UnsupportedByBackend: If the backend supports only plain aborts, and this is more.
         """
         ttl = abort_ttl if self.request.ttl is None else self.request.ttl
         now = time.time() * 1000
@@ -77,10 +77,10 @@ def request_batch_of(
     reason: str | None,
     by: str | None,
 ) -> RequestBatch:
-    """Check what ``abort()`` has been given.
+    """Validate the parameters of ``abort()``, and return the requests to be sent.
 
     Raises:
-      TypeError, ValueError: As there.
+      TypeError, ValueError: As for ``abort()``.
     """
     if abort_ttl is not None:
         milliseconds("abort_ttl", abort_ttl, at_least=1)
@@ -100,13 +100,13 @@ def request_of(
     reason: str | None,
     by: str | None,
 ) -> AbortRequest:
-    """Make a request of what ``abort()`` or ``abort_all()`` has been given.
+    """Create a request from the parameters of ``abort()`` or ``abort_all()``.
 
     Raises:
-      TypeError, ValueError: As there.
+      TypeError, ValueError: As for these functions.
     """
     if not isinstance(mode, AbortMode):
-        raise TypeError(f"mode is an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
+        raise TypeError(f"mode must be an AbortMode, as in AbortMode.CANCEL, not {mode!r}")
     grace = milliseconds("abort_timeout", abort_timeout, at_least=0)
     if repeat_every is not None:
         milliseconds("repeat_every", repeat_every, at_least=1)
@@ -114,10 +114,10 @@ def request_of(
 
 
 def _not_aborted(targets: list[Target], completed: int, error: Exception) -> BackendError:
-    """Say how far an abort has come."""
+    """Return the error for a batch that failed after ``completed`` messages."""
     what = f"message {targets[completed].message_id} was not aborted"
     if len(targets) > 1:
-        what = f"{completed} of {len(targets)} messages were aborted; {what}, nor were those behind it"
+        what = f"{completed} of {len(targets)} messages were aborted; {what}, nor were those after it"
     stopped = BackendError(f"{what}: {type(error).__name__}: {error}")
     stopped.completed = completed
     return stopped

@@ -1,4 +1,4 @@
-"""A request for all messages of a kind, and how it is written in bytes."""
+"""Rules, which are bulk aborts, and their encoding."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ __all__ = ["MAX_NAME", "RULE", "AbortRule", "is_rule_key", "rule_key", "tags_of"
 
 _PREFIX: Final = "rule:"
 
-#: The first part of the key of a rule's event.
+#: Prefix of the keys of rules.
 RULE: Final = BROADCAST_PREFIX + _PREFIX.encode()
 
-#: A longer name of an actor or a queue, or a longer tag, is refused, in characters.
+#: Maximum length of the name of an actor or a queue, and of a tag, in characters.
 MAX_NAME: Final = 256
 
 
 class AbortRule:
-    """A request to abort every message that was enqueued until some moment and matches.
+    """A bulk abort: a request to abort every matching message that was enqueued until some moment.
 
     Parameters:
-      before: That moment, in milliseconds since 1970. It is compared with the time at which a message was made, on the
-        clock of whoever made it.
-      actor, queue, tag: What a message must be of; None: whatever it is.
-      request: What is asked of its messages.
-      id: By which it is taken back.
-      ttl: For how many milliseconds it goes on; None where that is not known. It makes no two rules different.
+      before: That moment, in milliseconds since 1970. It is compared with the creation time of a message, which is on
+        the clock of the program that created it.
+      actor, queue, tag: What a message must match; None matches any.
+      request: The request that applies to the matching messages.
+      id: The id of the rule, for ``restore()``.
+      ttl: How many milliseconds the rule remains in effect; None if unknown. It is ignored when rules are compared.
     """
 
-    # No dataclass: whoever imports this package would wait for it to be written.
+    # Not a dataclass: generating its methods would slow down the import of this package.
     __slots__ = ("actor", "before", "id", "queue", "request", "tag", "ttl")
 
     def __init__(
@@ -69,7 +69,7 @@ class AbortRule:
 
     def __repr__(self) -> str:
         fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
-        return f"Rule({fields})"
+        return f"AbortRule({fields})"
 
     def _compared(self) -> tuple[object, ...]:
         return self.before, self.actor, self.queue, self.tag, self.request, self.id
@@ -79,15 +79,15 @@ class AbortRule:
         return " and ".join(f"{name} {value}" for name, value in names if value is not None)
 
     def asdict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
+        """Return the fields as a dict that can be serialized as JSON."""
         fields = {name: getattr(self, name) for name in ("before", "actor", "queue", "tag", "id", "ttl")}
         request = self.request._asdict() | {"mode": self.request.mode.value}
-        # By the names of the parameters of abort_all().
+        # Named like the parameters of abort_all().
         names = {"mode": "mode", "grace": "abort_timeout", "repeat": "repeat_every", "reason": "reason", "by": "by"}
         return fields | {name: request[key] for key, name in names.items()}
 
     def matches(self, made: int | None, actor: str, queue: str, tags: Collection[str]) -> bool:
-        """Say whether a message is among them; not one of which it is not known when it was made."""
+        """Return whether the rule applies to a message. A message whose creation time is unknown never matches."""
         return (
             made is not None
             and made <= self.before
@@ -104,49 +104,49 @@ class AbortRule:
 
     @classmethod
     def decode(cls, key: bytes, value: bytes, ttl: int | None = None) -> AbortRule:
-        """Read what may come from anybody.
+        """Decode a rule from untrusted bytes.
 
         Raises:
-          InvalidRequest: When it is none.
+          InvalidRequest: If they are not a valid rule.
         """
         fields = object_of(value, MAX_VALUE)
         names = {name: fields.get(name) for name in ("actor", "queue", "tag")}
         before = number_of(fields.get("before"))
         if before is None:
-            raise InvalidRequest(f"a rule for no time: {value[:80]!r}")
-        # One that matches everything is never written, and what is not understood here must not become one.
+            raise InvalidRequest(f"a rule without a valid time: {value[:80]!r}")
+        # A rule that matches everything is never written. One with unknown criteria must not be taken for such a rule.
         if not any(names.values()) or not all(name is None or isinstance(name, str) for name in names.values()):
-            raise InvalidRequest(f"a rule for no actor, queue or tag: {value[:80]!r}")
+            raise InvalidRequest(f"a rule without a valid actor, queue or tag: {value[:80]!r}")
         request = AbortRequest.from_fields(fields.get("request"))
         rule_id = key.removeprefix(BROADCAST_PREFIX).decode(errors="replace")
         return cls(before, **names, request=request, id=rule_id, ttl=ttl)
 
 
 def is_rule_key(rule_id: str) -> bool:
-    """Say whether this is a rule's id, and not a message's."""
+    """Return whether an id is that of a rule, rather than of a message."""
     return rule_id.startswith(_PREFIX)
 
 
 def rule_key(rule_id: str) -> bytes:
-    """Return the key by which an event backend knows a rule.
+    """Return the key of the event of a rule.
 
     Raises:
-      ValueError: When this is no rule's id.
+      ValueError: If this is not the id of a rule.
     """
     key = BROADCAST_PREFIX + rule_id.encode(errors="replace")
     if not is_rule_key(rule_id) or len(key) > MAX_KEY:
-        raise ValueError(f"no rule's id: {rule_id!r:.80}")
+        raise ValueError(f"not the id of a rule: {rule_id!r:.80}")
     return key
 
 
-def tags_of(said: object) -> tuple[str, ...]:
-    """Return the tags in an option ``abort_tags``, which is a list of them.
+def tags_of(option: object) -> tuple[str, ...]:
+    """Return the tags in the value of the option ``abort_tags``.
 
     Raises:
-      InvalidOption: When it is something else.
+      InvalidOption: If it is not a list or tuple of str.
     """
-    if said is None:
+    if option is None:
         return ()
-    if not isinstance(said, (list, tuple)) or not all(isinstance(tag, str) for tag in said):
-        raise InvalidOption(f"abort_tags is a list of strings, not {said!r:.80}")
-    return tuple(said)
+    if not isinstance(option, (list, tuple)) or not all(isinstance(tag, str) for tag in option):
+        raise InvalidOption(f"abort_tags must be a list of str, not {option!r:.80}")
+    return tuple(option)

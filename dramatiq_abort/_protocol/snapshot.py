@@ -1,4 +1,4 @@
-"""What the workers say that they are running, and how it is read from bytes."""
+"""Snapshots of the running messages, and the decoding of the replies that they consist of."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ __all__ = [
     "worker_of",
 ]
 
-#: How the key of a question begins, which every worker answers, and what one says that asks for arguments, too.
+#: Prefix of the keys of questions, which every worker answers, and the value of one that asks for arguments, too.
 QUESTION: Final = BROADCAST_PREFIX + b"running:"
 WITH_ARGUMENTS: Final = b"arguments"
 
-#: What an entry tells of a worker.
+#: The fields of a registered worker.
 _ABOUT: Final = ("worker", "version", "core", "python", "dramatiq")
 
 
 class RunningMessage(NamedTuple):
-    """A message that a worker is running.
+    """A running message.
 
     Parameters:
-      message_id: Its id.
-      actor, queue: Their names.
-      worker: Who runs it: the host's name and the process id.
-      enqueued: When it was made, in milliseconds since 1970, on the clock of whoever made it; None: it does not
-        say.
-      started: When its worker took it, the same on the worker's clock.
-      age: For how many milliseconds it has been running, by the worker's clock alone.
-      grace_left: How many milliseconds it may still go on, 0 when it is being aborted; None: nobody has asked for that.
-      reason, by: Why it is to be aborted and who has asked, if that was said.
-      arguments: As texts, if they were asked for.
+      message_id: The id of the message.
+      actor, queue: The names of its actor and queue.
+      worker: The worker process that runs it: host name and process id.
+      enqueued: When the message was created, in milliseconds since 1970, on the clock of the program that created it;
+        None if unknown.
+      started: When the worker started the message, in milliseconds since 1970, on the worker's clock.
+      age: How many milliseconds the message has been running, measured by the worker's clock alone.
+      grace_left: How many milliseconds of the grace period are left; 0 while the message is being aborted; None if it
+        is not to be aborted.
+      reason, by: The reason and the requester of the abort; None if not given.
+      arguments: The arguments as text; None unless ``running(arguments=True)`` asked for them.
     """
 
     message_id: str
@@ -61,13 +62,13 @@ class RunningMessage(NamedTuple):
 
     @property
     def state(self) -> str:
-        """``running``, ``to be aborted`` while it may go on, or ``aborting``."""
+        """``running``, ``to be aborted`` during the grace period, or ``aborting``."""
         if self.grace_left is None:
             return "running"
         return "to be aborted" if self.grace_left else "aborting"
 
     def asdict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
+        """Return the fields as a dict that can be serialized as JSON."""
         return self._asdict() | {"state": self.state}
 
 
@@ -75,12 +76,13 @@ class WorkerProcess(NamedTuple):
     """A worker process.
 
     Parameters:
-      worker: The host's name and the process id.
-      version, core: Of dramatiq-abort, and ``cython`` or ``python``.
-      python, dramatiq: The versions.
-      now: What its clock said when it answered, in milliseconds since 1970; None: it has not.
-      took: How many milliseconds it took until its answer was there; None: the same.
-      left_out: How many of its messages there was no room for.
+      worker: Host name and process id.
+      version: The version of dramatiq-abort.
+      core: The core in use: ``cython`` or ``python``.
+      python, dramatiq: The versions of Python and dramatiq.
+      now: The worker's clock when it replied, in milliseconds since 1970; None if it has not replied.
+      reply_ms: How many milliseconds the reply took; None if the worker has not replied.
+      omitted: How many running messages did not fit into the reply.
     """
 
     worker: str
@@ -93,20 +95,22 @@ class WorkerProcess(NamedTuple):
     omitted: int = 0
 
     def asdict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
+        """Return the fields as a dict that can be serialized as JSON."""
         return self._asdict()
 
 
 class Snapshot:
-    """The messages that run, in the order of their start, and the workers. Iterating is over the messages.
+    """The running messages, in the order of their start, and the worker processes.
+
+    Iterating over a snapshot yields its messages, and ``len()`` counts them.
 
     Parameters:
-      messages: Those of the workers that have answered.
-      workers: All that are there.
-      asked: When they were asked, in milliseconds since 1970, on the clock of whoever asked.
+      messages: The running messages of the workers that replied.
+      workers: All registered worker processes, including those that did not reply.
+      asked: When the workers were asked, in milliseconds since 1970, on the caller's clock.
     """
 
-    # No dataclass: see Rule.
+    # Not a dataclass, for the same reason as AbortRule.
     __slots__ = ("asked", "messages", "workers")
 
     def __init__(
@@ -120,15 +124,15 @@ class Snapshot:
         self.asked: int | None = asked
 
     def __repr__(self) -> str:
-        return f"Roll({self.messages!r}, {self.workers!r}, {self.asked!r})"
+        return f"Snapshot({self.messages!r}, {self.workers!r}, {self.asked!r})"
 
     @property
     def unresponsive(self) -> list[WorkerProcess]:
-        """Those that have not answered: dead for less than a minute, cut off, or too busy."""
+        """The workers that did not reply: they died less than a minute ago, are disconnected, or are too busy."""
         return [worker for worker in self.workers if worker.reply_ms is None]
 
     def asdict(self) -> dict[str, Any]:
-        """Return the messages and the workers, for JSON."""
+        """Return the messages and the workers as a dict that can be serialized as JSON."""
         return {
             "messages": [message.asdict() for message in self.messages],
             "workers": [worker.asdict() for worker in self.workers],
@@ -144,32 +148,32 @@ class Snapshot:
 
 
 def answer_name(question: str, entry: bytes) -> bytes:
-    """Return the name of the note in which a worker, known by its entry on the roll, answers."""
+    """Return the name of the reply of a worker to a question. ``entry`` is the worker as registered."""
     return f"running:{question}:".encode() + entry
 
 
 def worker_of(entry: bytes) -> WorkerProcess:
-    """Read an entry on the roll, which may come from anybody."""
+    """Decode a registered worker from untrusted bytes."""
     about = _object(entry)
     known: dict[str, Any] = {name: text for name in _ABOUT if (text := text_of(about.get(name))) is not None}
     return WorkerProcess(**{"worker": f"{entry[:80]!r}"} | known)
 
 
 def answer_of(worker: WorkerProcess, answer: bytes, reply_ms: float) -> tuple[WorkerProcess, list[RunningMessage]]:
-    """Read what a worker has answered, which may come from anybody: what is none is left out."""
+    """Decode the reply of a worker from untrusted bytes, leaving out whatever is malformed."""
     fields = _object(answer)
-    now, omitted, said = number_of(fields.get("now")), number_of(fields.get("omitted")), fields.get("messages")
-    if now is None or omitted is None or not isinstance(said, list):
+    now, omitted, listed = number_of(fields.get("now")), number_of(fields.get("omitted")), fields.get("messages")
+    if now is None or omitted is None or not isinstance(listed, list):
         return worker, []
-    messages = [message for each in said if (message := _message(each, worker.worker, now)) is not None]
+    messages = [message for each in listed if (message := _message(each, worker.worker, now)) is not None]
     return worker._replace(now=now, reply_ms=reply_ms, omitted=omitted), messages
 
 
-def _message(said: object, worker: str, now: int) -> RunningMessage | None:
-    if not isinstance(said, dict):
+def _message(fields: object, worker: str, now: int) -> RunningMessage | None:
+    if not isinstance(fields, dict):
         return None
-    message_id, actor, queue = (text_of(said.get(name)) for name in ("message_id", "actor", "queue"))
-    started, arguments = number_of(said.get("started")), said.get("arguments")
+    message_id, actor, queue = (text_of(fields.get(name)) for name in ("message_id", "actor", "queue"))
+    started, arguments = number_of(fields.get("started")), fields.get("arguments")
     if message_id is None or actor is None or queue is None or started is None:
         return None
     return RunningMessage(
@@ -177,12 +181,12 @@ def _message(said: object, worker: str, now: int) -> RunningMessage | None:
         actor,
         queue,
         worker=worker,
-        enqueued=number_of(said.get("enqueued")),
+        enqueued=number_of(fields.get("enqueued")),
         started=started,
         age=max(0, now - started),
-        grace_left=number_of(said.get("grace_left")),
-        reason=text_of(said.get("reason")),
-        by=text_of(said.get("by")),
+        grace_left=number_of(fields.get("grace_left")),
+        reason=text_of(fields.get("reason")),
+        by=text_of(fields.get("by")),
         arguments=tuple(map(str, arguments)) if isinstance(arguments, list) else None,
     )
 

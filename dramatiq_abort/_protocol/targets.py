@@ -1,4 +1,4 @@
-"""What can be aborted: one message or many, and when each of them is to start."""
+"""The targets of an abort: one message or many, and when each is to start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Target", "Targets", "targets_of"]
 
 
 class Group(Protocol):
-    """What is known of the type of dramatiq's ``group``, which has no annotations."""
+    """The part used here of dramatiq's ``group``, which has no annotations."""
 
     children: list[Any]
 
@@ -29,30 +29,32 @@ class Target(NamedTuple):
     """A message to be aborted.
 
     Parameters:
-      message_id: Its id.
-      eta: When it is to start, in milliseconds since 1970, on the clock of whoever has sent it; None: at once, or it is
-        not known.
+      message_id: The id of the message.
+      eta: When a delayed message is to start, in milliseconds since 1970, on the clock of the program that sent it;
+        None if it is not delayed, or that is unknown.
     """
 
     message_id: str
     eta: int | None = None
 
 
-def targets_of(what: Targets) -> Iterator[Target]:
-    """Yield the messages in this, in their order.
+def targets_of(targets: Targets) -> Iterator[Target]:
+    """Yield the messages in ``targets``, in their order.
 
     Raises:
-      TypeError: When it is nothing that can be aborted.
+      TypeError: If ``targets`` contains anything that cannot be aborted.
     """
-    if isinstance(what, str):
-        yield Target(what)
-    elif isinstance(what, (Message, MessageProxy)):  # before Iterable: it was a tuple once
-        yield Target(what.message_id, what.options.get("eta"))
-    elif isinstance(what, group):
-        yield from targets_of(what.children)
-    elif isinstance(what, pipeline):
-        yield from targets_of(what.messages)
-    elif isinstance(what, Iterable) and not isinstance(what, (bytes, bytearray, Mapping)):
-        yield from chain.from_iterable(map(targets_of, what))
+    if isinstance(targets, str):
+        yield Target(targets)
+    elif isinstance(targets, (Message, MessageProxy)):  # before Iterable: Message is a tuple in older versions
+        yield Target(targets.message_id, targets.options.get("eta"))
+    elif isinstance(targets, group):
+        yield from targets_of(targets.children)
+    elif isinstance(targets, pipeline):
+        yield from targets_of(targets.messages)
+    elif isinstance(targets, Iterable) and not isinstance(targets, (bytes, bytearray, Mapping)):
+        yield from chain.from_iterable(map(targets_of, targets))
     else:
-        raise TypeError(f"a message id, a message, a group, a pipeline or an iterable of those, not {what!r:.80}")
+        raise TypeError(
+            f"expected a message id, a message, a group, a pipeline or an iterable of these, not {targets!r:.80}"
+        )
