@@ -389,7 +389,7 @@ def test_python_m(env: dict[str, str], tmp_path: Path) -> None:
         (["nothing"], "No such command 'nothing'."),
         (["abort"], "Missing argument 'ID...'."),
         (["abort", "x", "--grace", "soon"], "'soon' is no time"),
-        (["abort", "x", "--ttl", "0"], "abort_ttl is from 1 to"),
+        (["abort", "x", "--ttl", "0"], "abort_ttl must be from 1 to"),
         (["abort", "x", "--reason", "x" * 300], "reason"),
         (["abort", ""], "a message id must have 1 to 506 bytes"),
         (["abort-all"], "Say --actor, --queue or --tag"),
@@ -583,7 +583,7 @@ def test_watch_outlives_the_server(own_server: Any, terminal: Any) -> None:
     screen = terminal(*PS, "--watch", "--every", "100ms", "--url", own_server.url)
     screen.read_until(b"No messages on 0 worker")
     own_server.kill()
-    screen.read_until(b"nobody could be asked what is running")
+    screen.read_until(b"the workers could not be asked for their running messages")
     own_server.start()
     screen.read_until(b"No messages on 0 worker", b"\x1b[2mup, down")
     screen.press(b"q")

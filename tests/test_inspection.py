@@ -156,7 +156,7 @@ def test_a_backend_that_cannot_is_an_error(backend: EventBackend, monkeypatch: p
         with pytest.raises(UnsupportedByBackend, match="has no reply store"):
             running()
     monkeypatch.setattr(backend.reply_store, "workers", lambda: (_ for _ in ()).throw(ConnectionError("gone")))
-    with pytest.raises(BackendError, match="nobody could be asked what is running: ConnectionError: gone"):
+    with pytest.raises(BackendError, match="could not be asked for their running messages: ConnectionError: gone"):
         running()
 
 

@@ -375,7 +375,7 @@ def test_a_coroutine_runs_it_in_a_thread(broker: StubBroker, start_worker: Any, 
 
     @dramatiq.actor
     async def task() -> None:
-        with pytest.raises(RuntimeError, match="hold up the event loop"):
+        with pytest.raises(RuntimeError, match="would block the event loop"):
             run_process(["x"])
         await asyncio.to_thread(in_a_thread)
 

@@ -180,7 +180,7 @@ def test_what_would_hold_up_the_run_is_refused() -> None:
     """Calls that would block the run raise and name what to await; in trio's threads and after it they work."""
 
     async def main() -> None:
-        with pytest.raises(RuntimeError, match=r"sleep\(\) would hold up the event loop: await trio\.sleep\(\)"):
+        with pytest.raises(RuntimeError, match=r"sleep\(\) would block the event loop: await trio\.sleep\(\)"):
             sleep(1)
         with pytest.raises(RuntimeError, match=r"await trio\.to_thread\.run_sync\(run_process, \.\.\.\)"):
             run_process(["true"])

@@ -1,1 +1,1 @@
-"""What a client calls: aborts, restores and inspection."""
+"""Functions for callers: aborting, restoring, waiting for outcomes, and listing running messages."""

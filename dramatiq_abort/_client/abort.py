@@ -29,36 +29,42 @@ def abort(
     reason: str | None = None,
     by: str | None = None,
 ) -> None:
-    """Abort a message, or many, on whichever worker they wait or run.
+    """Abort one or more messages, whether they are waiting or running, on any worker.
 
-    When this returns, the request has been made, not yet carried out: a message that waits will be skipped, and one
-    that runs has ``Abort`` raised in its actor's function. One that has finished is not touched.
+    A waiting message is skipped when a worker takes it. A running message has ``Abort`` raised in its actor's function.
+    A message that has finished is left alone. The call only sends the request: when it returns, the request is in
+    effect, but a running message may not have stopped yet. Use ``wait_for_outcome()`` to wait for that.
+
+    ::
+
+        message = resize.send("a.png")
+        abort(message.message_id, reason="wrong size", by="Ann")
 
     Parameters:
-      message_id: As in ``message.message_id``; or the message, a group, a pipeline, or an iterable of those. Many are
-        one round trip for a hundred.
-      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
-      abort_ttl: For how many milliseconds the request takes effect; without it, the middleware's. A message that is
-        delayed for longer, or waits for longer, runs. Where a message itself is given, or what has it in it, and it is
-        delayed, its delay comes on top, as this machine's clock has it.
-      mode: With ``AbortMode.CANCEL`` a message that is running is left alone.
-      abort_timeout: For how many milliseconds a running message may go on, and finish by itself. In that time
-        ``abort_requested()`` tells it how many are left.
-      repeat_every: After how many milliseconds ``Abort`` is raised again, and so on, in a function that has caught it
-        and goes on; without it, as the worker's ``Abortable`` says. A second call may say so of an abort under way.
-      reason: Why, in up to 256 characters: for the exception, the log, and the failure in the result backend. Of
-        several calls, what the one says that takes effect.
-      by: Who asks, the same.
+      message_id: A message id, a message, a group, a pipeline, or an iterable of these. Up to 100 messages are one
+        round trip.
+      middleware: The ``Abortable`` of the message's broker. Defaults to that of the default broker.
+      abort_ttl: Time to live of the request in milliseconds. Defaults to that of the middleware. A message that waits
+        longer, or is delayed for longer, runs. The delay of a delayed message is added if the message itself is
+        passed, alone or in a group, pipeline or iterable, rather than its id; it is measured by this machine's clock.
+      mode: With ``AbortMode.CANCEL``, a running message is left alone.
+      abort_timeout: Grace period in milliseconds: the time that a running message is given to finish by itself.
+        During it, ``abort_requested()`` returns to the message how much is left.
+      repeat_every: Interval in milliseconds at which ``Abort`` is raised again in a function that has caught it and
+        goes on. Defaults to that of the worker's ``Abortable``. A second call can set it for an abort in progress.
+      reason: The reason, in up to 256 characters. It appears in the exception, in the log, and in the failure in the
+        result backend. If there are several requests for a message, it is that of the request in effect.
+      by: The requester, in up to 256 characters. It appears in the same places.
 
     Raises:
-      TypeError: When a parameter is of another type than these. Nothing has been aborted then.
-      ValueError: When a message id is empty or too long, or a time is negative or too long. The same.
-      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend did not take the request. Its own error is the cause; ``completed`` says how
-        many it did take.
-      UnsupportedByBackend: When the event backend can do no more than a plain abort, and this is more.
+      TypeError: If a parameter has a wrong type. Nothing has been aborted.
+      ValueError: If a message id is empty or too long, or a time is negative or too long. Nothing has been aborted.
+      ConfigurationError: If there is no ``Abortable`` to use. It is a ``RuntimeError``.
+      BackendError: If the event backend fails. The backend's exception is the cause; ``completed`` is the number of
+        requests sent before that.
+      UnsupportedByBackend: If the event backend supports only plain aborts, and this is more.
     """
-    requests = request_batch_of(
+    batch = request_batch_of(
         message_id,
         mode=mode,
         abort_timeout=abort_timeout,
@@ -67,30 +73,30 @@ def abort(
         reason=reason,
         by=by,
     )
-    asked_of = resolve_middleware(middleware)
-    requests.make(asked_of.backend, asked_of.abort_ttl)
+    resolved = resolve_middleware(middleware)
+    batch.make(resolved.backend, resolved.abort_ttl)
 
 
 def restore(message_id: str | AbortRule, middleware: Abortable | None = None) -> bool:
-    """Take an abort back, as long as the message has not been stopped.
+    """Undo an abort that has not taken effect yet, or end a rule.
 
-    A message that waits will run. One that is running goes on, if ``Abort`` has not been raised in it yet: in its grace
-    period, say, or behind a shield. One that was skipped or aborted stays so. A message that is to be aborted by its
-    own id and by a rule is restored only from the one of them that is given here.
+    A waiting message will run. A running message goes on if ``Abort`` has not been raised in it yet, because it is in
+    its grace period or inside a shield, for example. A message that was already skipped or aborted stays so. If a
+    message is to be aborted both by its own id and by a rule, only the request passed here is undone.
 
     Parameters:
-      message_id: As in ``message.message_id``; or what ``abort_all()`` has returned, or the ``id`` of that.
-      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
+      message_id: A message id, a rule returned by ``abort_all()``, or the ``id`` of a rule.
+      middleware: The ``Abortable`` of the message's broker. Defaults to that of the default broker.
 
     Returns:
-      bool: Whether there was a request to take back.
+      bool: Whether there was a request to undo.
 
     Raises:
-      TypeError: When the message id is not a string.
-      ValueError: When it is empty or too long.
-      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend does not answer. Its own error is the cause.
-      UnsupportedByBackend: When the event backend cannot take anything back.
+      TypeError: If the message id is not a str.
+      ValueError: If it is empty or too long.
+      ConfigurationError: If there is no ``Abortable`` to use. It is a ``RuntimeError``.
+      BackendError: If the event backend fails. The backend's exception is the cause.
+      UnsupportedByBackend: If the event backend cannot revoke events.
     """
     name = message_id.id if isinstance(message_id, AbortRule) else message_id
     names_rule = isinstance(name, str) and is_rule_key(name)
@@ -101,27 +107,33 @@ def restore(message_id: str | AbortRule, middleware: Abortable | None = None) ->
 
 
 def abort_requested(message_id: str | None = None, middleware: Abortable | None = None) -> float | None:
-    """Say whether a message is to be aborted, and how much time it has left.
+    """Return how much time is left until a message is aborted, or None if it is not to be aborted.
+
+    An actor's function calls it without parameters to check its own message, which needs no round trip::
+
+        if abort_requested() is not None:
+            save_and_stop()
 
     Parameters:
-      message_id: As in ``message.message_id``; without it, the message that is being processed here.
-      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
+      message_id: A message id. Defaults to the message being processed by the calling code.
+      middleware: The ``Abortable`` of the message's broker. Defaults to that of the default broker.
 
     Returns:
-      float | None: How many milliseconds are left until ``Abort`` is raised, 0 when they are over; None when nobody
-      has asked to abort the message. In its own actor's function this costs no round trip.
+      float | None: The milliseconds left until ``Abort`` is raised, 0 when the grace period is over; None if there is
+      no abort request for the message.
 
     Raises:
-      TypeError: When the message id is not a string.
-      ValueError: When it is empty or too long.
-      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend does not answer. Its own error is the cause.
-      UnsupportedByBackend: When the message is not running here, and asking the event backend may consume a signal.
+      TypeError: If the message id is not a str.
+      ValueError: If it is empty or too long.
+      ConfigurationError: If there is no ``Abortable`` to use. It is a ``RuntimeError``.
+      BackendError: If the event backend fails. The backend's exception is the cause.
+      UnsupportedByBackend: If the message is not running in this process, and querying the event backend could consume
+        its signal.
     """
     if message_id is None:
         execution = current_execution()
         return None if execution is None else execution.grace_left()
-    asked_of = resolve_middleware(middleware)
+    resolved = resolve_middleware(middleware)
     key_of(message_id)
     with backend_errors(f"nothing is known of message {message_id}"):
-        return asked_of.requested(message_id)
+        return resolved.requested(message_id)

@@ -1,4 +1,4 @@
-"""Ask the workers which messages they are running."""
+"""Ask the workers for the messages that they are running."""
 
 from __future__ import annotations
 
@@ -21,22 +21,32 @@ __all__ = ["running"]
 
 
 def running(middleware: Abortable | None = None, *, arguments: bool = False, timeout: int = 1_000) -> Snapshot:
-    """Ask all worker processes which messages they are running.
+    """Return the messages that all worker processes are running now.
+
+    It asks the workers, and returns as soon as all of them have replied, or after ``timeout``.
+
+    ::
+
+        snapshot = running()
+        for message in snapshot:
+            print(message.message_id, message.actor, message.worker, message.age)
+        for worker in snapshot.unresponsive:
+            print(worker.worker, "did not reply")
 
     Parameters:
-      middleware: The ``Abortable`` of their broker; without it, the default broker's.
-      arguments: Whether to tell the messages' arguments, too, each in up to 200 characters.
-      timeout: For how many milliseconds to wait for the last answer.
+      middleware: The ``Abortable`` of the workers' broker. Defaults to that of the default broker.
+      arguments: Whether to include the arguments of the messages, each as up to 200 characters of text.
+      timeout: How many milliseconds to wait for the last reply.
 
     Returns:
-      Snapshot: The messages, the workers that have answered, and those that have not.
+      Snapshot: The messages, the workers that replied, and those that did not.
 
     Raises:
-      TypeError: When the timeout is no integer.
-      ValueError: When it is negative or too long.
-      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend does not answer. Its own error is the cause.
-      UnsupportedByBackend: When workers cannot be asked by the event backend.
+      TypeError: If the timeout is not an int.
+      ValueError: If it is negative or too long.
+      ConfigurationError: If there is no ``Abortable`` to use. It is a ``RuntimeError``.
+      BackendError: If the event backend fails. The backend's exception is the cause.
+      UnsupportedByBackend: If the event backend has no reply store, or does not support broadcasts.
     """
     milliseconds("timeout", timeout, at_least=0)
     backend = resolve_middleware(middleware).backend
@@ -44,21 +54,21 @@ def running(middleware: Abortable | None = None, *, arguments: bool = False, tim
     question = uuid.uuid4().hex[:16]
     deadline = time.monotonic() + timeout / 1000
     messages: list[RunningMessage] = []
-    with backend_errors("nobody could be asked what is running"):
+    with backend_errors("the workers could not be asked for their running messages"):
         workers = {answer_name(question, entry): worker_of(entry) for entry in reply_store.workers()}
-        said = WITH_ARGUMENTS if arguments else b""
+        value = WITH_ARGUMENTS if arguments else b""
         asked, asked_at = time.monotonic(), int(time.time() * 1000)
-        backend.signal([Event(QUESTION + question.encode(), said, max(timeout, 1))])
+        backend.signal([Event(QUESTION + question.encode(), value, max(timeout, 1))])
         unresponsive = set(workers)
         while unresponsive:
             left = max(0, int((deadline - time.monotonic()) * 1000))
-            heard = reply_store.wait(unresponsive, left)
-            took = (time.monotonic() - asked) * 1000
-            for name, answer in heard.items():
-                workers[name], theirs = answer_of(workers[name], answer, took)
-                messages += theirs
-            unresponsive -= heard.keys()
-            if not heard and not left:
+            replies = reply_store.wait(unresponsive, left)
+            reply_ms = (time.monotonic() - asked) * 1000
+            for name, reply in replies.items():
+                workers[name], of_worker = answer_of(workers[name], reply, reply_ms)
+                messages += of_worker
+            unresponsive -= replies.keys()
+            if not replies and not left:
                 break
-    names = attrgetter("worker")
-    return Snapshot(sorted(messages, key=attrgetter("started")), sorted(workers.values(), key=names), asked_at)
+    messages.sort(key=attrgetter("started"))
+    return Snapshot(messages, sorted(workers.values(), key=attrgetter("worker")), asked_at)

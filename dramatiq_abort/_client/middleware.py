@@ -1,4 +1,4 @@
-"""Find the middleware that a client's call goes through."""
+"""Resolve the ``middleware`` parameter of the functions for callers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["resolve_middleware"]
 
 
 def resolve_middleware(middleware: Abortable | None) -> Abortable | BrokerBinding:
-    """Return the middleware, or the part of the default broker's that goes with that broker.
+    """Return ``middleware``, or that of the default broker, bound to it, if ``middleware`` is None.
 
     Raises:
-      TypeError: When it is none.
-      ConfigurationError: When the default broker has none.
+      TypeError: If it is not an ``Abortable``.
+      ConfigurationError: If the default broker has none.
     """
     if middleware is None:
         broker = get_broker()
@@ -29,8 +29,8 @@ def resolve_middleware(middleware: Abortable | None) -> Abortable | BrokerBindin
                 return candidate.bind(broker)
         raise ConfigurationError(
             "the default broker has no Abortable middleware: add one with broker.add_middleware(Abortable()), "
-            "or pass the one of another broker as middleware"
+            "or pass that of another broker as middleware"
         )
     if not isinstance(middleware, Abortable):
-        raise TypeError(f"middleware is the broker's Abortable, not {middleware!r}")
+        raise TypeError(f"middleware must be the broker's Abortable, not {middleware!r}")
     return middleware

@@ -1,4 +1,4 @@
-"""Wait for the outcomes of abort requests."""
+"""Wait for the outcomes of aborted messages."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["wait_for_outcome", "wait_for_outcome_async", "wait_for_outcomes"]
 
-#: How long one wait in another thread lasts at the most, in ms: a coroutine that is cancelled leaves it behind.
+#: Maximum length of a wait in another thread, in ms: it continues after the waiting coroutine is cancelled.
 _STEP: Final = 1000
 
 
 def wait_for_outcome(message_id: str, middleware: Abortable | None = None, *, timeout: int = 10_000) -> Outcome:
-    """Return what became of a message that somebody has asked to abort, as soon as its worker tells.
+    """Return what became of a message that was to be aborted, as soon as its worker reports it.
 
     ::
 
@@ -34,23 +34,23 @@ def wait_for_outcome(message_id: str, middleware: Abortable | None = None, *, ti
         outcome = wait_for_outcome(message_id)
         print(outcome.state.value, outcome.worker)
 
-    It can be asked for an hour. Of messages that nobody has asked to abort, nothing is told, nor of those that were
-    over long before: a worker process remembers its last 1,000.
+    An outcome can be read for an hour. Workers report outcomes only for messages with an abort request. If the message
+    ended before the request, its outcome is reported only if it is among the last 1,000 of its worker process.
 
     Parameters:
-      message_id: As in ``message.message_id``.
-      middleware: The ``Abortable`` of the message's broker; without it, the default broker's.
-      timeout: For how many milliseconds to wait at the most; 0: not at all.
+      message_id: A message id.
+      middleware: The ``Abortable`` of the message's broker. Defaults to that of the default broker.
+      timeout: How many milliseconds to wait at most; 0 to return at once.
 
     Returns:
-      Outcome: Its state is ``PENDING`` if no worker has told until then.
+      Outcome: The outcome. Its state is ``PENDING`` if no worker has reported it in time.
 
     Raises:
-      TypeError: When the message id is not a string, or the timeout no integer.
-      ValueError: When the message id is empty or too long, or the timeout negative or too long.
-      ConfigurationError: A ``RuntimeError``: when no ``Abortable`` is to be found.
-      BackendError: When the event backend does not answer. Its own error is the cause.
-      UnsupportedByBackend: When workers cannot leave word with the event backend.
+      TypeError: If the message id is not a str, or the timeout is not an int.
+      ValueError: If the message id is empty or too long, or the timeout is negative or too long.
+      ConfigurationError: If there is no ``Abortable`` to use. It is a ``RuntimeError``.
+      BackendError: If the event backend fails. The backend's exception is the cause.
+      UnsupportedByBackend: If the event backend has no reply store.
     """
     return next(wait_for_outcomes([message_id], middleware, timeout=timeout))
 
@@ -58,7 +58,10 @@ def wait_for_outcome(message_id: str, middleware: Abortable | None = None, *, ti
 async def wait_for_outcome_async(
     message_id: str, middleware: Abortable | None = None, *, timeout: int = 10_000
 ) -> Outcome:
-    """Do what ``wait_for_outcome`` does, for a coroutine: see there."""
+    """Return the outcome of a message without blocking the event loop.
+
+    Parameters, return value and errors are those of ``wait_for_outcome()``.
+    """
     milliseconds("timeout", timeout, at_least=0)
     deadline = time.monotonic() + timeout / 1000
     while True:
@@ -71,9 +74,9 @@ async def wait_for_outcome_async(
 def wait_for_outcomes(
     message_ids: Iterable[str], middleware: Abortable | None = None, *, timeout: int = 10_000
 ) -> Iterator[Outcome]:
-    """Do what ``wait_for_outcome`` does for many messages: yield each outcome when it is known, the pending ones last.
+    """Yield the outcomes of several messages, each as soon as it is known, and the pending ones last.
 
-    Parameters, errors: As there. ``timeout`` is for all of them together.
+    ``timeout`` applies to all messages together. Otherwise, parameters and errors are those of ``wait_for_outcome()``.
     """
     names = {outcome_key(message_id): message_id for message_id in message_ids}
     milliseconds("timeout", timeout, at_least=0)
@@ -84,14 +87,14 @@ def wait_for_outcomes(
 def _outcomes(reply_store: ReplyStore, names: dict[bytes, str], deadline: float) -> Iterator[Outcome]:
     while names:
         left = max(0, int((deadline - time.monotonic()) * 1000))
-        with backend_errors("nothing is known of what became of them"):
-            said = reply_store.wait(names, left)
-        for name, reply in said.items():
+        with backend_errors("the outcomes could not be read"):
+            replies = reply_store.wait(names, left)
+        for name, reply in replies.items():
             message_id = names.pop(name)
             try:
                 yield Outcome.decode(message_id, reply)
-            except InvalidRequest:  # nobody's word is nobody's
+            except InvalidRequest:  # a malformed reply counts as pending
                 yield Outcome(message_id)
-        if not said and not left:
+        if not replies and not left:
             break
     yield from map(Outcome, names.values())

@@ -1,1 +1,1 @@
-"""What a task calls."""
+"""Functions for tasks: checkpoints, shields and abortable subprocesses."""

@@ -1,4 +1,4 @@
-"""For functions that look after themselves: places to stop at, a sleep that ends there, and where not to stop."""
+"""Functions for cooperative tasks: checkpoints, an abortable sleep, and shields."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ __all__ = ["checkpoint", "refuse_in_a_loop", "shield", "sleep"]
 
 
 def checkpoint() -> None:
-    """Raise ``Abort`` if the message that is being processed here is to stop now.
+    """Raise ``Abort`` if the current message is to stop now.
 
-    Behind a shield, it is raised at the shield's end. It is raised once, here or elsewhere in the function, unless
-    ``repeat_every`` says otherwise; in a thread or a task that the function has started, each time. Outside of a
-    message that can be aborted, this does nothing.
+    Call it where stopping is safe. On PyPy, where ``Abort`` cannot be raised from another thread, a message must call
+    it, or ``sleep()``, to be stopped while it runs. ``Abort`` is raised once, here or elsewhere in the function, unless
+    ``repeat_every`` says otherwise; in a thread or task started by the function, it is raised on each call. Inside a
+    shield, it is raised at the end of the shield instead. Outside an abortable message, the call does nothing.
 
     Raises:
-      Abort: When somebody has asked to abort the message, and its grace period is over.
+      Abort: If there is an abort request for the message, and its grace period is over.
     """
     execution = current_execution()
     if execution is not None:
@@ -32,19 +33,20 @@ def checkpoint() -> None:
 
 
 def sleep(duration: int) -> None:
-    """Sleep for a time, and wake at once with ``Abort`` when the message that is being processed here is to stop.
+    """Sleep, and raise ``Abort`` at once when the current message is to stop.
 
-    Whatever the interpreter; by the rules of ``checkpoint()``. Outside of a message that can be aborted, this is
-    ``time.sleep``. A coroutine awaits ``asyncio.sleep`` or ``trio.sleep``, which do the same.
+    Unlike ``time.sleep()``, it is interrupted at once on every interpreter. ``Abort`` is raised by the rules of
+    ``checkpoint()``. Outside an abortable message, this is the same as ``time.sleep()``. In a coroutine, use ``await
+    asyncio.sleep()`` or ``await trio.sleep()``, which an abort ends, too.
 
     Parameters:
-      duration: In milliseconds.
+      duration: How many milliseconds to sleep.
 
     Raises:
-      Abort: As soon as somebody has asked to abort the message, and its grace period is over.
-      TypeError: When the duration is no integer.
-      ValueError: When it is negative or too long.
-      RuntimeError: When it is called in a coroutine, whose event loop it would hold up.
+      Abort: As soon as there is an abort request for the message, and its grace period is over.
+      TypeError: If the duration is not an int.
+      ValueError: If it is negative or too long.
+      RuntimeError: If called in a coroutine, where it would block the event loop.
     """
     milliseconds("duration", duration, at_least=0)
     execution = current_execution()
@@ -63,7 +65,7 @@ def sleep(duration: int) -> None:
 
 
 def shield() -> AnyShield:
-    """Protect a part of an actor's function from being aborted half way.
+    """Return a context manager that keeps ``Abort`` from being raised inside it.
 
     ::
 
@@ -71,20 +73,21 @@ def shield() -> AnyShield:
             account.withdraw(10)
             other.deposit(10)
 
-    An abort that comes meanwhile waits, and is raised on the way out of the outermost shield. Outside of a message
-    that can be aborted, a shield does nothing.
+    An abort that arrives meanwhile waits, and ``Abort`` is raised at the end of the outermost shield. Outside an
+    abortable message, a shield does nothing.
     """
     execution = current_execution()
     return nullcontext() if execution is None else execution.shield()
 
 
-def refuse_in_a_loop(what: str, **instead: str) -> None:
-    """Raise what ``what`` raises in an event loop, which it would hold up.
+def refuse_in_a_loop(caller: str, **instead: str) -> None:
+    """Raise ``RuntimeError`` if called in an event loop, which the caller would block.
 
     Parameters:
-      instead: What to await, by the library whose loop it is.
+      caller: The name of the calling function.
+      instead: The call to await instead, by the library that runs the event loop.
     """
     execution = current_execution()
     library = None if execution is None else execution.library_of_loop_here()
     if library is not None:
-        raise RuntimeError(f"{what} would hold up the event loop: await {instead[library]}, which an abort ends, too")
+        raise RuntimeError(f"{caller} would block the event loop: await {instead[library]}, which an abort ends, too")

@@ -1,4 +1,4 @@
-"""The execution that a task is in."""
+"""The execution to which the calling code belongs."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ __all__ = ["TaskExecution", "current_execution"]
 
 
 class TaskExecution(Current, Protocol):
-    """What a task can do with its execution: see ``_worker/execution.py``."""
+    """The part of an execution that tasks use. ``_worker/execution.py`` implements it."""
 
     def check(self) -> None:
-        """Raise ``Abort`` here if it is due, and as long as that has not been done."""
+        """Raise ``Abort`` in the caller if it is due and has not been raised yet."""
 
     def grace_left(self) -> float | None:
-        """Return how many milliseconds the message may go on after a request to abort it; None without one."""
+        """Return how many milliseconds of the grace period are left; None without an abort request."""
 
     def shield(self) -> AnyShield:
-        """Return a context manager inside of which interrupts wait."""
+        """Return a context manager inside which interrupts wait."""
 
     def bell(self, ring: Callable[[], object]) -> AbstractContextManager[None]:
-        """Have this called, in another thread, when the message is to stop, and each time when that is tried again."""
+        """Return a context in which ``ring`` is called from another thread when the message is to stop.
+
+        It is called again each time the interrupt is repeated.
+        """
 
     def library_of_loop_here(self) -> str | None:
-        """Return whose event loop the caller is in, as a coroutine or a callback; None: it is in none."""
+        """Return the name of the library whose event loop runs the caller; None outside an event loop."""
 
     def follow_itself(self) -> None:
-        """Have the core watch this thread itself, where it cannot be watched from another one."""
+        """Make the core follow this thread from within, for cores that cannot do so from another thread."""
 
 
 def current_execution() -> TaskExecution | None:
-    """Return the execution that takes place here, or None outside of a message that can be aborted."""
+    """Return the current execution, or None outside an abortable message."""
     return cast("TaskExecution | None", here())

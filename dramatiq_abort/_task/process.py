@@ -1,4 +1,4 @@
-"""Subprocesses that end with the message that has started them."""
+"""Subprocesses that are stopped when the message that started them is aborted."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["run_process"]
 
-#: How much to read or write at once, in bytes. A pipe that can be written to takes as much (PIPE_BUF) without a wait.
+#: How many bytes to read or write at once. A pipe that is ready for writing accepts PIPE_BUF bytes without blocking.
 _PIECE: Final = 32_768
 _PIPE_BUF: Final = getattr(selectors, "PIPE_BUF", 512)
 
-#: After how long a wait is interrupted at the latest, in seconds: others' exceptions (TimeLimit) come up in between.
+#: Maximum length of a wait, in seconds: other exceptions (TimeLimit) are raised between two waits.
 _LONGEST_WAIT: Final = 1.0
 
-#: How often to look whether the last of a group of processes has ended, in seconds: nothing signals that.
+#: Interval at which to check whether the last process of a group has ended, in seconds: nothing signals that.
 _GROUP_CHECK: Final = 0.01
 
-#: How long to read what is left in the pipes when all have been killed, in seconds: one that is not in the group any
-#: more may have them open for ever.
+#: How long to read the rest of the output after the group was killed, in seconds: a process that has left the group may
+#: keep the pipes open indefinitely.
 _LAST_READ: Final = 1.0
 
 
@@ -50,33 +50,38 @@ def run_process(
     abort_grace: int = 5_000,
     **options: Any,
 ) -> subprocess.CompletedProcess[Any]:
-    """Do what ``subprocess.run`` does, and stop the program when the message that is being processed is aborted.
+    """Run a program as ``subprocess.run()`` does, and stop it when the current message is aborted.
 
-    The program runs in a session and a process group of its own. When the message is aborted, the whole group is asked
-    to end with SIGTERM, and after a grace period killed with SIGKILL; then ``Abort`` is raised, whose ``process`` tells
-    what came of it. Behind a shield it goes on to its end. When anything else is raised in here, the time limit of the
-    message, say, or ``TimeoutExpired``, the group is killed at once. Nothing waits busily, and nothing is left behind
-    but processes that have left the group themselves.
+    ::
+
+        run_process(["ffmpeg", "-i", source, target], check=True)
+
+    The program runs in its own session and process group. When the message is aborted, the whole group gets SIGTERM,
+    and after ``abort_grace`` SIGKILL. Then ``Abort`` is raised; its ``process`` attribute has the exit status and the
+    output so far. Inside a shield, the program runs to its end. Any other exception raised in this function, such as
+    ``TimeoutExpired`` or the message's time limit, kills the group at once. There is no busy waiting, and only
+    processes that have left the group themselves can remain.
 
     Parameters:
-      args, input, capture_output, check, others: As in ``subprocess.run``.
-      timeout: The same, so it is in seconds.
-      abort_grace: For how many milliseconds the group may go on after SIGTERM.
+      args, input, capture_output, check: As for ``subprocess.run()``.
+      timeout: As for ``subprocess.run()``: in seconds.
+      abort_grace: How many milliseconds after SIGTERM the group is killed.
+      **options: All others of ``subprocess.run()``, except those that select a session or a process group.
 
     Returns:
-      CompletedProcess: As from ``subprocess.run``.
+      CompletedProcess: As from ``subprocess.run()``.
 
     Raises:
-      Abort: When somebody has asked to abort the message, and its grace period is over.
-      CalledProcessError: When ``check`` is true and the program's exit status is not 0.
-      TimeoutExpired: When the program takes longer than ``timeout``.
-      NotImplementedError: On Windows, which knows neither process groups nor SIGTERM as they are needed here.
-      RuntimeError: When it is called in a coroutine, whose event loop it would hold up.
-      TypeError, ValueError: When the parameters do not go together.
+      Abort: If there is an abort request for the message, and its grace period is over.
+      CalledProcessError: If ``check`` is true and the exit status of the program is not 0.
+      TimeoutExpired: If the program takes longer than ``timeout``.
+      NotImplementedError: On Windows, which has no POSIX process groups and no SIGTERM.
+      RuntimeError: If called in a coroutine, where it would block the event loop.
+      TypeError, ValueError: If parameters are invalid or exclude each other.
     """
     if os.name != "posix":
         raise NotImplementedError(
-            "run_process() needs POSIX process groups: use subprocess.run(), which no abort can stop"
+            "run_process() needs POSIX process groups: use subprocess.run(), which an abort does not stop"
         )
     milliseconds("abort_grace", abort_grace, at_least=0)
     if input is not None and options.get("stdin") is not None:
@@ -85,7 +90,7 @@ def run_process(
         raise ValueError("stdout and stderr cannot be given together with capture_output")
     if not options.get("start_new_session", True) or options.get("process_group") is not None:
         raise ValueError(
-            "run_process() puts the program in a session of its own: leave out start_new_session, process_group"
+            "run_process() starts the program in its own session: start_new_session and process_group are not supported"
         )
     refuse_in_a_loop(
         "run_process()",
@@ -114,7 +119,8 @@ def run_process(
 class _Child:
     """A program, its pipes, and a bell that ends a wait for it.
 
-    A context manager, in whose methods no ``Abort`` is raised.
+    This is a context manager. Like those of any other, its ``__enter__`` and ``__exit__`` are protected code, with all
+    that they call.
     """
 
     def __init__(self, args: Any, options: dict[str, Any], sent: Any, abort_grace: int) -> None:
@@ -132,7 +138,7 @@ class _Child:
             self._bell, self._rope = map(stack.enter_context, socket.socketpair())
             self._rope.settimeout(0)
             self._selector.register(self._bell, selectors.EVENT_READ, self._answer)
-            self._process = subprocess.Popen(self.args, **self._options)  # noqa: S603 - the caller knows what it is
+            self._process = subprocess.Popen(self.args, **self._options)  # noqa: S603 - the caller chooses the program
             stack.callback(self._close)
             stack.push(self._kill_after_an_error)
             self._encoding = _encoding(self._process.stdout or self._process.stderr or self._process.stdin)
@@ -143,7 +149,7 @@ class _Child:
             if self._process.stdin is not None:
                 self._unsent = memoryview(_bytes(self._encoding, self._sent))
                 self._register(self._process.stdin, selectors.EVENT_WRITE, self._write)
-            self._watch_for_the_exit()
+            self._watch_for_exit()
             self._closing = stack.pop_all()
         return self
 
@@ -164,18 +170,18 @@ class _Child:
 
     def wake(self) -> None:
         """End a wait, from any thread."""
-        with suppress(OSError):  # it is full of what has not been heard yet, or nobody waits any more
+        with suppress(OSError):  # the socket is full of earlier signals, or closed because the wait is over
             self._rope.send(b"!")
 
     def wait(self, deadline: float | None) -> bool:
-        """Read and write until something has happened, and say whether that was before the deadline."""
+        """Read and write until something has happened, and return whether that was before the deadline."""
         left = _LONGEST_WAIT if deadline is None else min(_LONGEST_WAIT, deadline - time.monotonic())
         for key, _ in self._selector.select(max(left, 0)):
             key.data(key.fileobj)
         return deadline is None or self.is_done or time.monotonic() < deadline
 
     def output(self) -> tuple[Any, Any]:
-        """Return what it has written so far, to stdout and to stderr, None for what was not asked for."""
+        """Return the output so far on stdout and stderr, each None if it is not captured."""
         out, err = self._process.stdout, self._process.stderr
         return _text(self._encoding, self._received.get(out)), _text(self._encoding, self._received.get(err))
 
@@ -183,7 +189,7 @@ class _Child:
         return subprocess.CompletedProcess(self.args, self._process.returncode, *self.output())
 
     def _stop(self) -> None:
-        """Ask the group to end, and return when it has, or after the grace period."""
+        """Send SIGTERM to the group, and return when it has ended, or after the grace period."""
         deadline = time.monotonic() + self._abort_grace
         self._signal(signal.SIGTERM)
         while not self.is_done and self.wait(deadline):
@@ -199,27 +205,27 @@ class _Child:
             pass
 
     def _signal(self, number: int) -> bool:
-        """Send a signal to the group, and say whether there is anybody in it.
+        """Send a signal to the group, and return whether it contains any processes.
 
-        Its number is not given to another one as long as somebody is, and not at once when nobody is any more.
+        The system does not reuse the group's number while it contains processes, nor immediately afterwards.
         """
         try:
             os.killpg(self._process.pid, number)
         except ProcessLookupError:
             return False
-        except PermissionError:  # macOS, of one that has ended and not been waited for
+        except PermissionError:  # macOS, for a process that has ended and has not been waited for
             return False
         return True
 
-    def _watch_for_the_exit(self) -> None:
+    def _watch_for_exit(self) -> None:
         try:
             self._pidfd = os.pidfd_open(self._process.pid)
-        except (AttributeError, OSError):  # not on Linux, or an old one
-            Thread(target=self._wake_at_the_exit, name="dramatiq-abort exit", daemon=True).start()
+        except (AttributeError, OSError):  # not Linux, or an old kernel
+            Thread(target=self._wake_at_exit, name="dramatiq-abort exit", daemon=True).start()
         else:
             self._selector.register(self._pidfd, selectors.EVENT_READ, self._reap)
 
-    def _wake_at_the_exit(self) -> None:
+    def _wake_at_exit(self) -> None:
         self._process.wait()
         self.wake()
 
@@ -238,7 +244,7 @@ class _Child:
     def _read(self, stream: IO[Any]) -> None:
         try:
             piece = os.read(stream.fileno(), _PIECE)
-        except BlockingIOError:  # gevent's pipes do not block
+        except BlockingIOError:  # gevent's pipes are non-blocking
             return
         if piece:
             self._received[stream].append(piece)
@@ -248,9 +254,9 @@ class _Child:
     def _write(self, stream: IO[Any]) -> None:
         try:
             self._unsent = self._unsent[os.write(stream.fileno(), self._unsent[:_PIPE_BUF]) :]
-        except BlockingIOError:  # see above
+        except BlockingIOError:  # as in _read()
             return
-        except BrokenPipeError:  # it does not want any more
+        except BrokenPipeError:  # the program has closed its standard input
             self._unsent = self._unsent[:0]
         if not self._unsent:
             self._unregister(stream)
@@ -273,9 +279,10 @@ class _Child:
 
 
 def _encoding(stream: Any) -> _Encoding:
-    """Return the encoding of a pipe and how it treats errors, None if subprocess was not asked for text.
+    """Return the encoding and the error handler of a pipe, or None if it is not in text mode.
 
-    Before it is closed: one of gevent's has no attributes any more then. Nor has it the type of those of subprocess.
+    Call it before the pipe is closed: gevent's pipes have no attributes after that. They also have another type than
+    those of ``subprocess``, so the type cannot be checked.
     """
     return (stream.encoding, stream.errors or "strict") if hasattr(stream, "encoding") else None
 
@@ -285,7 +292,7 @@ def _bytes(encoding: _Encoding, sent: Any) -> bytes:
 
 
 def _text(encoding: _Encoding, pieces: list[bytes] | None) -> Any:
-    """Return what was read from a pipe, as subprocess would: with one kind of line ends, if it is text."""
+    """Return the data read from a pipe as ``subprocess`` does: in text mode, decoded, with universal newlines."""
     if pieces is None:
         return None
     received = b"".join(pieces)
