@@ -1,4 +1,4 @@
-"""What an event backend is made of: to write one, subclass ``EventBackend``."""
+"""The classes for writing an event backend: subclass ``EventBackend``."""
 
 from ._protocol.event import BROADCAST_PREFIX, MAX_EVENTS, Event
 from ._protocol.reply import MAX_REPLIES, MAX_REPLY, Reply

@@ -1,4 +1,6 @@
-"""What every event backend holds, as tests: whoever writes one runs them, with pytest 7 or later.
+"""A test suite for event backends, for pytest 7 or later.
+
+Subclass ``BackendContract``, and add a fixture ``make_backend``.
 
 ::
 
@@ -15,7 +17,7 @@
 
 import pytest
 
-# Before they are imported, or their asserts would not say what they have seen.
+# Before the import, so that failing asserts show the compared values.
 pytest.register_assert_rewrite("dramatiq_abort._contract")
 
 from ._contract import BackendContract  # noqa: E402

@@ -398,7 +398,7 @@ def test_python_m(env: dict[str, str], tmp_path: Path) -> None:
         (["rules", "--url", "ftp://x"], "Redis URL must specify"),
         (["rules", "--url", "redis://x", "--broker", "x"], "there is a URL and a broker"),
         (["rules", "--broker", "x", "--namespace", "x"], "--namespace goes with --url"),
-        (["rules", "--namespace", "{x}"], "a namespace is some text without braces"),
+        (["rules", "--namespace", "{x}"], "namespace must be a non-empty str without braces"),
         (["rules", "--broker", "no_such_module"], "No module named 'no_such_module'"),
         (["rules", "--broker", "json:nothing"], "does not define a 'nothing' variable"),
         (["rules", "--broker", "json:__name__"], "is not a Broker"),

@@ -222,7 +222,7 @@ def test_what_is_asked_here_of_a_message_that_runs_here_takes_no_signal(
 
     waits = task.message()
     abort(waits.message_id)
-    with pytest.raises(UnsupportedByBackend, match="Consuming cannot tell"):
+    with pytest.raises(UnsupportedByBackend, match="Consuming cannot be queried"):
         abort_requested(waits.message_id)
     broker.enqueue(waits)
     assert states(outcomes, 1) == [OutcomeState.SKIPPED]

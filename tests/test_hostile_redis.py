@@ -162,7 +162,7 @@ def test_a_flood_is_a_few_lines(
     abort_one(flood)
 
     assert len(complaints(caplog)) == 10
-    assert "More of this kind is left out" in caplog.text
+    assert "Further warnings of this kind are suppressed" in caplog.text
 
 
 def test_what_is_too_long_is_not_kept(redis_client: redis.Redis, namespace: str, backend: RedisBackend) -> None:

@@ -142,12 +142,12 @@ def test_who_cannot_do_it_is_named() -> None:
     """The error for an unsupported feature names the backend and the method to implement."""
     backend = ThreeMethods()
 
-    with pytest.raises(UnsupportedByBackend, match=r"ThreeMethods cannot tell what is signaled.*read\(\)"):
+    with pytest.raises(UnsupportedByBackend, match=r"ThreeMethods cannot be queried.*read\(\)"):
         backend.read(b"a")
 
     with pytest.raises(UnsupportedByBackend, match=r"ThreeMethods carries no values.*signal\(\) and read\(\)"):
         backend.signal([Event(b"a", b"value", 1)])
-    with pytest.raises(UnsupportedByBackend, match=r"ThreeMethods cannot take a request back.*revoke\(\)"):
+    with pytest.raises(UnsupportedByBackend, match=r"ThreeMethods cannot revoke a request.*revoke\(\)"):
         backend.revoke(b"a")
 
 

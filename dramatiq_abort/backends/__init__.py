@@ -1,4 +1,4 @@
-"""The event backends that come with the package, each imported when it is asked for."""
+"""The event backends of this package, each imported when it is first used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an event backend must do, and what it may do besides."""
+"""The interface of event backends."""
 
 from __future__ import annotations
 
@@ -19,67 +19,83 @@ __all__ = ["EventBackend", "keeps_signals", "reply_store_of"]
 
 
 class EventBackend(abc.ABC):
-    """Carries events from those who signal them to every worker process.
+    """Carries events from callers to worker processes.
 
-    A subclass must have ``notify``, ``poll`` and ``wait_many``: that is all that a plain ``abort()`` needs. The other
-    methods have defaults that are made of these three, or say that they cannot be. All may be called from any thread.
-    ``dramatiq_abort.contract`` has the tests that it must pass.
+    To write a backend, implement ``notify``, ``poll`` and ``wait_many``, which are all that a plain ``abort()`` needs.
+    The other methods and attributes are optional, and each adds a feature. Their defaults are built on these three, or
+    raise ``UnsupportedByBackend``.
+
+    ::
+
+        class MyBackend(EventBackend):
+            def notify(self, key: bytes, ttl: int) -> None: ...
+            def poll(self, key: bytes) -> bool: ...
+            def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None: ...
+
+    Any method may be called from any thread, also while another thread waits. Keys are up to 512 bytes, values up to
+    8,192 bytes, and times are in milliseconds. A method may raise any exception: workers then continue without aborts,
+    and try again. Check a backend with the test suite in ``dramatiq_abort.contract``.
     """
 
-    #: Whether ``wait_many`` hears every event there is, and looks into ``keys`` only when one arrives. If so, it is
-    #: called all the time with the worker's live collection; if not, with a copy, and only while it has keys.
+    #: Whether ``wait_many`` receives every event, and looks into ``keys`` only when an event arrives. If so, it is
+    #: called all the time, with a collection that changes while it waits; otherwise with a copy, and only while there
+    #: are keys to wait for.
     receives_all: ClassVar[bool] = False
 
-    #: Whether it carries events for all workers, too: those whose key begins with ``FOR_ALL``. ``wait_many`` hands them
-    #: out whatever its keys are, and ``announced`` lists those that live.
+    #: Whether the backend carries broadcasts: events whose key begins with ``BROADCAST_PREFIX``. ``wait_many`` returns
+    #: them whatever its keys are, and ``broadcasts`` returns the live ones.
     supports_broadcast: ClassVar[bool] = False
 
-    #: Until when, in seconds on the clock of ``time.monotonic()``, it is certain that no event lives: a message that
-    #: starts before that asks for none. An event moves this into the past, when ``wait_many`` hands it out, or sooner;
-    #: and what this object signals, when that is done.
+    #: The time, in seconds on the clock of ``time.monotonic()``, until which it is certain that no event is live: a
+    #: message that starts before it does not call ``events_for``. It must be in the past at the latest when
+    #: ``wait_many`` returns an event, and when ``signal`` or ``notify`` of this object returns.
     no_events_before: float = -math.inf
 
-    #: Where workers leave word for those who have asked; None: this backend has no such place.
+    #: The store for the replies of workers to callers; None if the backend has none.
     reply_store: ReplyStore | None = None
 
     @abc.abstractmethod
     def notify(self, key: bytes, ttl: int) -> None:
-        """Signal ``key`` to all who wait for it now or ask for it within the next ``ttl`` milliseconds."""
+        """Signal ``key`` for ``ttl`` milliseconds.
+
+        Every wait in progress receives the signal, and so does every later wait or query within that time.
+        """
 
     @abc.abstractmethod
     def poll(self, key: bytes) -> bool:
-        """Say whether ``key`` is signaled, without waiting.
+        """Return whether ``key`` is signaled, without waiting.
 
-        Unless the class has a ``read`` of its own, this may consume the signal: it is asked once, and believed.
+        If the class does not override ``read``, this may consume the signal: the answer is relied on, and not asked for
+        again.
         """
 
     @abc.abstractmethod
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
-        """Wait for the next signaled key of ``keys``.
+        """Wait for the next signaled key among ``keys``.
 
-        Each signal is handed out once per backend object. One that was made before the call, and that still lives,
-        counts. When one that has been handed out is taken back, its key is handed out again; ``read`` then returns
-        None. Unless the class has a ``read`` of its own, this may consume the signal.
+        Each signal is returned once per backend object, including one that was made before the call and is still live.
+        When a signal that was returned is revoked, its key is returned once more, and ``read`` then returns None. If
+        the class does not override ``read``, this may consume the signal.
 
         Parameters:
-          keys: Those that are waited for. May grow and shrink meanwhile.
-          timeout: For how many milliseconds to wait at the most.
+          keys: The keys to wait for. The collection may grow and shrink during the wait.
+          timeout: How many milliseconds to wait at most.
 
         Returns:
-          bytes | None: The key, or None when the time is over.
+          bytes | None: The key, or None after the timeout.
         """
 
     def receive(self, keys: Collection[bytes], timeout: int) -> tuple[bytes, Event | None] | None:
-        """Wait as ``wait_many`` does, and return the event with its key; this is what a worker calls.
+        """Wait like ``wait_many``, and return the event with its key. Workers call this method.
 
-        The default asks ``read`` for the event that ``wait_many`` has handed out. Without a ``read`` of its own, the
-        backend carries plain events only, so the key is all there is to know.
+        The default calls ``wait_many``, then ``read`` for the key it got. If the class does not override ``read``, the
+        backend carries only events without a value, which the key fully describes.
 
         Returns:
-          tuple[bytes, Event | None] | None: The key with its event, or with None when what was handed out before has
-          been taken back; or None when the time is over.
+          tuple[bytes, Event | None] | None: The key with its event, or with None if an event returned before was
+          revoked; None after the timeout.
         """
-        unread: deque[bytes] = vars(self).setdefault("_unread", deque())  # a subclass need not call __init__()
+        unread: deque[bytes] = vars(self).setdefault("_unread", deque())  # subclasses need not call __init__()
         try:
             key: bytes | None = unread.popleft()
         except IndexError:
@@ -91,53 +107,56 @@ class EventBackend(abc.ABC):
         try:
             return key, self.read(key)
         except BaseException:
-            unread.append(key)  # it is not handed out a second time
+            unread.append(key)  # wait_many() does not return it again
             raise
 
     def wake(self) -> None:
-        """Let a ``receive`` that is under way return None soon, as when its worker stops.
+        """Make a ``receive`` in progress return None soon, because its worker stops, for example.
 
-        Without this it returns when its time is over.
+        The default does nothing: the wait lasts until its timeout.
         """
 
     def signal(self, events: Iterable[Event]) -> None:
-        """Signal many events.
+        """Signal one or more events.
+
+        The default calls ``notify`` for each event, and supports only events without a value.
 
         Raises:
-          UnsupportedByBackend: When an event has a value and this backend carries none; then none is signaled.
+          UnsupportedByBackend: If an event has a value and this backend carries none. No event has been signaled.
         """
         events = list(events)
         if any(event.value for event in events):
             raise UnsupportedByBackend(
-                f"{type(self).__name__} carries no values, so it cannot do more than a plain abort(): no mode but "
-                "ABORT, no abort_timeout and no repeat_every. Implement its signal() and read() for that."
+                f"{type(self).__name__} carries no values, so it supports only a plain abort(), without mode, "
+                "abort_timeout, repeat_every, reason and by. Implement its signal() and read() to support these."
             )
         for event in events:
             if event.ttl is None:
-                raise ValueError(f"an event needs a time to live to be signaled: {event!r}")
+                raise ValueError(f"an event must have a time to live to be signaled: {event!r}")
             self.notify(event.key, event.ttl)
 
     def read(self, key: bytes) -> Event | None:
-        """Return the signaled event of ``key`` with the time it has left, or None if there is none.
+        """Return the live event of ``key`` with its remaining time to live, or None if the key is not signaled.
 
-        A class that has this keeps its signals: neither this nor ``poll`` nor ``wait_many`` consumes them.
+        A class that overrides this promises to keep signals: neither ``read`` nor ``poll`` nor ``wait_many`` consumes
+        them.
 
         Raises:
-          UnsupportedByBackend: When this backend has only ``poll``, which may consume the signal.
+          UnsupportedByBackend: If the class does not override it: ``poll`` may consume the signal.
         """
         raise UnsupportedByBackend(
-            f"{type(self).__name__} cannot tell what is signaled without perhaps consuming it, so it knows nothing of "
-            "a message that is not running here. Implement its read() for that."
+            f"{type(self).__name__} cannot be queried for a message that is not running in this process, because the "
+            "query might consume the signal. Implement its read() to support this."
         )
 
     def broadcasts(self) -> Mapping[bytes, Event]:
-        """Return the live events for all workers, by key, without waiting."""
+        """Return the live broadcasts by key, without waiting. The default returns none."""
         return {}
 
     def events_for(self, key: bytes) -> Collection[Event]:
-        """Return the live events of the message with this key, without waiting: its own, and those for all workers.
+        """Return the live events for the message with this key, without waiting: its own, and all broadcasts.
 
-        Each message that starts asks for them, unless it is quiet: who changes what this returns sets ``quiet_until``.
+        It is called for each message that starts at or after ``no_events_before``.
         """
         event: Event | None = None
         if keeps_signals(self):
@@ -148,25 +167,26 @@ class EventBackend(abc.ABC):
         return for_all if event is None else [event, *for_all]
 
     def age(self, key: bytes) -> float | None:
-        """Return for how many milliseconds, at the least, ``key`` has been signaled; None where that is not known.
+        """Return for how many milliseconds, at least, ``key`` has been signaled; None if unknown.
 
-        Without this, an ``AbortMode.CANCEL`` that a worker hears of only after the message's start is ignored.
+        The default returns None: an ``AbortMode.CANCEL`` that a worker receives after the message has started is then
+        ignored, even if it was requested before.
         """
         return None
 
     def revoke(self, key: bytes) -> bool:
-        """Take the signal of ``key`` back, and say whether there was one.
+        """Delete the event of ``key``, and return whether it was live.
 
         Raises:
-          UnsupportedByBackend: When this backend cannot.
+          UnsupportedByBackend: If the class does not override it.
         """
         raise UnsupportedByBackend(
-            f"{type(self).__name__} cannot take a request back. Implement its revoke() for that."
+            f"{type(self).__name__} cannot revoke a request. Implement its revoke() to support this."
         )
 
 
 def keeps_signals(backend: EventBackend) -> bool:
-    """Say whether asking for a signal leaves it where it is, which a backend with only ``poll`` does not promise."""
+    """Return whether a backend promises to keep signals when it is queried: its class overrides ``read``."""
     return type(backend).read is not EventBackend.read
 
 
@@ -174,7 +194,7 @@ def reply_store_of(backend: EventBackend) -> ReplyStore:
     """Return the reply store of an event backend.
 
     Raises:
-      UnsupportedByBackend: If it has none.
+      UnsupportedByBackend: If the backend has none.
     """
     if backend.reply_store is None:
         raise UnsupportedByBackend(

@@ -1,4 +1,4 @@
-"""What an event backend raises, as one error that says what it means."""
+"""The conversion of an event backend's exceptions into ``BackendError``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["backend_errors"]
 
 
 @contextmanager
-def backend_errors(what_if_not: str) -> Iterator[None]:
-    """Let what an event backend raises come out as a ``BackendError`` that says what this means."""
+def backend_errors(consequence: str) -> Iterator[None]:
+    """Convert exceptions of an event backend into a ``BackendError`` whose message begins with the consequence."""
     try:
         yield
     except AbortError:
         raise
     except Exception as error:
-        raise BackendError(f"{what_if_not}: {type(error).__name__}: {error}") from error
+        raise BackendError(f"{consequence}: {type(error).__name__}: {error}") from error

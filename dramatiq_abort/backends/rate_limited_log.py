@@ -1,4 +1,4 @@
-"""Warnings of what anybody can cause, as often as he likes."""
+"""A limit on the number of warnings that untrusted input can cause."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 __all__ = ["RateLimitedLog"]
 
-#: How many are written down in how many seconds.
-_MOST: Final = 10
+#: Maximum number of warnings logged per period, and the period in seconds.
+_MAX_WARNINGS: Final = 10
 _PERIOD: Final = 60
 
 
 class RateLimitedLog:
-    """Writes some of many warnings into a log."""
+    """Logs up to 10 warnings per minute, and drops the others."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -26,9 +26,9 @@ class RateLimitedLog:
     def warning(self, text: str, *arguments: object) -> None:
         now = time.monotonic()
         if now >= self._period_ends:
-            self._left, self._period_ends = _MOST, now + _PERIOD
+            self._left, self._period_ends = _MAX_WARNINGS, now + _PERIOD
         if self._left > 0:
             self._left -= 1
             self._logger.warning(text, *arguments)
             if not self._left:
-                self._logger.warning("More of this kind is left out for %d seconds.", _PERIOD)
+                self._logger.warning("Further warnings of this kind are suppressed for %d seconds.", _PERIOD)

@@ -1,4 +1,4 @@
-"""What an event backend may have besides: a place where workers leave word for those who have asked."""
+"""The interface of reply stores, an optional part of event backends."""
 
 from __future__ import annotations
 
@@ -14,29 +14,34 @@ __all__ = ["ReplyStore"]
 
 
 class ReplyStore(abc.ABC):
-    """Notes by name, and the roll of the workers that are there. Any thread may call anything."""
+    """Keeps the replies of workers by name, and the registered workers. Any method may be called from any thread."""
 
     @abc.abstractmethod
     def put(self, replies: Iterable[Reply]) -> None:
-        """Put up some notes, 100 at the most."""
+        """Store up to 100 replies. Each replaces an earlier one with the same name."""
 
     @abc.abstractmethod
     def wait(self, names: Collection[bytes], timeout: int) -> dict[bytes, bytes]:
-        """Return what is said under these names, as soon as there is anything; nothing when the time is over.
+        """Wait until there is at least one live reply with one of these names, and return those there are.
+
+        Reading does not delete a reply.
 
         Parameters:
-          names: Any number of them.
-          timeout: For how many milliseconds to wait at the most; 0: not at all.
+          names: Any number of names.
+          timeout: How many milliseconds to wait at most; 0 to return at once.
+
+        Returns:
+          dict[bytes, bytes]: The content of each reply by its name; empty after the timeout.
         """
 
     @abc.abstractmethod
     def register(self, worker: bytes, ttl: int) -> None:
-        """Put a worker on the roll, for ``ttl`` milliseconds from now on."""
+        """Register a worker for the next ``ttl`` milliseconds."""
 
     @abc.abstractmethod
     def unregister(self, worker: bytes) -> None:
-        """Take a worker off the roll."""
+        """Unregister a worker."""
 
     @abc.abstractmethod
     def workers(self) -> list[bytes]:
-        """Return the workers that are on the roll."""
+        """Return the registered workers."""

@@ -1,4 +1,4 @@
-"""An event backend inside of one process."""
+"""An event backend within one process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["StubBackend"]
 
 
 class StubBackend(EventBackend):
-    """Carries events between the threads of this process, and no further: for tests."""
+    """Carries events between the threads of one process. It is meant for tests."""
 
     receives_all = True
     supports_broadcast = True
@@ -31,7 +31,7 @@ class StubBackend(EventBackend):
         self._woken = False
         self._tombstones = Tombstones()
         self._for_all = Tombstones()
-        self.reply_store: ReplyStore = _StubBoard()
+        self.reply_store: ReplyStore = _StubReplyStore()
 
     def notify(self, key: bytes, ttl: int) -> None:
         self.signal([Event(key, b"", ttl)])
@@ -59,7 +59,7 @@ class StubBackend(EventBackend):
         return {key: event_of(key, tombstone) for key, tombstone in self._for_all.live().items()}
 
     @property
-    def no_events_before(self) -> float:  # type: ignore[override]  # what another one finds out is always true here
+    def no_events_before(self) -> float:  # type: ignore[override]  # the tombstones are always up to date
         return -math.inf if self._tombstones.is_used or self._for_all.is_used else math.inf
 
     def revoke(self, key: bytes) -> bool:
@@ -75,7 +75,7 @@ class StubBackend(EventBackend):
     def receive(self, keys: Collection[bytes], timeout: int) -> tuple[bytes, Event | None] | None:
         received: tuple[bytes, Event | None] | None = None
 
-        def heard() -> bool:
+        def is_over() -> bool:
             nonlocal received
             self._for_all.forget_expired()
             self._tombstones.forget_expired()
@@ -83,7 +83,7 @@ class StubBackend(EventBackend):
             return received is not None or self._woken
 
         with self._changed:
-            self._changed.wait_for(heard, timeout / 1000)
+            self._changed.wait_for(is_over, timeout / 1000)
             self._woken = False
         return received
 
@@ -96,7 +96,7 @@ class StubBackend(EventBackend):
         return self._for_all if key.startswith(BROADCAST_PREFIX) else self._tombstones
 
 
-class _StubBoard(ReplyStore):
+class _StubReplyStore(ReplyStore):
     def __init__(self) -> None:
         self._changed = Condition()
         self._replies = Tombstones()

@@ -1,4 +1,4 @@
-"""The tombstones that a process knows, in memory."""
+"""Tombstones kept in memory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Tombstone", "Tombstones", "event_of", "now"]
 
-#: So many that have not been handed out are looked up one by one; if there are more, the keys are.
+#: Up to this many pending tombstones are looked up in the keys; if more are pending, the keys are looked up in them.
 _FEW: Final = 8
 
 
 def now() -> float:
-    """Return the milliseconds of a clock that nobody sets."""
+    """Return the time of the monotonic clock, in milliseconds."""
     return time.monotonic() * 1000
 
 
 class Tombstone(NamedTuple):
-    """What is known of one key.
+    """The event of a key, kept until its time to live ends.
 
     Parameters:
-      value: The event's value.
-      expiry: When it ends, on the clock of ``now``.
-      stamp: Two of the same key and value are the same if this is the same, wherever they were heard of.
-      made: When it was signaled, on the clock of ``stamp``; None where that is not known.
+      value: The value of the event.
+      expiry: When the time to live ends, on the clock of ``now()``.
+      stamp: Identifies the signal: tombstones with the same key, value and stamp are the same, wherever they were read.
+      made: When the event was signaled, on the clock of ``stamp``; None if unknown.
     """
 
     value: bytes
@@ -40,29 +40,29 @@ class Tombstone(NamedTuple):
     made: float | None = None
 
     def is_same(self, other: Tombstone | None) -> bool:
-        """Say whether it is not worth telling anybody of this one who knows the other."""
+        """Return whether this tombstone is the same as ``other``, and need not be handed out again."""
         return other is not None and (self.value, self.stamp) == (other.value, other.stamp)
 
 
 def event_of(key: bytes, tombstone: Tombstone) -> Event:
-    """Return the event that the tombstone of a key stands for."""
+    """Return the event of a key with this tombstone."""
     return Event(key, tombstone.value, max(0, int(tombstone.expiry - now())))
 
 
 class Tombstones:
-    """Events by key, each until its time is over, each handed out once. Any thread may call anything.
+    """Keeps tombstones by key until they expire, and hands each out once. Any method may be called from any thread.
 
     Parameters:
-      most: How many there may be; without it, any number. When there are more, those go that came first.
+      most: Maximum number of tombstones, unlimited by default. Beyond it, the oldest are dropped.
     """
 
     def __init__(self, most: float = math.inf) -> None:
         self._most = most
-        #: Whether none had to go, since they were last replaced.
+        #: Whether no tombstone has been dropped since the last ``replace()``.
         self.is_whole: bool = True
-        #: Whether there are any, or were until their time was over.
+        #: Whether there are any tombstones, including expired ones that have not been removed yet.
         self.is_used: bool = False
-        self._changing = Lock()  # not for get(), which messages call that start
+        self._changing = Lock()  # get() does without it, because every message that starts calls it
         self._live: dict[bytes, Tombstone] = {}
         self._by_expiry: list[tuple[float, bytes]] = []
         self._not_handed_out: set[bytes] = set()
@@ -71,7 +71,7 @@ class Tombstones:
         return len(self._live)
 
     def add(self, key: bytes, tombstone: Tombstone) -> None:
-        """Add one, or put it in the place of the one with this key; it is handed out (again) unless it is the same."""
+        """Add or replace the tombstone of a key. It is handed out, again if replaced, unless it is the same."""
         with self._changing:
             self._forget_expired_locked()
             if not tombstone.is_same(self._live.get(key)):
@@ -82,7 +82,7 @@ class Tombstones:
                 self._keep_bounds_locked()
 
     def discard(self, key: bytes) -> bool:
-        """Remove the one with this key, and say whether it was still live. If it was handed out, that is, too."""
+        """Remove the tombstone of a key, and return whether it was live. If it was handed out, so is its removal."""
         with self._changing:
             live = self.get(key) is not None
             if live:
@@ -92,7 +92,7 @@ class Tombstones:
             return live
 
     def replace(self, tombstones: dict[bytes, Tombstone]) -> None:
-        """Know exactly these from now on. What was known as it is, and handed out, is not handed out again."""
+        """Replace all tombstones. Those that were handed out before and are the same are not handed out again."""
         with self._changing:
             before = self._live
             news = {key for key, tombstone in tombstones.items() if not tombstone.is_same(before.get(key))}
@@ -105,31 +105,31 @@ class Tombstones:
             self._keep_bounds_locked()
 
     def get(self, key: bytes) -> Tombstone | None:
-        """Return the one with this key, or None if there is none any more."""
+        """Return the live tombstone of a key, or None."""
         tombstone = self._live.get(key)
         return None if tombstone is None or tombstone.expiry <= now() else tombstone
 
     def live(self) -> dict[bytes, Tombstone]:
-        """Return all there are."""
+        """Return all live tombstones by key."""
         with self._changing:
             self._forget_expired_locked()
             return self._live.copy()
 
     def forget_expired(self) -> None:
-        """Say at once that there are none, when their time is over, and not only when the next one comes."""
+        """Remove expired tombstones now, rather than with the next ``add()``, so that ``is_used`` is up to date."""
         with self._changing:
             self._forget_expired_locked()
 
     def hand_out(self, keys: Collection[bytes] | None = None) -> tuple[bytes, Event | None] | None:
-        """Return one of ``keys``, or of all, that has not been handed out as it is, with its event.
+        """Return a key among ``keys``, or any key, whose current tombstone has not been handed out, with its event.
 
-        Of one that was removed after it had been handed out, that is None.
+        If the tombstone was removed after it had been handed out, return its key with None instead of an event.
         """
         with self._changing:
             waiting = self._not_handed_out
             if not waiting:
                 return None
-            # A few are looked up among the keys; of many, most wait for somebody else.
+            # Few pending tombstones are looked up in the keys. If many are pending, most are for other keys.
             looked_up = waiting.copy() if keys is None or len(waiting) <= _FEW else keys
             among = waiting if looked_up is keys else keys
             for key in looked_up:
@@ -145,7 +145,7 @@ class Tombstones:
         while self._by_expiry and self._by_expiry[0][0] <= time_now:
             _, key = heapq.heappop(self._by_expiry)
             tombstone = self._live.get(key)
-            if tombstone is None or tombstone.expiry <= time_now:  # and not added again with a later expiry
+            if tombstone is None or tombstone.expiry <= time_now:  # unless it was added again with a later expiry
                 self._live.pop(key, None)
                 self._not_handed_out.discard(key)
         self.is_used = bool(self._live)
@@ -156,6 +156,6 @@ class Tombstones:
             key = next(iter(self._live))
             del self._live[key]
             self._not_handed_out.discard(key)
-        if len(self._by_expiry) > 2 * len(self._live) + 1000:  # of keys that are gone, or came again and again
+        if len(self._by_expiry) > 2 * len(self._live) + 1000:  # entries of keys that were removed, or added repeatedly
             self._by_expiry = [(tombstone.expiry, key) for key, tombstone in self._live.items()]
             heapq.heapify(self._by_expiry)

@@ -1,4 +1,4 @@
-"""An event backend on Redis, Valkey, and what speaks like them."""
+"""An event backend on Redis, Valkey, and compatible servers."""
 
 from .backend import RedisBackend
 

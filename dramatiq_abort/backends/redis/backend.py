@@ -1,4 +1,4 @@
-"""An event backend on Redis, Valkey, and what speaks like them."""
+"""An event backend on Redis, Valkey, and compatible servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..._protocol.event import BROADCAST_PREFIX, MAX_EVENTS, Event
 from ..base import EventBackend
 from ..rate_limited_log import RateLimitedLog
 from ..tombstones import Tombstone, Tombstones, event_of
-from .connection import Connections, OwnConnection, find_anew, is_cluster
+from .connection import Connections, OwnConnection, is_cluster, reload_nodes
 from .decoding import position, read_entry, read_tombstone, tombstone_of
 from .replies import RedisReplyStore
 from .scripts import LATEST, LOOK_UP, PAGE, REVOKE, SIGNAL, Script
@@ -32,46 +32,47 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisBackend"]
 
-#: For how long the log is kept, in ms. A reader that was away for longer than half of it goes by the index alone.
+#: How long log entries are kept, in ms. A reader disconnected for longer than half of that reads only the index.
 _RETENTION: Final = 60_000
 
-#: The longest wait for one answer, in ms: an idle worker sends less than two commands a second, all in all.
+#: Maximum wait for one reply, in ms: an idle worker sends fewer than two commands a second in total.
 _LONGEST_WAIT: Final = 550
 
-#: How much longer than the server waits for an entry, in ms, before it counts as dead.
+#: How many ms after the end of a blocking read the server counts as dead.
 _PATIENCE: Final = 750
 
-#: How long a message may be held up by the question whether it is to start, in ms, when the mirror is not fresh.
+#: How long a starting message may wait for the query that is needed if the mirror is not fresh, in ms.
 _PATIENCE_OF_MESSAGES: Final = 100
 
-#: How old the mirror may be, in ms, to be trusted: what was signaled longer ago than that is in it.
+#: Maximum age of a fresh mirror, in ms: events signaled longer ago than that are in it.
 _FRESH: Final = 1000
 
-#: How many tombstones one step in Redis reads, and how many entries of the log: a few ms of the server's time.
+#: Maximum number of tombstones and of log entries read in one step: a few ms of the server's time.
 _PAGE: Final = 100
 _ENTRIES: Final = 100
 
-#: How many tombstones the mirror holds. If there are more, each message asks for its own.
+#: Maximum number of tombstones in the mirror. If there are more, each message queries the server.
 _MOST: Final = 200_000
 
-#: The same of those that are for all workers. If there are more, the oldest count as taken back.
+#: Maximum number of broadcasts in the mirror. If there are more, the oldest count as revoked.
 _MAX_BROADCASTS: Final = 1000
 
 
 class RedisBackend(EventBackend):
     """Carries events over Redis 6.2 or later, or Valkey, to any number of worker processes.
 
-    A request is one round trip and one atomic step. A worker process keeps one connection on which it hears of every
-    request, and a mirror of those that are live; ``poll`` answers from it, without a round trip, while it is fresh.
+    An abort request is one round trip and one atomic step. A worker process keeps one connection, on which it receives
+    every event, and a mirror: a copy of the live events in memory. While the mirror is fresh, it answers queries
+    without a round trip.
 
     Parameters:
-      client: A client of redis-py, for one server, Sentinel's or a cluster's; not an asyncio one. Without it, the
-        server on this machine's port 6379.
-      namespace: The first part of all keys. Clients and workers must agree on it.
+      client: A client of redis-py for a single server, Sentinel or a cluster; not an asyncio client. Defaults to one
+        for port 6379 of this machine.
+      namespace: Prefix of all keys. Callers and workers must use the same one.
 
     Raises:
-      TypeError: When ``client`` is no client of redis-py, or an asyncio one.
-      ValueError: When ``namespace`` is empty or has braces in it.
+      TypeError: If ``client`` is not a client of redis-py, or is an asyncio client.
+      ValueError: If ``namespace`` is empty or contains braces.
     """
 
     receives_all = True
@@ -81,12 +82,12 @@ class RedisBackend(EventBackend):
         if client is None:
             client = redis.Redis(socket_timeout=5, socket_connect_timeout=5)
         if not hasattr(client, "execute_command") or iscoroutinefunction(client.execute_command):
-            raise TypeError(f"a client of redis-py that is not an asyncio one is needed, not {client!r}")
+            raise TypeError(f"client must be a client of redis-py, and not an asyncio one, not {client!r}")
         if not isinstance(namespace, str) or not namespace or set(namespace) & set("{}"):
-            raise ValueError(f"a namespace is some text without braces, not {namespace!r}")
+            raise ValueError(f"namespace must be a non-empty str without braces, not {namespace!r}")
         self._logger: Final = get_logger(__name__, type(self))
         self.client: Final = client
-        # The braces put the keys into one slot of a cluster.
+        # The braces put all keys into one slot of a cluster.
         self._keys: Final = tuple(f"{{{namespace}}}:{name}" for name in ("index", "values", "log"))
         self._keys_for_all: Final = tuple(f"{{{namespace}}}:{name}" for name in ("all-index", "all-values", "log"))
         self._limited_log: Final = RateLimitedLog(self._logger)
@@ -94,33 +95,33 @@ class RedisBackend(EventBackend):
         self._for_all: Final = Tombstones(_MAX_BROADCASTS)
         self._reading: Final = Lock()
         self._reader: OwnConnection | None = None
-        # Up to where the log is in the mirror, and who changes either of them.
+        # The id up to which the log is in the mirror, and the lock for changing both.
         self._last_id = b"0-0"
         self._mirroring: Final = Lock()
-        # When the mirror stops being fresh, and when it was last heard that anything has changed, in seconds.
+        # When the mirror stops being fresh, and when the last log entry was received, in seconds.
         self._fresh_until = -math.inf
         self._heard_at = -math.inf
-        # Whether somebody calls wait_many, and whether the server is known to answer.
+        # Whether receive() keeps the mirror up to date, and whether the server is known to reply.
         self._is_followed = False
         self._answers = False
         self._has_failed = False
         self.no_events_before: float = -math.inf
-        self._asking: Final = Lock()
-        self._asker: OwnConnection | None = None
+        self._querying: Final = Lock()
+        self._query_connection: OwnConnection | None = None
         self._connections: Final = None if is_cluster(client) else Connections(client, self._keys[0])
         self.reply_store: ReplyStore = RedisReplyStore(client, namespace, self._ask)
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = "dramatiq-abort", **parameters: Any) -> RedisBackend:
-        """Make a backend from a URL such as ``redis://user:password@host:6379/0``.
+        """Create a backend from a URL such as ``redis://user:password@host:6379/0``.
 
         Parameters:
-          url: As ``redis.Redis.from_url`` takes it: ``redis://``, ``rediss://`` or ``unix://``.
-          namespace: See the class.
-          **parameters: For the client. Unless they or the URL say otherwise, it waits 5 seconds for an answer.
+          url: A URL as for ``redis.Redis.from_url()``: ``redis://``, ``rediss://`` or ``unix://``.
+          namespace: Prefix of all keys, as for the class.
+          **parameters: Parameters of the client. Its timeouts are 5 seconds unless these or the URL set others.
 
         Raises:
-          ValueError: When the URL is none that redis-py understands.
+          ValueError: If redis-py does not understand the URL, or ``namespace`` is empty or contains braces.
         """
         parameters = {"socket_timeout": 5, "socket_connect_timeout": 5} | parameters
         return cls(client=redis.Redis.from_url(url, **parameters), namespace=namespace)
@@ -131,11 +132,11 @@ class RedisBackend(EventBackend):
     def signal(self, events: Iterable[Event]) -> None:
         for (value, priority, _), alike in groupby(events, _kind):
             while step := list(islice(alike, MAX_EVENTS)):
-                words = [word for event in step for word in (event.key, event.ttl)]
+                arguments = [word for event in step for word in (event.key, event.ttl)]
                 keys = self._keys_of(step[0].key)
-                server_now, entry_id, ends = self._ask(keys, SIGNAL, _RETENTION, value, priority, *words)
-                # What this process asks for itself, its mirror knows before its own connection brings it back. But if
-                # that did already, it may also have brought what happened since.
+                server_now, entry_id, ends = self._ask(keys, SIGNAL, _RETENTION, value, priority, *arguments)
+                # Add this process's own events to its mirror before they arrive in the log. If the log is further
+                # already, it has brought them, and possibly later changes, which must not be overwritten.
                 with self._mirroring:
                     if self._is_followed and position(entry_id) > position(self._last_id):
                         self._add(step, value, ends, server_now)
@@ -172,7 +173,7 @@ class RedisBackend(EventBackend):
         return _found(key, self._ask(self._keys_of(key), LOOK_UP, key))
 
     def revoke(self, key: bytes) -> bool:
-        # The mirror hears of it from the log alone, or the entry that was signaled before could come in behind this.
+        # The mirror is updated by the log alone: the entry of the signal may arrive after this, and would restore it.
         return bool(self._ask(self._keys_of(key), REVOKE, _RETENTION, key))
 
     def age(self, key: bytes) -> float | None:
@@ -180,8 +181,8 @@ class RedisBackend(EventBackend):
         if tombstone is None or tombstone.made is None:
             return None
         found = self._ask(self._keys_of(key), LOOK_UP, key)
-        # From the making to now, on the server's clock, which is read in whole milliseconds. If the end has been moved
-        # since, this is too little.
+        # The time from the signal until now, on the server's clock, which is read in whole milliseconds. If the end has
+        # been extended since, the result is too low.
         return None if found is None else tombstone.stamp - found[0] - tombstone.made - 1
 
     def wait_many(self, keys: Collection[bytes], timeout: int) -> bytes | None:
@@ -198,7 +199,7 @@ class RedisBackend(EventBackend):
                 received = self._hand_out(keys)
                 if received is not None:
                     return received
-                left = math.ceil((deadline - time.monotonic()) * 1000)  # the server does not wait for less than that
+                left = math.ceil((deadline - time.monotonic()) * 1000)  # the server waits for whole milliseconds
                 self._follow(min(left, _LONGEST_WAIT))
                 if time.monotonic() >= deadline or not self._is_followed:
                     return self._hand_out(keys)
@@ -220,27 +221,27 @@ class RedisBackend(EventBackend):
 
     @property
     def _must_ask(self) -> bool:
-        """Whether the mirror cannot be trusted, and the server is not known to be silent."""
+        """Whether the mirror is stale or incomplete, and the server is known to reply."""
         return self._answers and not (self._is_fresh and self._mirror.is_whole)
 
     def _follow(self, wait: int) -> None:
-        """Bring the mirror up to date, and if it is, wait for the next change."""
+        """Bring the mirror up to date, or wait for the next change if it is."""
         try:
             if self._reader is None or not self._reader.is_ours:
-                self._answers = False  # until it does
-                if self._has_failed:  # else it knows, and to ask would cut off who is asking it something
-                    find_anew(self.client)
+                self._answers = False  # until it replies
+                if self._has_failed:  # only then: reloading drops commands in flight on the client's connections
+                    reload_nodes(self.client)
                 self._reader = OwnConnection(self.client, self._keys[2], (_LONGEST_WAIT + _PATIENCE) / 1000)
                 self._heard_at = -math.inf
             if time.monotonic() >= self._heard_at + _RETENTION / 1000:
-                # Or nothing has been heard for as long as the log is kept, and the next log may begin anywhere.
+                # Also if no entry arrived for as long as entries are kept: the log may have been restarted since.
                 self._catch_up(self._reader)
-                wait = 0  # what was signaled meanwhile is in the log
-            wait = max(1, wait)  # 0 would be for ever
+                wait = 0  # read what was signaled meanwhile at once
+            wait = max(1, wait)  # BLOCK 0 would wait indefinitely
             asked_at = time.monotonic()
             heard = self._read_log(self._reader, wait)
-            if heard < _ENTRIES:  # else there may be more
-                # However long the answer was on its way: when the server gave it, there was nothing else.
+            if heard < _ENTRIES:  # otherwise, there may be more entries
+                # The mirror is as fresh as the request is old: when the server replied, there were no other entries.
                 with self._mirroring:
                     self._fresh_until = asked_at + (_FRESH if heard else _FRESH + wait) / 1000
                     self._settle_locked()
@@ -254,11 +255,11 @@ class RedisBackend(EventBackend):
                 raise
 
     def _catch_up(self, reader: OwnConnection) -> None:
-        """Take the index into the mirror, and before that what the log has and the index has not.
+        """Read the index into the mirror, and before it the log, if this process was not disconnected for long.
 
-        That is what was taken back, and when each was signaled. So if this process was not away for long, the log is
-        read from where it was left; and the mirror forgets nothing else then: a server that has lost its data does not
-        take back what this process has heard of.
+        Only the log contains revocations, and the time of each signal. After a short disconnection it is read from the
+        last known id, and the mirror then drops only what the log revokes: if the server has lost its data, the events
+        that this process has received stay in effect.
         """
         resumes = time.monotonic() < self._fresh_until + _RETENTION / 2000
         if resumes:
@@ -270,7 +271,7 @@ class RedisBackend(EventBackend):
         for_all, _ = self._read_index(partial(self._run, reader.run, self._keys_for_all), _MAX_BROADCASTS)
         with self._mirroring:
             if resumes:
-                self._last_id = min(self._last_id, last_id, key=position)  # another log may have begun meanwhile
+                self._last_id = min(self._last_id, last_id, key=position)  # the log may have been restarted meanwhile
                 for key, tombstone in chain(tombstones.items(), for_all.items()):
                     self._mirror_of(key).add(key, tombstone)
             else:
@@ -281,7 +282,7 @@ class RedisBackend(EventBackend):
         self._heard_at = time.monotonic()
 
     def _read_index(self, ask: Callable[..., Any], most: int) -> tuple[dict[bytes, Tombstone], bytes]:
-        """Return the live tombstones, or a little more than ``most`` of them, and the log's last id before that."""
+        """Return the live tombstones, or slightly more than ``most`` of them, and the log's last id before that."""
         tombstones: dict[bytes, Tombstone] = {}
         last_id: bytes | None = None
         cursor = b"0"
@@ -292,19 +293,19 @@ class RedisBackend(EventBackend):
                 try:
                     tombstone = read_tombstone(key, end, value, server_now)
                 except ValueError:
-                    self._complain_of(key, end)
+                    self._log_malformed(key, end)
                 else:
                     if tombstone is not None:
                         tombstones[key] = tombstone
         return tombstones, last_id
 
     def _read_log(self, reader: OwnConnection, wait: int, server_now: int = 0) -> int:
-        """Take what has been added to the log into the mirror, and return how much that was.
+        """Apply new log entries to the mirror, and return their number.
 
         Parameters:
           reader: A connection.
-          wait: For how many ms to wait if there is nothing.
-          server_now: The time that it is at least, for what was added long ago.
+          wait: How many ms to wait if there are no new entries.
+          server_now: A lower bound of the server's current time, for entries that were added long ago.
         """
         reply = reader.run("XREAD", "COUNT", _ENTRIES, "BLOCK", wait, "STREAMS", self._keys[2], self._last_id)
         streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or ()]  # RESP 3 and 2
@@ -313,8 +314,8 @@ class RedisBackend(EventBackend):
             self._heard_at = time.monotonic()
         for entry_id, fields in entries:
             if position(entry_id) > (LATEST,):
-                self._complain_of(entry_id, fields)
-                self._heard_at = -math.inf  # to catch up removes it
+                self._log_malformed(entry_id, fields)
+                self._heard_at = -math.inf  # catching up removes the entry
                 break
             with self._mirroring:
                 self._last_id = entry_id
@@ -323,11 +324,11 @@ class RedisBackend(EventBackend):
         return len(entries)
 
     def _apply(self, fields: list[bytes], server_now: int) -> None:
-        """Take one entry of the log into the mirror: ``_scripts.py`` says what is in it."""
+        """Apply a log entry to the mirror. ``scripts.py`` describes the entries."""
         try:
             value, made, ends = read_entry(fields)
         except ValueError:
-            self._complain_of(self._last_id, fields)
+            self._log_malformed(self._last_id, fields)
             return
         for key, end in ends:
             if end:
@@ -336,7 +337,7 @@ class RedisBackend(EventBackend):
                 self._mirror_of(key).discard(key)
 
     def _settle_locked(self) -> None:
-        """Say whether messages need ask at all, after each change of what that depends on."""
+        """Update ``no_events_before`` after a change of the mirror or of its freshness."""
         self._mirror.forget_expired()
         self._for_all.forget_expired()
         has_any = self._mirror.is_used or self._for_all.is_used or not self._mirror.is_whole
@@ -344,11 +345,11 @@ class RedisBackend(EventBackend):
 
     def _add(self, events: list[Event], value: bytes, answers: list[Any], server_now: int) -> None:
         for event, answer in zip(events, answers, strict=True):
-            end, said = answer if isinstance(answer, list) else (answer, value)
-            self._mirror_of(event.key).add(event.key, tombstone_of(said, end, server_now, server_now))
+            end, kept_value = answer if isinstance(answer, list) else (answer, value)
+            self._mirror_of(event.key).add(event.key, tombstone_of(kept_value, end, server_now, server_now))
 
-    def _complain_of(self, name: bytes, what: object) -> None:
-        self._limited_log.warning("In Redis, %.200r: %.200r is none of ours and is ignored.", name, what)
+    def _log_malformed(self, name: bytes, content: object) -> None:
+        self._limited_log.warning("Malformed data in Redis was ignored. %.200r: %.200r", name, content)
 
     def _keys_of(self, key: bytes) -> tuple[str, ...]:
         return self._keys_for_all if _is_for_all(key) else self._keys
@@ -356,13 +357,13 @@ class RedisBackend(EventBackend):
     def _mirror_of(self, key: bytes) -> Tombstones:
         return self._for_all if _is_for_all(key) else self._mirror
 
-    def _ask(self, keys: tuple[str, ...], script: Script, *words: Any) -> Any:
-        if self._connections is None:  # a cluster's client knows best which node to ask, and when to ask another one
-            return self._run(partial(self.client.execute_command, **{NEVER_DECODE: True}), keys, script, *words)
-        return self._connections.use(lambda connection: self._run(connection.run, keys, script, *words))
+    def _ask(self, keys: tuple[str, ...], script: Script, *arguments: Any) -> Any:
+        if self._connections is None:  # a cluster's client finds the right node, and follows redirections
+            return self._run(partial(self.client.execute_command, **{NEVER_DECODE: True}), keys, script, *arguments)
+        return self._connections.use(lambda connection: self._run(connection.run, keys, script, *arguments))
 
     def _event_of_message(self, key: bytes) -> Event | None:
-        """Return the live event of a message that is to start, or None if there is none."""
+        """Return the live event of a starting message, or None."""
         if not self._is_followed:
             return _found(key, self._ask(self._keys, LOOK_UP, key))
         if self._must_ask:
@@ -371,50 +372,50 @@ class RedisBackend(EventBackend):
         tombstone = self._mirror.get(key)
         return None if tombstone is None else event_of(key, tombstone)
 
-    def _ask_quickly(self, keys: tuple[str, ...], script: Script, *words: Any) -> Any:
-        """Ask on behalf of a message that is to start.
+    def _ask_quickly(self, keys: tuple[str, ...], script: Script, *arguments: Any) -> Any:
+        """Query the server on behalf of a starting message.
 
-        While the server does not answer, asking it would only make the message wait: what the mirror does not know is
-        handed out when the server is back. One thread that asks is enough to find that out.
+        While the server does not reply, a query would only delay the message; events missing in the mirror are received
+        when the server is back. One querying thread is enough to find out that it does not reply.
 
         Raises:
-          _NoAnswer: When there is none, or none is needed any more, now that it is this thread's turn.
+          _NoAnswer: If the server does not reply, or no query is needed any more when it is this thread's turn.
         """
-        if not self._asking.acquire(timeout=_PATIENCE_OF_MESSAGES / 1000):
+        if not self._querying.acquire(timeout=_PATIENCE_OF_MESSAGES / 1000):
             raise _NoAnswer
         try:
             if not self._must_ask:
                 raise _NoAnswer
-            if self._asker is None or not self._asker.is_ours:
-                self._asker = OwnConnection(self.client, self._keys[0], _PATIENCE_OF_MESSAGES / 1000)
-            return self._run(self._asker.run, keys, script, *words)
+            if self._query_connection is None or not self._asker.is_ours:
+                self._query_connection = OwnConnection(self.client, self._keys[0], _PATIENCE_OF_MESSAGES / 1000)
+            return self._run(self._query_connection.run, keys, script, *arguments)
         except RedisError as error:
-            self._asker = None
+            self._query_connection = None
             self._answers = False
             raise _NoAnswer from error
         finally:
-            self._asking.release()
+            self._querying.release()
 
     @staticmethod
-    def _run(run: Callable[..., Any], keys: tuple[str, ...], script: Script, *words: Any) -> Any:
-        words = (len(keys), *keys, *words)
+    def _run(run: Callable[..., Any], keys: tuple[str, ...], script: Script, *arguments: Any) -> Any:
+        arguments = (len(keys), *keys, *arguments)
         try:
-            return run("EVALSHA", script.sha, *words)
+            return run("EVALSHA", script.sha, *arguments)
         except NoScriptError:
-            return run("EVAL", script.lua, *words)
+            return run("EVAL", script.lua, *arguments)
 
 
 class _NoAnswer(Exception):
-    """The mirror has to do."""
+    """Raised if the server cannot be queried, so the mirror must be used."""
 
 
 def _found(key: bytes, answer: Any) -> Event | None:
-    """Return the event that the server has looked up."""
+    """Return the event in a reply to ``LOOK_UP``, or None."""
     return None if answer is None else Event(key, answer[1], int(answer[0]))
 
 
 def _kind(event: Event) -> tuple[bytes, int, bool]:
-    """What the events of one step have in common."""
+    """Return the properties shared by all events signaled in one step."""
     return event.value, event.priority, _is_for_all(event.key)
 
 

@@ -1,4 +1,4 @@
-"""Connections to Redis of one's own."""
+"""Connections to Redis outside the client's pool."""
 
 from __future__ import annotations
 
@@ -17,40 +17,43 @@ from redis.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Connections", "OwnConnection", "find_anew", "is_cluster"]
+__all__ = ["Connections", "OwnConnection", "is_cluster", "reload_nodes"]
 
-#: For how long a client without a time-out of its own waits for an answer, in seconds.
+#: Timeout in seconds for clients that have none.
 _TIMEOUT: Final = 5.0
 
-#: How many connections are kept for the next who asks.
+#: Maximum number of idle connections kept for reuse.
 _KEPT: Final = 4
 
-#: What a new connection may mend: the server has been restarted, or is another one by now.
+#: Errors that a new connection may avoid: the server was restarted, or another one has become the primary.
 _MENDABLE: Final = (RedisConnectionError, RedisTimeoutError, ReadOnlyError)
 
 
 def is_cluster(client: Any) -> bool:
-    """Say whether this is a client for a cluster."""
+    """Return whether a client is for a cluster."""
     return hasattr(client, "get_node_from_key")
 
 
-def find_anew(client: Any) -> None:
-    """Let a cluster's client ask which node has which keys: by itself it does so when a command of its own fails."""
+def reload_nodes(client: Any) -> None:
+    """Make a cluster's client ask again which node has which keys.
+
+    By itself, it does so only when one of its own commands fails.
+    """
     if is_cluster(client):
         client.nodes_manager.initialize()
 
 
 class OwnConnection:
-    """A connection beside the client's pool, that fails at once when it is cut, and soon when nobody answers.
+    """A connection outside the client's pool that fails at once when it is cut, and soon when the server is silent.
 
-    The pool's own will not do: a client that tries again by itself would hide that it is talking to another server by
-    now, whose log may be another one, and may take minutes to give up; and its time-out may be shorter than the wait
-    for an entry, or none at all, which would wait for a dead server for ever.
+    The pool's connections are unsuitable for two reasons. A client that retries by itself would hide a switch to
+    another server, which may have another log, and may take minutes to give up. And its timeout may be shorter than the
+    wait for a log entry, or missing, so that it would wait for a dead server indefinitely.
 
     Parameters:
       client: A client of redis-py, for one server or for a cluster.
-      key: The key that it is for: in a cluster, the connection goes to this key's node.
-      patience: After how many seconds without an answer the connection counts as dead.
+      key: In a cluster, the connection goes to the node of this key.
+      patience: After how many seconds without a reply the connection counts as dead.
     """
 
     def __init__(self, client: Any, key: str, patience: float) -> None:
@@ -63,38 +66,38 @@ class OwnConnection:
             parameters = parameters | {"connection_pool": _asking_once(pool.proxy, impatient)}
         self._connection = pool.connection_class(**parameters)
         for name, value in impatient.items():
-            if hasattr(self._connection, name):  # a Unix socket has no time-out for connecting
+            if hasattr(self._connection, name):  # connections to Unix sockets have no connect timeout
                 setattr(self._connection, name, value)
         self._pid = os.getpid()
 
     @property
     def is_ours(self) -> bool:
-        """Whether this is still the process that made it: after a fork two processes would share one connection."""
+        """Whether this process created the connection: after a fork, two processes would share it."""
         return self._pid == os.getpid()
 
     def run(self, *words: Any) -> Any:
-        """Send a command, connecting if need be, and return the answer as it comes, in bytes."""
+        """Send a command, connecting first if necessary, and return the reply undecoded, as bytes."""
         try:
-            self._connection.connect()  # to send would connect, too, but without asking a Sentinel
+            self._connection.connect()  # send_command() would connect, too, but without asking a Sentinel
             self._connection.send_command(*words)
             return self._connection.read_response(disable_decoding=True)
         except NoScriptError:
             raise
         except BaseException:
-            self._connection.disconnect()  # or the next answer would be this one's
+            self._connection.disconnect()  # otherwise, the next command would read this reply
             raise
 
     def cut(self) -> None:
-        """Disconnect; a command that is under way in another thread fails at once."""
+        """Disconnect. A command in progress in another thread fails at once."""
         self._connection.disconnect()
 
 
 class Connections:
-    """Own connections for whoever asks, each for one at a time, and kept for the next.
+    """A small pool of own connections. Each is used by one thread at a time, and kept for reuse.
 
     Parameters:
-      client: See ``OwnConnection``. How long it waits for an answer is how long it may take here altogether.
-      key: See there.
+      client: As for ``OwnConnection``. Its timeout is the limit for a whole ``use()``, including the second attempt.
+      key: As for ``OwnConnection``.
     """
 
     def __init__(self, client: Any, key: str) -> None:
@@ -104,9 +107,9 @@ class Connections:
         self._kept: deque[OwnConnection] = deque(maxlen=_KEPT)
 
     def use(self, ask: Callable[[OwnConnection], Any]) -> Any:
-        """Return what ``ask`` makes of a connection; it is called twice, with a new one, where the first was dead.
+        """Call ``ask`` with a connection, and return its result. If a kept connection fails, try again with a new one.
 
-        One that was kept may have died since without a word, so each has half of the time.
+        A kept connection may have died without notice, so each attempt gets half of the timeout.
         """
         try:
             kept = self._kept.pop()
@@ -116,7 +119,7 @@ class Connections:
             try:
                 return self._use(kept, ask)
             except _MENDABLE:
-                self._kept.clear()  # the others will hardly be better
+                self._kept.clear()  # the others are likely to be dead, too
         return self._use(OwnConnection(self._client, self._key, self._patience), ask)
 
     def _use(self, connection: OwnConnection, ask: Callable[[OwnConnection], Any]) -> Any:
@@ -130,7 +133,7 @@ def _impatient(patience: float) -> dict[str, Any]:
 
 
 def _asking_once(proxy: Any, impatient: dict[str, Any]) -> Any:
-    """Make a Sentinel pool's proxy find the primary as before, but without asking a dead Sentinel again and again."""
+    """Return a copy of a Sentinel pool's proxy that does not retry Sentinels that are dead."""
     proxy = copy.copy(proxy)
     proxy.sentinel_manager = copy.copy(proxy.sentinel_manager)
     proxy.sentinel_manager.sentinels = [

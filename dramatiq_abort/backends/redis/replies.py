@@ -6,7 +6,7 @@ replies                stream      the names of the replies of the last minute
 workers                sorted set  the registered workers, by their expiry
 =====================  ==========  ===========================================
 
-All are in one slot of a cluster. A wait gets the replies first, and then reads the stream from where it was before.
+In a cluster, all are in one slot. A wait reads the replies first, and then the stream, from its last id before that.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisReplyStore"]
 
-#: The longest read of the stream, in ms. After it, the replies are read, whatever the stream has said.
+#: Maximum length of a blocking read of the stream, in ms. After it, the replies are read in any case.
 _LONGEST_WAIT: Final = 1000
 
-#: How much longer to wait for the server than it blocks, in seconds, before it counts as dead.
+#: How many seconds after the end of a blocking read the server counts as dead.
 _PATIENCE: Final = 2.0
 
 
 class RedisReplyStore(ReplyStore):
-    """Replies on the server of an event backend.
+    """Keeps replies on the server of an event backend.
 
     Parameters:
       client: A client of redis-py.
-      namespace: The first part of all keys.
-      ask: Runs a script with keys and words.
+      namespace: Prefix of all keys.
+      ask: Runs a script with keys and arguments.
     """
 
     def __init__(self, client: Any, namespace: str, ask: Callable[..., Any]) -> None:
@@ -60,17 +60,17 @@ class RedisReplyStore(ReplyStore):
     def wait(self, names: Collection[bytes], timeout: int) -> dict[bytes, bytes]:
         deadline = time.monotonic() + timeout / 1000
         names = set(names)
-        rung = names
+        to_read = names
         listener: OwnConnection | None = None
         try:
             while True:
-                last_id, found = self._look(list(rung))
+                last_id, found = self._read(list(to_read))
                 left = int((deadline - time.monotonic()) * 1000)
                 if found or left <= 0:
                     return found
                 if listener is None:
                     listener = OwnConnection(self._client, self._names, _LONGEST_WAIT / 1000 + _PATIENCE)
-                rung = self._listen(listener, names, last_id, left) or names
+                to_read = self._listen(listener, names, last_id, left) or names
         finally:
             if listener is not None:
                 listener.cut()
@@ -84,8 +84,8 @@ class RedisReplyStore(ReplyStore):
     def workers(self) -> list[bytes]:
         return sorted(self._ask((self._workers,), WORKERS))
 
-    def _look(self, names: list[bytes]) -> tuple[bytes, dict[bytes, bytes]]:
-        """Return the replies of these names, and the last id of the stream before that."""
+    def _read(self, names: list[bytes]) -> tuple[bytes, dict[bytes, bytes]]:
+        """Return the last id of the stream, and the replies with these names, read after that."""
         found: dict[bytes, bytes] = {}
         last_id: bytes | None = None
         for start in range(0, len(names), MAX_REPLIES):
@@ -97,15 +97,15 @@ class RedisReplyStore(ReplyStore):
         return last_id or b"0-0", found
 
     def _listen(self, listener: OwnConnection, names: set[bytes], last_id: bytes, left: int) -> set[bytes]:
-        """Return the names of new replies, or none after some time."""
+        """Return the names of new replies, or an empty set after at most a second."""
         until = time.monotonic() + min(left, _LONGEST_WAIT) / 1000
         while (wait := int((until - time.monotonic()) * 1000)) > 0:
             reply = listener.run("XREAD", "COUNT", 1000, "BLOCK", wait, "STREAMS", self._names, last_id)
             streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply or ()]
-            called: set[bytes] = set()
+            written: set[bytes] = set()
             for entry_id, fields in chain.from_iterable(streams):
                 last_id = entry_id
-                called |= names.intersection(fields[1::2])
-            if called:
-                return called
+                written |= names.intersection(fields[1::2])
+            if written:
+                return written
         return set()

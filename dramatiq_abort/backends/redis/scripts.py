@@ -1,20 +1,22 @@
-"""What runs inside of Redis: each script is one round trip and one atomic step.
+"""The scripts run by Redis: each is one round trip and one atomic step.
 
-Each has three keys, in one slot of a cluster. All times are the server's, in milliseconds since 1970.
+A script about tombstones has three keys, in one slot of a cluster. All times are on the server's clock, in milliseconds
+since 1970.
 
 =========  ==========  ============================================================================
-index      sorted set  the keys of the live tombstones, by the time at which they end; and half a millisecond
-                       more for those that say something: without their value they are nothing
-values     hash        what those tombstones say that say something
-log        stream      every change, as it was made: ``v``, the value; ``n``, the time; and then each key with its
-                       end (0: taken back). Kept for as long as a reader may be away
+index      sorted set  the keys of the live tombstones, scored by their end. Half a millisecond is added to the
+                       end of those with a value, because they are void if their value is missing
+values     hash        the values of the tombstones that have one
+log        stream      every change, in order: ``v``, the value; ``n``, the time; then each key with its end
+                       (0: revoked). Entries are kept for as long as a reader may be disconnected
 =========  ==========  ============================================================================
 
-There are two indexes, each with its values: that of the messages, and that of what is for all workers. They share the
-log, where the beginning of a key tells which of them it is in.
+Messages and broadcasts each have their own index and values. They share the log, in which the prefix of a key tells
+them apart.
 
-A server that runs out of memory may evict any of the three by itself. What others have put in their place is removed,
-since it would be in the way for ever; what they have put into them is left to the readers to ignore.
+A server that runs out of memory may evict any of these keys on its own. Data of another type under one of these keys is
+deleted, because it would block the backend permanently. Malformed entries inside them are left for the readers to
+ignore.
 """
 
 from __future__ import annotations
@@ -27,12 +29,12 @@ from ..._protocol.request import MAX_TIME
 
 __all__ = ["GET_REPLIES", "LATEST", "LOOK_UP", "PAGE", "PUT_REPLIES", "REVOKE", "SIGNAL", "WORKERS", "Script"]
 
-#: No server's clock gets this far, in ms: an entry of the log with a later id is not ours.
+#: Latest plausible time of a server's clock, in ms. A log entry with a later id is not from this package.
 LATEST: Final = 10**15
 
 
 class Script:
-    """A script, and the name by which the server keeps it."""
+    """A script, and the SHA-1 digest by which the server caches it."""
 
     def __init__(self, lua: str) -> None:
         self.lua: Final = lua

@@ -1,4 +1,4 @@
--- Returns the remaining time and the value of a tombstone, or nil. Argument: key.
+-- Returns the remaining time to live and the value of a tombstone, or nil. Argument: key.
 local expiry = redis.call('ZSCORE', index, ARGV[1])
 if not expiry or not is_live(expiry) then
     return nil

@@ -1,4 +1,4 @@
--- Revokes a tombstone, and returns whether there was one. Arguments: retention, key.
+-- Revokes a tombstone, and returns 1 if it was live, else 0. Arguments: retention, key.
 local expiry = redis.call('ZSCORE', index, ARGV[2])
 if not expiry or not is_live(expiry) then
     return 0

@@ -1,5 +1,5 @@
--- Registers a worker, or returns those that are registered. Key: the workers.
--- Arguments: a worker and its time to live, -1 to unregister it; or none.
+-- Registers or unregisters a worker, or returns the registered workers. Key: the workers.
+-- Arguments: a worker and its time to live, -1 to unregister it; none to return the workers.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local found = redis.call('TYPE', KEYS[1]).ok
