@@ -69,7 +69,7 @@ def alike(said: str) -> list[str]:
     said = re.sub(r"[\w.-]+:\d+(?=[\s,])", "WORKER", said)
     said = re.sub(r"ann@[\w.-]+", "ann@HOST", said)
     said = re.sub(r"\b\d+(\.\d+)? (ms|s|m|h|d)( \d+ (s|m|h))?(?=\b)", "TIME", said)
-    said = re.sub(r"\d+(\.\w+)+|[+-]\d+ ms|the same", "NUMBER", said)
+    said = re.sub(r"\d+(\.\w+)+|[+-]\d+ ms|in sync", "NUMBER", said)
     return [re.sub(r"\s+", " ", line).strip() for line in said.splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""What a shell needs to complete words, and what there is to complete."""
+"""Shell completion: its script, and the completion of message ids and rule ids."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["completion", "rule_ids", "running_ids"]
 
-#: For how long the workers are asked what runs while somebody waits for the completion of a word, in ms.
+#: How long to wait for the replies of workers during a completion, in ms.
 _PATIENCE: Final = 500
-
 
 _KINDS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
@@ -27,7 +26,7 @@ _KINDS: Final = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 @click.argument("shell", type=click.Choice(list(_KINDS)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    r"""Print what lets a shell complete words.
+    r"""Print the completion script for a shell.
 
     \b
     bash: eval "$(dramatiq-abort completion bash)" in ~/.bashrc
@@ -36,30 +35,36 @@ def completion(context: click.Context, shell: str) -> None:
     """
     kind = _KINDS[shell]
     made = kind(context.find_root().command, {}, "dramatiq-abort", "_DRAMATIQ_ABORT_COMPLETE")
-    click.echo(kind.source_template % made.source_vars())  # not source(), which wants a bash to be here
+    click.echo(kind.source_template % made.source_vars())  # not source(), which needs bash to be installed
 
 
-def running_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Return the ids of the messages that run."""
+def running_ids(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return completions with the ids of running messages."""
     return _items(
-        context, begun, lambda at: ((each.message_id, each.actor) for each in inspection.running(at, timeout=_PATIENCE))
+        context,
+        incomplete,
+        lambda middleware: (
+            (each.message_id, each.actor) for each in inspection.running(middleware, timeout=_PATIENCE)
+        ),
     )
 
 
-def rule_ids(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Return the ids of the rules."""
-    return _items(context, begun, lambda at: ((rule.id, str(rule)) for rule in bulk.abort_rules(at)))
+def rule_ids(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return completions with the ids of rules."""
+    return _items(
+        context, incomplete, lambda middleware: ((rule.id, str(rule)) for rule in bulk.abort_rules(middleware))
+    )
 
 
-def _items(context: click.Context, begun: str, find: Any) -> list[CompletionItem]:
+def _items(context: click.Context, incomplete: str, find: Any) -> list[CompletionItem]:
     keep(context)
     try:
         found: Iterable[tuple[str, str]] = list(find(context.obj.middleware))
-    except Exception:  # noqa: BLE001  # nothing is completed then, and nothing may be said
+    except Exception:  # noqa: BLE001  # nothing is completed then, and any output would disturb the shell
         return []
-    # A line is a word, for the shell.
+    # The shell reads one completion per line.
     return [
         CompletionItem(name, help=printable(about))
         for name, about in found
-        if name.startswith(begun) and name.isprintable()
+        if name.startswith(incomplete) and name.isprintable()
     ]

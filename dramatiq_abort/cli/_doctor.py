@@ -1,4 +1,4 @@
-"""The command that looks whether all is well."""
+"""The command that checks the installation."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-#: The oldest Redis that will do.
+#: The oldest supported version of Redis.
 _OLDEST: Final = (6, 2)
 
-#: How far a worker's clock may be from this one, in ms: abort-all compares the two.
+#: Maximum difference between a worker's clock and this one, in ms: abort-all compares the two.
 _MAX_DIFFERENCE: Final = 1000
 
-#: How often the server is asked, to see how long that takes.
+#: Number of round trips measured.
 _ROUND_TRIPS: Final = 5
 
 
 @dataclass
 class _Findings:
-    """What was found."""
+    """The results of the checks."""
 
     place: str
     here: dict[str, str]
@@ -58,15 +58,15 @@ class _Findings:
 
 
 @click.command("doctor", cls=Command)
-@time_option("--timeout", "For how long to wait for the last worker's answer.", default="1s")
+@time_option("--timeout", "How long to wait for replies.", default="1s")
 @where
 def doctor(session: Session, *, timeout: int) -> int:
-    """See whether the server, the workers and their clocks are well, and say what to do.
+    """Check the server, the workers and their clocks, and recommend what to do.
 
-    Exits with 1 when something is wrong.
+    Exits with 1 if there is a problem.
     """
     backend = session.middleware.backend
-    with backend_errors(f"{session.place} does not answer"):
+    with backend_errors(f"{session.place} does not respond"):
         round_trip = _round_trip(backend)
     found = _Findings(session.place, _here(), round_trip, _server(getattr(backend, "client", None)))
     _look_at_server(found)
@@ -75,10 +75,10 @@ def doctor(session: Session, *, timeout: int) -> int:
         _look_at_worker(found, worker, snapshot.asked or 0, timeout)
     if not snapshot.workers:
         found.wrong.append(
-            "No worker is there. Start one, with an Abortable of this version; if one runs, it goes by another server "
-            "or another namespace: see --url and --namespace, or use --broker."
+            "No workers found. Start one with an Abortable of this version. If one is running, it uses another server "
+            "or another namespace: check --url and --namespace, or use --broker."
         )
-    _say(session.output, found)
+    _print(session.output, found)
     session.output.data(found.asdict())
     return 1 if found.wrong else 0
 
@@ -93,41 +93,41 @@ def _here() -> dict[str, str]:
 
 
 def _round_trip(backend: Any) -> float:
-    """Return how long it takes to ask something, in ms."""
-    took = []
+    """Return the median duration of a query, in ms."""
+    durations = []
     for _ in range(_ROUND_TRIPS + 1):
-        asked = time.monotonic()
+        started = time.monotonic()
         backend.poll(b"doctor")
-        took.append((time.monotonic() - asked) * 1000)
-    return round(statistics.median(took[1:]), 3)  # the first one connects
+        durations.append((time.monotonic() - started) * 1000)
+    return round(statistics.median(durations[1:]), 3)  # the first query connects
 
 
 def _server(client: Any) -> dict[str, str]:
-    """Return what the server says of itself; nothing where it says nothing, or there is none."""
+    """Return the server's name, version and settings; nothing if there is no server or it does not report them."""
     about: dict[str, Any] = {}
-    with suppress(Exception):  # its user need not have the right to ask; if it does not answer, that shows elsewhere
+    with suppress(Exception):  # the user may lack the right to INFO; an outage is reported elsewhere
         about = client.info("server") | client.info("memory")
-        if "redis_version" not in about:  # of a cluster's nodes, one is as good as another
+        if "redis_version" not in about:  # a cluster: any of its nodes will do
             about = next(each for each in about.values() if isinstance(each, dict))
     name, version = about.get("server_name", "redis"), about.get("redis_version")
     if "valkey_version" in about:
         name, version = "valkey", about["valkey_version"]
-    said = {"name": name, "version": version, "maxmemory": about.get("maxmemory")}
-    said["maxmemory_policy"] = about.get("maxmemory_policy")
-    return {key: str(value) for key, value in said.items() if version is not None and value is not None}
+    fields = {"name": name, "version": version, "maxmemory": about.get("maxmemory")}
+    fields["maxmemory_policy"] = about.get("maxmemory_policy")
+    return {key: str(value) for key, value in fields.items() if version is not None and value is not None}
 
 
 def _look_at_server(found: _Findings) -> None:
     server = found.server
     if not server:
-        found.advice.append("The server does not tell its version: this user has no right to INFO, which is no harm.")
+        found.advice.append("The server's version is unknown: this user has no right to INFO. That is harmless.")
         return
     numbers = tuple(int(number) for number in server["version"].split(".")[:2] if number.isdigit())
     if server["name"] != "valkey" and numbers < _OLDEST:
-        found.wrong.append(f"Redis {server['version']} is too old: it must be 6.2 or later, or Valkey.")
+        found.wrong.append(f"Redis {server['version']} is too old. Use Redis 6.2 or later, or Valkey.")
     policy = server.get("maxmemory_policy", "noeviction")
     if server.get("maxmemory", "0") != "0" and policy != "noeviction":
-        found.advice.append(f"The server's maxmemory-policy is {policy}: with noeviction, no request can be lost.")
+        found.advice.append(f"The server may evict requests: its maxmemory-policy is {policy}. Set it to noeviction.")
 
 
 def _look_at_worker(found: _Findings, worker: WorkerProcess, asked: int, timeout: int) -> None:
@@ -135,27 +135,27 @@ def _look_at_worker(found: _Findings, worker: WorkerProcess, asked: int, timeout
     found.workers.append(about)
     name = worker.worker
     if worker.version != found.here["dramatiq-abort"]:
-        found.advice.append(f"{name} has dramatiq-abort {worker.version}, and here is {__version__}: have one of them.")
+        found.advice.append(f"{name} has dramatiq-abort {worker.version}, this machine {__version__}. Use one version.")
     if worker.core == "python" and worker.python.startswith("CPython"):
-        found.advice.append(f"{name} has the pure-Python core, which is less exact: see Install in README.md.")
+        found.advice.append(f"{name} has the pure-Python core, which is less exact. See Install in README.md.")
     if worker.now is None or worker.reply_ms is None:
         found.wrong.append(
-            f"{name} has not answered within {duration(timeout)}: it is dead, for less than a minute, or cut off, or "
-            "too busy. Look into its log, or give it more time with --timeout."
+            f"{name} did not reply within {duration(timeout)}. It died less than a minute ago, is disconnected, or is "
+            "too busy. Check its log, or allow more time with --timeout."
         )
         return
-    # It has answered at some time between the question and the answer's arrival: so exact is this, and no more.
-    unsure = worker.reply_ms / 2 + 1
+    # The worker replied at an unknown time between the question and the arrival of its reply.
+    uncertainty = worker.reply_ms / 2 + 1
     difference = worker.now - (asked + worker.reply_ms / 2)
-    about["clock"] = 0 if abs(difference) <= unsure else round(difference)
-    if abs(difference) - unsure > _MAX_DIFFERENCE:
+    about["clock"] = 0 if abs(difference) <= uncertainty else round(difference)
+    if abs(difference) - uncertainty > _MAX_DIFFERENCE:
         found.wrong.append(
-            f"The clock of {name} is {duration(abs(difference))} {'ahead' if difference > 0 else 'behind'}: abort-all "
-            "takes messages by their time. Synchronize the clocks."
+            f"The clock of {name} is {duration(abs(difference))} {'ahead' if difference > 0 else 'behind'}. "
+            "Synchronize the clocks: abort-all selects messages by time."
         )
 
 
-def _say(output: Output, found: _Findings) -> None:
+def _print(output: Output, found: _Findings) -> None:
     output.say("here     ", cell(", ".join(f"{name} {version}" for name, version in found.here.items())))
     server = f"{found.server['name']} {found.server['version']}" if found.server else "a server"
     output.say("backend  ", cell(f"{server} at {found.place}, {duration(found.round_trip)} for a round trip"))
@@ -169,17 +169,17 @@ def _say(output: Output, found: _Findings) -> None:
         for about in found.workers
     ]
     if rows:
-        heads = ["WORKER", "ANSWERED IN", "CLOCK", "DRAMATIQ-ABORT", "CORE", "DRAMATIQ", "PYTHON"]
+        heads = ["WORKER", "REPLIED IN", "CLOCK", "DRAMATIQ-ABORT", "CORE", "DRAMATIQ", "PYTHON"]
         output.table(table_of(heads, rows))
     for line in found.wrong:
-        output.say(("wrong: ", "red"), cell(line))
+        output.say(("problem: ", "red"), cell(line))
     for line in found.advice:
         output.say(("advice: ", "yellow"), cell(line))
     if not found.wrong:
-        output.say(("All is well.", "green"))
+        output.say(("No problems found.", "green"))
 
 
 def _clock(difference: int | None) -> str:
     if difference is None:
         return "?"
-    return f"{difference:+} ms" if difference else "the same"
+    return f"{difference:+} ms" if difference else "in sync"

@@ -1,4 +1,4 @@
-"""Single keys from a terminal, as they are pressed."""
+"""Reading single keys from a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 try:
     import termios
     import tty
-except ImportError:  # Windows has no such terminals
+except ImportError:  # Windows
     termios = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SUPPORTED", "Keys", "keys"]
 
-#: Whether there are keys to be had.
+#: Whether keys can be read.
 SUPPORTED: Final = termios is not None and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
-#: A key that sends more than one byte, or one that sends one.
+#: The bytes sent by a key: an escape sequence, or one byte.
 _KEY: Final = re.compile(rb"\x1b[\[O][0-9;]*[A-Za-z~]|.", re.DOTALL)
 
 _NAMES: Final = {
@@ -36,10 +36,10 @@ _NAMES: Final = {
 
 
 class Keys:
-    """Keys, and a bell that another thread may ring.
+    """Waits for keys, and for a bell that another thread may ring.
 
     Parameters:
-      is_typed: Whether there is a keyboard; without one, the bell alone is heard.
+      is_typed: Whether there is a keyboard; without one, only the bell ends a wait.
     """
 
     def __init__(self, *, is_typed: bool) -> None:
@@ -53,9 +53,9 @@ class Keys:
             os.write(self._pipe[1], b".")
 
     def wait(self) -> list[str]:
-        """Return the keys that have been pressed, as soon as there are any, or none when the bell rings."""
+        """Wait for keys or the bell, and return the pressed keys, none if only the bell has rung."""
         if self._pipe is None:
-            while not self._rung.wait(1):  # on Windows, Ctrl-C is heard in between
+            while not self._rung.wait(1):  # on Windows, Ctrl-C is noticed between two waits
                 pass
             self._rung.clear()
             return []
@@ -65,13 +65,13 @@ class Keys:
         if sys.stdin not in ready:
             return []
         typed = os.read(sys.stdin.fileno(), 1024)
-        # A keyboard that has gone away is read at its end for ever.
+        # A closed terminal is always at its end: quit.
         return [_NAMES.get(key, key.decode(errors="replace")) for key in _KEY.findall(typed)] or ["q"]
 
 
 @contextmanager
 def keys() -> Iterator[Keys]:
-    """Have the keys of the terminal, if there is one, and leave it as it was."""
+    """Return a context in which keys are read from the terminal, if any; its settings are restored at the end."""
     typed = Keys(is_typed=SUPPORTED)
     if not SUPPORTED:
         yield typed

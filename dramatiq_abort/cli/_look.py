@@ -1,4 +1,4 @@
-"""The commands that only look: rules, status, ps."""
+"""The commands that only read: rules, status, ps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._command import Command, time_option, time_to_wait, wait_options
 from ._output import cell, duration, table_of
 from ._request import ids_argument, read_ids
 from ._session import where
-from ._snapshot import as_table, say_who_is_missing
+from ._snapshot import as_table, print_summary
 
 if TYPE_CHECKING:
     from ._session import Session
@@ -24,7 +24,7 @@ __all__ = ["ps", "rules", "status"]
 @click.command("rules", cls=Command)
 @where
 def rules(session: Session) -> None:
-    """List the rules of abort-all that take effect now."""
+    """List the rules in effect, made by abort-all."""
     found = bulk.abort_rules(session.middleware)
     rows = [
         [
@@ -41,7 +41,7 @@ def rules(session: Session) -> None:
     if rows:
         session.output.table(table_of(["RULE", "FOR", "MODE", "SINCE", "ENDS IN", "BY", "REASON"], rows))
     else:
-        session.output.say("There are no rules.")
+        session.output.say("No rules.")
     for rule in found:
         session.output.data(rule.asdict())
 
@@ -53,7 +53,7 @@ def rules(session: Session) -> None:
 def status(session: Session, ids: tuple[str, ...], *, wait: bool, wait_timeout: int | None) -> int:
     """Show the outcomes of messages with an abort request.
 
-    Each ID is a message's. With - they are read from standard input, one to a line.
+    Each ID is the id of a message. With -, ids are read from standard input, one per line.
     """
     timeout = time_to_wait(wait=wait, wait_timeout=wait_timeout) or 0
     pending = 0
@@ -65,20 +65,20 @@ def status(session: Session, ids: tuple[str, ...], *, wait: bool, wait_timeout: 
 
 
 @click.command("ps", cls=Command)
-@click.option("--arguments", is_flag=True, help="Tell the messages' arguments, too.")
-@time_option("--timeout", "For how long to wait for the last worker's answer.", default="1s")
-@click.option("--watch", is_flag=True, help="Go on, and let messages be aborted by keyboard.")
-@time_option("--every", "With --watch: how often to ask.", default="1s")
+@click.option("--arguments", is_flag=True, help="Also show the arguments of the messages.")
+@time_option("--timeout", "How long to wait for replies.", default="1s")
+@click.option("--watch", is_flag=True, help="Keep refreshing, and abort messages with the keyboard.")
+@time_option("--every", "The refresh interval of --watch.", default="1s")
 @where
 def ps(session: Session, *, arguments: bool, timeout: int, watch: bool, every: int) -> int:
-    """List the messages that run."""
+    """List the running messages."""
     if watch:
-        from ._watch import watch as go_on
+        from ._watch import watch as watch_running
 
-        return go_on(session, arguments=arguments, timeout=timeout, every=max(every, 50))
+        return watch_running(session, arguments=arguments, timeout=timeout, every=max(every, 50))
     snapshot = inspection.running(session.middleware, arguments=arguments, timeout=timeout)
     output = session.output
     if snapshot.messages:
         output.table(as_table(snapshot, arguments=arguments))
     output.data(snapshot.asdict())
-    return 0 if say_who_is_missing(snapshot, output, timeout) else 1
+    return 0 if print_summary(snapshot, output, timeout) else 1

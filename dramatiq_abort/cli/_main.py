@@ -1,4 +1,4 @@
-"""The commands, and what the command line's exit status is."""
+"""The command group, and the exit status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ._web import web
 
 __all__ = ["run"]
 
-#: The exit statuses, besides 0 for what has been done, and 1 for what has not.
+#: Exit statuses other than 0, for success, and 1, for an incomplete result.
 USAGE: Final = 2
 UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
@@ -31,7 +31,7 @@ PIPE_CLOSED: Final = 141
 
 class _Group(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(self.commands)  # in their order
+        return list(self.commands)  # in the order of their definition
 
 
 @click.group(
@@ -43,10 +43,10 @@ class _Group(click.Group):
 @click.version_option(__version__, message="%(prog)s %(version)s")
 @click.pass_context
 def dramatiq_abort(context: click.Context) -> None:
-    """Abort dramatiq messages, waiting or running, and see what runs.
+    """Abort dramatiq messages, waiting or running, and list running ones.
 
-    Every command has to know where: --url, --broker, or one of both in the environment. A TIME is in milliseconds, or
-    has a unit: 500, 500ms, 5s, 2m, 1h, 1d.
+    Every command needs --url or --broker, as an option or in the environment. A TIME is in milliseconds, or has a unit:
+    500, 500ms, 5s, 2m, 1h, 1d.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -57,7 +57,7 @@ for command in (abort, abort_all, cancel, restore, rules, status, ps, doctor, we
 
 
 def run() -> int:
-    """Do what the command line says, and return the exit status."""
+    """Run the command line, and return the exit status."""
     session = Session()
     try:
         status = dramatiq_abort(prog_name="dramatiq-abort", standalone_mode=False, obj=session)
@@ -65,26 +65,26 @@ def run() -> int:
     except click.Abort:
         return INTERRUPTED
     except (PipeClosed, BrokenPipeError):
-        # What is still in the buffer would be written at the exit, and be an error again.
+        # Buffered output would be written at exit, and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     except (click.ClickException, AbortError, ModuleNotFoundError, TypeError, ValueError) as error:
         if session.verbose:
             traceback.print_exc()
-        print(f"error: {printable(_what_to_do(error))}", file=sys.stderr)  # noqa: T201
+        print(f"error: {printable(_message_for(error))}", file=sys.stderr)  # noqa: T201
         return UNREACHABLE if isinstance(error, BackendError) else USAGE
     return int(status or 0)
 
 
-def _what_to_do(error: Exception) -> str:
-    """Say what is wrong, and what can be done about it."""
+def _message_for(error: Exception) -> str:
+    """Return the text of an error, with advice on what to do."""
     if isinstance(error, click.UsageError):
         path = "dramatiq-abort" if error.ctx is None else error.ctx.command_path
         return f"{error.format_message()} ({path} --help)"
     if isinstance(error, click.ClickException):
         return error.format_message()
     if isinstance(error, BackendError):
-        return f"{str(error).rstrip('.')}. Is this where the server is, does it run, and may this user ask it?"
+        return f"{str(error).rstrip('.')}. Check the address of the server, that it runs, and the user's rights."
     if isinstance(error, ModuleNotFoundError) and error.name == "redis":
-        return "there is no redis-py: pip install 'dramatiq-abort[redis]'"
+        return "redis-py is not installed: pip install 'dramatiq-abort[redis]'"
     return str(error)

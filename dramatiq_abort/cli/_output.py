@@ -1,11 +1,11 @@
-"""What is said to a terminal, a pipe or a script."""
+"""Output for people and programs."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["STYLES", "Output", "PipeClosed", "cell", "duration", "outcome_line", "table_of"]
 
-#: What a state looks like.
+#: The style of each state.
 STYLES: Final = {
     "pending": "yellow",
     "skipped": "green",
@@ -32,49 +32,50 @@ STYLES: Final = {
     "aborting": "red",
 }
 
-#: A line is not broken where no terminal is, so that a program can read it, in characters.
-_ENDLESS: Final = 100_000
+#: Width of the output when it is not a terminal, in characters: lines are not wrapped, so that programs can read them.
+_UNLIMITED: Final = 100_000
 
 
 class PipeClosed(Exception):
-    """Nobody reads any more."""
+    """The program that reads the output has closed the pipe."""
 
 
 class _Console(Console):
-    def on_broken_pipe(self) -> None:  # else it exits by itself
+    def on_broken_pipe(self) -> None:  # by default, it exits the process
         raise PipeClosed
 
 
 class Output:
-    """Where a command says what it has to say.
+    """Prints the output of a command, for people or as JSON.
 
     Parameters:
-      as_json: Whether a program reads it.
+      as_json: Whether to print JSON, and nothing else, to standard output.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        # Whatever an encoding does not have is written out, and is no error.
+        # Escape characters that the encoding lacks, rather than failing.
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         self.console: Final = _console(stderr=False)
         self.errors: Final = _console(stderr=True)
 
     def say(self, *parts: str | Text | tuple[str, str]) -> None:
-        """Say a line; not to a program."""
+        """Print a line, unless the output is JSON."""
         if not self.as_json:
             self._print(self.console, Text.assemble(*parts))
 
     def note(self, *parts: str | Text | tuple[str, str]) -> None:
-        """Say a line that is not what was asked for; to whoever reads the errors."""
+        """Print a line to standard error."""
         self._print(self.errors, Text.assemble(*parts))
 
     def table(self, table: Table) -> None:
+        """Print a table, unless the output is JSON."""
         if not self.as_json:
             self._print(self.console, table)
 
     def data(self, data: object) -> None:
-        """Say something to a program: one line of JSON."""
+        """Print a line of JSON, if the output is JSON."""
         if self.as_json:
             try:
                 print(json.dumps(data), flush=True)  # noqa: T201
@@ -82,11 +83,11 @@ class Output:
                 raise PipeClosed from None
 
     def outcome(self, outcome: Outcome, *, asked: bool = True) -> None:
-        """Say what became of a message.
+        """Print what became of a message.
 
         Parameters:
-          outcome: What is known.
-          asked: Whether anybody has asked to abort it.
+          outcome: The outcome.
+          asked: Whether there is an abort request for the message.
         """
         self.say(outcome_line(outcome, asked=asked))
         self.data(outcome.asdict() | {"asked": asked, "latency": outcome.latency})
@@ -94,24 +95,24 @@ class Output:
     def _print(self, console: Console, what: Text | Table) -> None:
         try:
             console.print(what, soft_wrap=isinstance(what, Text))
-        except BrokenPipeError:  # before rich had a method for it
+        except BrokenPipeError:  # older versions of rich, without on_broken_pipe()
             raise PipeClosed from None
 
 
 def _console(*, stderr: bool) -> Console:
     console = _Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = _ENDLESS
+        console.width = _UNLIMITED
     return console
 
 
-def cell(said: object, style: str = "") -> Text:
-    """Return what comes from elsewhere, with its control characters written out."""
-    return Text(printable(str(said)), style)
+def cell(value: object, style: str = "") -> Text:
+    """Return an untrusted value as text, with its control characters escaped."""
+    return Text(printable(str(value)), style)
 
 
 def table_of(heads: Iterable[str], rows: Iterable[Sequence[Text | str]]) -> Table:
-    """Make a table of such columns, the first of which is never broken over lines."""
+    """Return a table with these column heads, whose first column is never wrapped."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for number, head in enumerate(heads):
         table.add_column(head, no_wrap=number == 0, overflow="fold")
@@ -121,7 +122,7 @@ def table_of(heads: Iterable[str], rows: Iterable[Sequence[Text | str]]) -> Tabl
 
 
 def duration(milliseconds: float) -> str:
-    """Return how long something is, as people say it."""
+    """Return a duration in readable units."""
     if milliseconds < 1000:
         return f"{milliseconds:.3g} ms"
     seconds, names = milliseconds / 1000, ("d", "h", "m")
@@ -133,23 +134,23 @@ def duration(milliseconds: float) -> str:
 
 
 def outcome_line(outcome: Outcome, *, asked: bool = True) -> Text:
-    """Return what became of a message, in a line."""
+    """Return a line that states what became of a message."""
     state = outcome.state.value
     line = Text.assemble(cell(outcome.message_id, "bold"), "  ", (f"{state:9}", STYLES[state]))
     if not outcome.is_known:
-        told = "no worker has told yet: it waits, runs, or was over before" if asked else "nobody asks to abort it"
-        return line.append(f"  {told}")
+        why = "no reply yet: it is waiting or running, or had ended before" if asked else "no abort request"
+        return line.append(f"  {why}")
     if outcome.actor is not None:
         line.append("  ").append(cell(outcome.actor))
     if outcome.worker is not None:
         line.append(" on ").append(cell(outcome.worker))
     if outcome.latency is not None:
-        line.append(f", {duration(outcome.latency)} after it heard")
+        line.append(f", {duration(outcome.latency)} after it received the request")
     if outcome.exception is not None:
         line.append(", with ").append(cell(outcome.exception))
-    return line.append(cell(_says(outcome)))
+    return line.append(cell(_attribution(outcome)))
 
 
-def _says(outcome: Outcome) -> Any:
-    by = "" if outcome.by is None else f", asked by {outcome.by}"
+def _attribution(outcome: Outcome) -> str:
+    by = "" if outcome.by is None else f", requested by {outcome.by}"
     return by if outcome.reason is None else f"{by}: {outcome.reason}"

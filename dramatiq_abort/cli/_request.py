@@ -1,4 +1,4 @@
-"""The commands that ask for something: abort, abort-all, cancel, restore."""
+"""The commands that send requests: abort, abort-all, cancel, restore."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ if TYPE_CHECKING:
 
 __all__ = ["abort", "abort_all", "cancel", "ids_argument", "me", "read_ids", "restore"]
 
-#: How many messages are one step of the progress bar, and how many are worth one.
+#: Number of messages per step of the progress bar, and minimum number for showing it.
 _STEP: Final = 1000
 _MANY: Final = 2000
 
 
 def me() -> str:
-    """Return who calls: the user and the host."""
+    """Return the default requester: the user and the host."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError, ImportError):  # in a container, a user may have a number alone, and no name
-        user = str(os.getuid()) if hasattr(os, "getuid") else "somebody"
+    except (KeyError, OSError, ImportError):  # in a container, the user may have an id without a name
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     return f"{user}@{socket.gethostname()}"[:MAX_TEXT]
 
 
 def ids_argument(complete: Callable[..., Any] | None = None) -> Callable[[Any], Any]:
-    """Make the argument for ids, which are read from standard input where it is ``-``."""
+    """Return a decorator that adds the argument for ids. ``-`` reads them from standard input."""
     return click.argument("ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete)
 
 
 def request_options(command: Any) -> Any:
-    """Add what every request may say."""
+    """Add the options of every request."""
     options = [
-        click.option("--reason", help="Why: for the log, the exception, and the failure in the result backend."),
-        click.option("--by", default=me, show_default="user@host", help="Who asks, the same."),
-        time_option("--ttl", "For how long the request takes effect.  [default: 90s; of a rule, 1d]"),
+        click.option("--reason", help="The reason: for the log, the exception, and the result backend."),
+        click.option("--by", default=me, show_default="user@host", help="The requester: for the same places."),
+        time_option("--ttl", "How long the request is in effect.  [default: 90s; for abort-all, 1d]"),
     ]
     for option in reversed(options):
         command = option(command)
@@ -60,10 +60,10 @@ def request_options(command: Any) -> Any:
 
 
 def running_options(command: Any) -> Any:
-    """Add what is asked of those that run."""
+    """Add the options that apply to running messages."""
     options = [
         time_option("--grace", "The grace period of running messages.", default="0"),
-        time_option("--repeat-every", "Raise Abort again and again in one that goes on."),
+        time_option("--repeat-every", "Raise Abort repeatedly in a message that has caught it and goes on."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -81,7 +81,7 @@ def abort(
 ) -> int:
     """Abort messages, waiting or running.
 
-    Each ID is a message's. With - they are read from standard input, one to a line.
+    Each ID is the id of a message. With -, ids are read from standard input, one per line.
     """
     wait_for = time_to_wait(wait=wait, wait_timeout=wait_timeout)
     return _abort(session, ids, wait_for, mode=AbortMode.ABORT, abort_timeout=grace, **options)
@@ -93,9 +93,9 @@ def abort(
 @wait_options("Wait for the outcome of each message.")
 @where
 def cancel(session: Session, ids: tuple[str, ...], *, wait: bool, wait_timeout: int | None, **options: Any) -> int:
-    """Skip messages that wait, and leave alone those that run.
+    """Skip waiting messages, and leave running ones alone.
 
-    Each ID is a message's. With - they are read from standard input, one to a line.
+    Each ID is the id of a message. With -, ids are read from standard input, one per line.
     """
     wait_for = time_to_wait(wait=wait, wait_timeout=wait_timeout)
     return _abort(session, ids, wait_for, mode=AbortMode.CANCEL, **options)
@@ -103,7 +103,7 @@ def cancel(session: Session, ids: tuple[str, ...], *, wait: bool, wait_timeout: 
 
 def _abort(session: Session, ids: tuple[str, ...], wait_for: int | None, *, ttl: int | None, **options: Any) -> int:
     wanted = read_ids(ids)
-    for message_id in wanted:  # none, or all
+    for message_id in wanted:  # an invalid id is an error before any request is made
         key_of(message_id)
     target, output = session.middleware, session.output
     with _progress(output, len(wanted)) as advance:
@@ -113,13 +113,13 @@ def _abort(session: Session, ids: tuple[str, ...], wait_for: int | None, *, ttl:
                 client.abort(step, target, ttl, **options)
             except BackendError as error:
                 cause = error.__cause__
-                said = (
+                text = (
                     f"{made + error.completed} of {len(wanted)} messages were aborted: {type(cause).__name__}: {cause}"
                 )
-                raise BackendError(said) from cause
+                raise BackendError(text) from cause
             advance(len(step))
     if wait_for is None:
-        output.say(f"Asked to {options['mode'].value} ", *_what(wanted), ".")
+        output.say(f"Asked to {options['mode'].value} ", *_described(wanted), ".")
         for message_id in wanted:
             output.data({"message_id": message_id, "state": "requested"})
         return 0
@@ -132,32 +132,32 @@ def _abort(session: Session, ids: tuple[str, ...], wait_for: int | None, *, ttl:
 
 @contextmanager
 def _progress(output: Output, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar where somebody sees it, and there is something to be seen."""
+    """Show a progress bar for a large number of messages on a terminal."""
     if total < _MANY or not output.errors.is_terminal:
         yield lambda _: None
         return
-    from rich.progress import Progress  # it takes a while
+    from rich.progress import Progress  # slow to import
 
     with Progress(console=output.errors, transient=True) as progress:
-        task = progress.add_task("Asking", total=total)
+        task = progress.add_task("Sending", total=total)
         yield lambda made: progress.advance(task, made)
 
 
 @click.command("abort-all", cls=Command)
-@click.option("--actor", help="Those of an actor.")
-@click.option("--queue", help="Those of a queue.")
-@click.option("--tag", help="Those with a tag.")
-@click.option("--cancel", is_flag=True, help="Leave alone those that run.")
+@click.option("--actor", help="Messages of an actor.")
+@click.option("--queue", help="Messages of a queue.")
+@click.option("--tag", help="Messages with a tag.")
+@click.option("--cancel", is_flag=True, help="Leave running messages alone.")
 @running_options
 @request_options
 @where
 def abort_all(session: Session, *, grace: int, ttl: int | None, cancel: bool, **options: Any) -> None:
-    """Abort all messages of a kind that have been enqueued until now.
+    """Abort all messages of an actor, a queue or a tag that have been enqueued until now.
 
-    A message must be of all that is given. Prints the rule's id, with which `restore` takes it back.
+    A message must match all that are given. Prints the id of the rule, which `restore` ends.
     """
     if not (options["actor"] or options["queue"] or options["tag"]):
-        raise click.UsageError("all of what? Say --actor, --queue or --tag")
+        raise click.UsageError("abort-all needs --actor, --queue or --tag")
     if ttl is not None:
         options["abort_ttl"] = ttl
     mode = AbortMode.CANCEL if cancel else AbortMode.ABORT
@@ -165,17 +165,17 @@ def abort_all(session: Session, *, grace: int, ttl: int | None, cancel: bool, **
     session.output.say(cell(rule.id))
     session.output.data(rule.asdict())
     if not session.as_json:
-        what = "Skips what waits" if cancel else "Skips what waits and stops what runs"
-        session.output.note(f"{what} of ", cell(rule), f", for {duration(rule.ttl or 0)}.")
+        what = "Cancels waiting" if cancel else "Aborts waiting and running"
+        session.output.note(f"{what} messages of ", cell(rule), f". In effect for {duration(rule.ttl or 0)}.")
 
 
 @click.command("restore", cls=Command)
 @ids_argument(rule_ids)
 @where
 def restore(session: Session, ids: tuple[str, ...]) -> int:
-    """Restore messages that have not been stopped yet: they are no longer to be aborted.
+    """Undo aborts of messages that have not been stopped yet, and end rules.
 
-    Each ID is a message's or a rule's. With - they are read from standard input, one to a line.
+    Each ID is the id of a message or a rule. With -, ids are read from standard input, one per line.
     """
     status = 0
     for each in read_ids(ids):
@@ -187,7 +187,7 @@ def restore(session: Session, ids: tuple[str, ...]) -> int:
 
 
 def read_ids(ids: tuple[str, ...]) -> list[str]:
-    """Return the ids, each once, with those on standard input."""
+    """Return the ids without duplicates, including those read from standard input."""
     found: dict[str, None] = {}
     for each in ids:
         lines = (line.strip() for line in sys.stdin) if each == "-" else [each]
@@ -195,5 +195,5 @@ def read_ids(ids: tuple[str, ...]) -> list[str]:
     return list(found)
 
 
-def _what(ids: list[str]) -> tuple[Any, ...]:
+def _described(ids: list[str]) -> tuple[Any, ...]:
     return ("message ", cell(ids[0], "bold")) if len(ids) == 1 else (f"{len(ids)} messages",)

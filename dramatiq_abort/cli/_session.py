@@ -1,4 +1,4 @@
-"""Where a command is to do what it does, and what it has to say there."""
+"""The middleware and the output of a command, as selected by its options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "where"]
 
-#: What the options are called in the environment.
+#: The environment variables for the options.
 URL = "DRAMATIQ_ABORT_URL"
 BROKER = "DRAMATIQ_ABORT_BROKER"
 NAMESPACE = "DRAMATIQ_ABORT_NAMESPACE"
@@ -29,7 +29,7 @@ NAMESPACE = "DRAMATIQ_ABORT_NAMESPACE"
 
 @dataclass
 class Session:
-    """One run of the command line. What the options say is kept here when they are read."""
+    """One run of the command line, with the values of its connection options."""
 
     url: str | None = None
     broker: str | None = None
@@ -43,23 +43,23 @@ class Session:
 
     @cached_property
     def middleware(self) -> Abortable:
-        """The middleware of the broker that the options name.
+        """The middleware that the options select.
 
         Raises:
-          click.UsageError: When they name none, or two.
-          ConfigurationError: When the broker has no ``Abortable``.
+          click.UsageError: If they select neither a server nor a broker, or both.
+          ConfigurationError: If the broker has no ``Abortable``.
         """
         url, broker = self.url, self.broker
         if url is None and broker is None:
             url, broker = os.environ.get(URL) or None, os.environ.get(BROKER) or None
         if url is not None and broker is not None:
-            raise click.UsageError("there is a URL and a broker: say one of them")
+            raise click.UsageError("--url and --broker exclude each other, also in the environment")
         if broker is not None:
             if self.namespace is not None:
-                raise click.UsageError("the namespace is the broker's: --namespace goes with --url")
+                raise click.UsageError("--namespace needs --url: with --broker, the broker has the namespace")
             return _middleware_of(broker)
         if url is None:
-            raise click.UsageError(f"where? Say --url redis://..., or --broker module, or set {URL} or {BROKER}")
+            raise click.UsageError(f"no server: use --url redis://... or --broker module, or set {URL} or {BROKER}")
         namespace = self.namespace or os.environ.get(NAMESPACE) or "dramatiq-abort"
         from ..backends.redis import RedisBackend
 
@@ -67,7 +67,7 @@ class Session:
 
     @property
     def place(self) -> str:
-        """Where that is, without a password."""
+        """The address of the server, without a password."""
         client = getattr(self.middleware.backend, "client", None)
         parameters = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
         if "path" in parameters:
@@ -78,34 +78,36 @@ class Session:
 
 
 def _middleware_of(name: str) -> Abortable:
-    """Return the ``Abortable`` of a broker, which is named as for dramatiq's own command."""
+    """Return the ``Abortable`` of a broker, which is given as for the ``dramatiq`` command."""
     sys.path.insert(0, os.getcwd())  # noqa: PTH109
     from dramatiq.cli import import_broker
 
     try:
-        with redirect_stdout(sys.stderr):  # what the user's modules print is not what was asked for
+        with redirect_stdout(sys.stderr):  # output of the imported modules must not mix with that of the command
             broker = import_broker(name)[1]
     except Exception as error:
-        why = f"{type(error).__name__}: {str(error).rstrip('.')}"
+        cause = f"{type(error).__name__}: {str(error).rstrip('.')}"
         raise ConfigurationError(
-            f"{name} cannot be imported from here: {why}. Say a module, or module:broker, as for the command `dramatiq`"
+            f"cannot import {name} from this directory: {cause}. Pass module or module:broker, as for `dramatiq`"
         ) from error
     for middleware in broker.middleware:
         if isinstance(middleware, Abortable):
             backend = middleware.bind(broker).backend
             if isinstance(backend, StubBackend):
-                raise ConfigurationError(f"the Abortable of {name} has a StubBackend, which stays in its process")
-            return Abortable(backend=backend, abort_ttl=middleware.abort_ttl)  # which may be on other brokers, too
+                raise ConfigurationError(
+                    f"the Abortable of {name} has a StubBackend, which does not reach other processes"
+                )
+            return Abortable(backend=backend, abort_ttl=middleware.abort_ttl)  # the other may be on several brokers
     raise ConfigurationError(f"the broker of {name} has no Abortable: add one with broker.add_middleware(Abortable())")
 
 
 def where(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that every command has which asks a backend."""
+    """Add the connection options, and those for the output."""
     options = [
-        click.option("--url", metavar="URL", help=f"The server, as in redis://localhost:6379/0.  [or: {URL}]"),
+        click.option("--url", metavar="URL", help=f"The server, such as redis://localhost:6379/0.  [or: {URL}]"),
         click.option("--broker", metavar="MODULE[:BROKER]", help=f"The broker, as for `dramatiq`.  [or: {BROKER}]"),
-        click.option("--namespace", help=f"With --url: `dramatiq-abort`, unless said otherwise.  [or: {NAMESPACE}]"),
-        click.option("--json", "as_json", is_flag=True, help="Speak to a program: a line of JSON each."),
+        click.option("--namespace", help=f"With --url: the namespace, by default `dramatiq-abort`.  [or: {NAMESPACE}]"),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line."),
         click.option("--verbose", is_flag=True, help="Show the traceback of an error."),
     ]
     for option in reversed(options):
@@ -114,7 +116,7 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def keep(context: click.Context) -> None:
-    """Let the session know what the options say that ``where`` has added."""
+    """Store the values of the options that ``where()`` has added in the session."""
     for name in ("url", "broker", "namespace", "as_json", "verbose"):
         if name in context.params:
             setattr(context.obj, name, context.params.pop(name))

@@ -1,4 +1,4 @@
-"""What the workers are running, as people read it."""
+"""Snapshots as tables and text."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from .._protocol.snapshot import RunningMessage, Snapshot
     from ._output import Output
 
-__all__ = ["HEADS", "as_table", "row", "say_who_is_missing", "summary"]
+__all__ = ["HEADS", "as_table", "print_summary", "row", "summary"]
 
 HEADS = ["MESSAGE", "ACTOR", "QUEUE", "WORKER", "FOR", "STATE"]
 
 
 def as_table(snapshot: Snapshot, *, arguments: bool) -> Table:
-    """Return a table of all."""
+    """Return a table of the running messages."""
     heads = [*HEADS, "ARGUMENTS"] if arguments else HEADS
     return table_of(heads, [row(message, arguments=arguments) for message in snapshot])
 
 
 def row(message: RunningMessage, *, arguments: bool) -> list[Text]:
-    """Return the cells of one."""
+    """Return the cells of a message."""
     state = message.state
     if message.grace_left:
         state += f" in {duration(message.grace_left)}"
@@ -39,21 +39,23 @@ def row(message: RunningMessage, *, arguments: bool) -> list[Text]:
 
 
 def summary(snapshot: Snapshot) -> str:
-    """Return how many there are."""
+    """Return the numbers of messages and worker processes, as text."""
     messages = "1 message" if len(snapshot) == 1 else f"{len(snapshot) or 'No'} messages"
     workers = "1 worker process" if len(snapshot.workers) == 1 else f"{len(snapshot.workers)} worker processes"
     return f"{messages} on {workers}"
 
 
-def say_who_is_missing(snapshot: Snapshot, output: Output, timeout: int) -> bool:
-    """Say how many there are, and of which workers nothing is known; return whether there are none of those."""
+def print_summary(snapshot: Snapshot, output: Output, timeout: int) -> bool:
+    """Print the numbers of messages and workers, and the missing replies. Return whether the snapshot is complete."""
     output.say(f"{summary(snapshot)}.")
     if not snapshot.workers:
-        output.note("No worker is there. Is this where they are, and do they have this version of dramatiq-abort?")
+        output.note("No workers found. Check the server and the namespace, and the workers' version of dramatiq-abort.")
     for worker in snapshot.unresponsive:
-        within = f" has not answered within {duration(timeout)}"
-        output.note(cell(worker.worker), within, ": dead, for less than a minute, or cut off, or too busy.")
+        output.note(
+            cell(worker.worker),
+            f" did not reply within {duration(timeout)}: it died less than a minute ago, is disconnected, or too busy.",
+        )
     for worker in snapshot.workers:
         if worker.omitted:
-            output.note(cell(worker.worker), f" runs {worker.omitted} more, for which its answer had no room.")
+            output.note(cell(worker.worker), f" runs {worker.omitted} more, which did not fit into its reply.")
     return not (snapshot.unresponsive or any(worker.omitted for worker in snapshot.workers))

@@ -1,4 +1,4 @@
-"""The command that serves the page."""
+"""The command that serves the web page."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["web"]
 
 
 @click.command("web", cls=Command)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="The same; 0: any.")
-@click.option("--arguments", is_flag=True, help="Show the messages' arguments, too.")
-@click.option("--allow-remote", is_flag=True, help="Listen to other machines, too, if the host is such.")
-@click.option("--by", default=me, show_default="user@host", help="Who asks, for what is aborted on the page.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The host to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="The port; 0: a free one.")
+@click.option("--arguments", is_flag=True, help="Also show the arguments of the messages.")
+@click.option("--allow-remote", is_flag=True, help="Allow a host that other machines can reach.")
+@click.option("--by", default=me, show_default="user@host", help="The requester of aborts made on the page.")
 @where
 def web(session: Session, host: str, port: int, by: str, *, arguments: bool, allow_remote: bool) -> None:
-    """Serve a page that shows what runs, and aborts it, until Ctrl-C is pressed.
+    """Serve a web page that shows and aborts running messages, until Ctrl-C is pressed.
 
-    It has no passwords: whoever reaches it can abort every message. So it listens to this machine alone.
+    The page has no passwords: anyone who reaches it can abort any message. By default, only this machine can reach it.
     """
     from ..web import serve
 
     def started(url: str) -> None:
-        session.output.say(f"The page is at {url} until Ctrl-C is pressed.")
+        session.output.say(f"Serving at {url}. Press Ctrl-C to stop.")
         session.output.data({"url": url})
 
     try:
@@ -45,4 +45,4 @@ def web(session: Session, host: str, port: int, by: str, *, arguments: bool, all
             started=started,
         )
     except OSError as error:
-        raise click.ClickException(f"the page cannot be at {host}, port {port}: {error.strerror}") from error
+        raise click.ClickException(f"cannot listen on {host}, port {port}: {error.strerror}") from error
