@@ -392,7 +392,7 @@ def test_python_m(env: dict[str, str], tmp_path: Path) -> None:
         (["abort", "x", "--ttl", "0"], "abort_ttl must be from 1 to"),
         (["abort", "x", "--reason", "x" * 300], "reason"),
         (["abort", ""], "a message id must have 1 to 506 bytes"),
-        (["abort-all"], "Say --actor, --queue or --tag"),
+        (["abort-all"], "abort-all needs --actor, --queue or --tag"),
         (["abort-all", "--actor", "x" * 300], "actor"),
         (["restore", "rule:" + "x" * 600], "not the id of a rule"),
         (["rules", "--url", "ftp://x"], "Redis URL must specify"),
