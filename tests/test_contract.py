@@ -47,25 +47,25 @@ def test_a_backend_that_holds_passes(tmp_path: Path) -> None:
     done = run_contract(tmp_path, EXAMPLE, "-k", "signal or listed or aborted")
 
     assert done.returncode == 0, done.stdout
-    assert "this backend does not tell all: tells_all is False" in done.stdout
+    assert "this backend has no broadcasts: supports_broadcast is False" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("whole", "broken", "test", "seen"),
     [
         ("max(expiry, end)", "expiry", "test_the_longest_of_the_times_to_live_counts", "assert [False, False] =="),
-        ("self._handed_out[key] = number", "pass", "test_a_signal_is_handed_out_once", "assert [b'a', b'a'] =="),
+        ("self._handed_out[key] = number", "pass", "test_a_signal_is_returned_once", "assert [b'a', b'a'] =="),
         ("live if event.gives_way_to(live) else value", "value", "test_the_stronger", "assert b'two' == b'one'"),
-        ("[key, None, expiry]", "[key, value, expiry]", "test_a_signal_can_be_taken_back", "assert [True, True"),
-        ("time.sleep(0.01)", "break", "test_a_wait_takes_its_time", "assert 0."),
+        ("[key, None, expiry]", "[key, value, expiry]", "test_a_signal_can_be_revoked", "assert [True, True"),
+        ("time.sleep(0.01)", "break", "test_a_wait_lasts_as_long_as_its_timeout", "assert 0."),
         (
             "value, expiry = event.value",
             IGNORES_WHAT_WAS_TAKEN_BACK,
-            "taken_back_can_be_signaled_again",
+            "revoked_key_can_be_signaled_again",
             "assert None is not None",
         ),
         ("def poll(", KNOWS_NO_AGE, "test_an_age", "assert None is not None"),
-        ("return value is not None", "raise NotImplementedError", "test_an_abort_is_taken_back", "was not restored"),
+        ("return value is not None", "raise NotImplementedError", "test_an_abort_is_undone", "was not restored"),
     ],
 )
 def test_a_backend_that_does_not_hold_fails(tmp_path: Path, whole: str, broken: str, test: str, seen: str) -> None:

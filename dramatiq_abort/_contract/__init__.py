@@ -1,10 +1,10 @@
-"""The tests of the contract, and the class that has them all."""
+"""The tests for event backends, and the class that combines them."""
 
 from ._aborts import Aborts
 from ._announcements import Announcements
-from ._boards import Boards
 from ._receipts import Receipts
 from ._refusals import Refusals
+from ._reply_stores import ReplyStores
 from ._revocations import Revocations
 from ._signals import Signals
 from ._threads import Threads
@@ -14,15 +14,17 @@ from ._waits import Waits
 __all__ = ["BackendContract"]
 
 
-# The last one's tests are run first: what is plain comes before what is made of it.
-class BackendContract(Aborts, Refusals, Boards, Announcements, Revocations, Values, Threads, Receipts, Waits, Signals):
-    """The tests of an event backend, for a test class of its own.
+# pytest runs the tests of the last base class first, so that basic features are tested first.
+class BackendContract(
+    Aborts, Refusals, ReplyStores, Announcements, Revocations, Values, Threads, Receipts, Waits, Signals
+):
+    """The tests for an event backend. Subclass it in a test module.
 
-    A subclass has a fixture ``make_backend``, or its module has one: a function without parameters that returns a
-    backend. Those of one test carry their events to each other, and have heard of nothing that another test does. Each
-    call makes a new one; only a backend that goes no further than one object returns the same.
+    The subclass or its module needs a fixture ``make_backend``: a function without parameters that returns a backend.
+    Each call returns a new object, except for a backend confined to one object, for which it returns the same one. All
+    backends of one test carry their events to each other, and have nothing in common with those of another test.
 
-    What a backend may do besides is asked of it when its class overrides ``wake``, ``read``, ``signal`` and ``read``,
-    ``age``, or ``revoke``, and when it has ``hears_all``, ``tells_all`` or a ``board``. The rest is skipped; and that
-    it is refused when somebody asks for it is a test, too.
+    An optional feature is tested if the class overrides ``wake``, ``read``, ``signal`` and ``read``, ``age``, or
+    ``revoke``, and if it has ``receives_all``, ``supports_broadcast`` or a ``reply_store``. Otherwise its tests are
+    skipped, and another test checks that calls that need the feature are refused.
     """

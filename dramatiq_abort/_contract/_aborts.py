@@ -1,4 +1,4 @@
-"""Messages are aborted on real workers, by somebody else's backend."""
+"""Messages are aborted on a real worker, through another backend object than the worker's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Aborts"]
 
 
 class Aborts(Fixtures):
-    """``abort()`` and the others, from the call to the message."""
+    """``abort()`` and related functions, from the call to the message."""
 
     @pytest.fixture
     def stage(self, make_backend: MakeBackend) -> Iterator[Stage]:
@@ -36,8 +36,8 @@ class Aborts(Fixtures):
         stage.worker.stop(timeout=LONG)
         stage.broker.close()
 
-    def test_a_message_that_runs_is_aborted(self, stage: Stage) -> None:
-        """And one that comes after it is not."""
+    def test_a_running_message_is_aborted(self, stage: Stage) -> None:
+        """The next message runs."""
         task = stage.task()
         stage.worker.start()
         for _ in range(3):
@@ -46,7 +46,7 @@ class Aborts(Fixtures):
             abort(message.message_id, stage.callers)
             assert stage.becomes_of(message) is OutcomeState.ABORTED
 
-    def test_many_messages_that_run_are_aborted(self, stage: Stage) -> None:
+    def test_many_running_messages_are_aborted(self, stage: Stage) -> None:
         """In one call."""
         task = stage.task()
         stage.worker.start()
@@ -58,8 +58,8 @@ class Aborts(Fixtures):
         assert {each.message_id for each in outcomes} == {message.message_id for message in messages}
         assert {each.state for each in outcomes} == {OutcomeState.ABORTED}
 
-    def test_a_message_that_waits_is_skipped(self, stage: Stage) -> None:
-        """Though its worker starts after the request; the others run."""
+    def test_a_waiting_message_is_skipped(self, stage: Stage) -> None:
+        """Even if its worker starts after the request. The others run."""
 
         def task(word: str) -> None:
             stage.said.put(word)
@@ -76,8 +76,8 @@ class Aborts(Fixtures):
             assert abort_requested(other.message_id, stage.callers) is None
 
     @pytest.mark.usefixtures("needs_values")
-    def test_a_message_that_runs_is_not_cancelled(self, stage: Stage) -> None:
-        """Only one that waits is."""
+    def test_a_running_message_is_not_cancelled(self, stage: Stage) -> None:
+        """Only a waiting one is."""
         go_on: SimpleQueue[None] = SimpleQueue()
 
         def task() -> None:
@@ -101,7 +101,7 @@ class Aborts(Fixtures):
 
     @pytest.mark.usefixtures("needs_values")
     def test_a_message_has_its_grace_period(self, stage: Stage) -> None:
-        """And is told how much of it is left."""
+        """The message can read how much of it is left."""
 
         def task() -> None:
             stage.said.put("runs")
@@ -120,8 +120,8 @@ class Aborts(Fixtures):
         assert (outcome.state, outcome.reason, outcome.by) == (OutcomeState.COMPLETED, "why", "whom")
 
     @pytest.mark.usefixtures("needs_values", "needs_revoke")
-    def test_an_abort_is_taken_back(self, stage: Stage) -> None:
-        """Of a message that waits, and of one that is in its grace period."""
+    def test_an_abort_is_undone(self, stage: Stage) -> None:
+        """The abort of a waiting message, and that of a message in its grace period."""
 
         def task() -> None:
             stage.said.put("runs")
@@ -143,9 +143,9 @@ class Aborts(Fixtures):
 
         assert stage.hears() == "restored"
 
-    @pytest.mark.usefixtures("needs_values", "needs_tells_all", "needs_revoke")
-    def test_a_rule_is_for_all_messages_of_a_kind(self, stage: Stage) -> None:
-        """Waiting or running, until it is taken back."""
+    @pytest.mark.usefixtures("needs_values", "needs_broadcast", "needs_revoke")
+    def test_a_rule_applies_to_all_matching_messages(self, stage: Stage) -> None:
+        """Waiting or running, until the rule is ended."""
         task = stage.task()
         stage.worker.start()
         message = task.send()
@@ -160,11 +160,11 @@ class Aborts(Fixtures):
         wait_until(lambda: not stage.backend.broadcasts(), "the end of the rule in the worker")
         stage.broker.enqueue(restored)
         assert stage.hears() == "runs"
-        abort(restored.message_id, stage.callers)  # or it would run for ever
+        abort(restored.message_id, stage.callers)  # otherwise, it would never end
 
-    @pytest.mark.usefixtures("needs_values", "needs_tells_all", "board")
-    def test_workers_answer(self, stage: Stage) -> None:
-        """What they run, and what has become of it."""
+    @pytest.mark.usefixtures("needs_values", "needs_broadcast", "reply_store")
+    def test_workers_reply(self, stage: Stage) -> None:
+        """With their running messages, and with outcomes."""
         task = stage.task()
         stage.worker.start()
         message = task.send()

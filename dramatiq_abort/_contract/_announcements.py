@@ -1,4 +1,4 @@
-"""What is for all workers reaches all of them."""
+"""Broadcasts reach all workers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Announcements"]
 
-#: How the keys of what is for all begin, and keys that only look like it.
+#: Keys of broadcasts, and keys that only look similar.
 ONE, OTHER, LONGEST = BROADCAST_PREFIX + b"one", BROADCAST_PREFIX + b"other", BROADCAST_PREFIX + bytes(range(256))
 OTHERS: Final = [BROADCAST_PREFIX[:-1], b"x" + BROADCAST_PREFIX, BROADCAST_PREFIX.upper(), b"one"]
 
 
 class Announcements(Fixtures):
-    """``announced``, and what ``wait_many`` does with keys that begin with ``FOR_ALL``."""
+    """``broadcasts``, and ``wait_many`` for keys that begin with ``BROADCAST_PREFIX``."""
 
-    @pytest.mark.usefixtures("needs_tells_all")
-    def test_all_hear_of_what_is_for_all(self, make_backend: MakeBackend) -> None:
-        """Whatever they wait for; each once, also what was there before they were."""
+    @pytest.mark.usefixtures("needs_broadcast")
+    def test_a_broadcast_is_returned_to_all(self, make_backend: MakeBackend) -> None:
+        """Whatever keys they wait for, once each, also if the backend was created after the broadcast."""
         before, caller = make_backend(), make_backend()
         waiting = in_thread(before.wait_many, [b"x"], LONG)
 
@@ -38,9 +38,9 @@ class Announcements(Fixtures):
             assert later.wait_many([b"x"], LONG) == ONE
         assert [before.wait_many([b"x"], 1), later.wait_many([b"x"], 1)] == [None, None]
 
-    @pytest.mark.usefixtures("needs_tells_all")
-    def test_what_is_for_all_is_listed(self, make_backend: MakeBackend) -> None:
-        """And nothing else, with what it says and the time it has left."""
+    @pytest.mark.usefixtures("needs_broadcast")
+    def test_broadcasts_are_listed(self, make_backend: MakeBackend) -> None:
+        """And no other events, with their values and remaining times to live."""
         caller = make_backend()
         caller.signal([Event(key, b"value", HOUR) for key in (ONE, *OTHERS, LONGEST)])
 
@@ -52,9 +52,9 @@ class Announcements(Fixtures):
             assert event.ttl is not None
             assert HOUR / 2 < event.ttl <= HOUR
 
-    @pytest.mark.usefixtures("needs_tells_all")
-    def test_who_hears_of_it_finds_it(self, make_backend: MakeBackend) -> None:
-        """When it is handed out it is listed, and can be read."""
+    @pytest.mark.usefixtures("needs_broadcast")
+    def test_a_returned_broadcast_can_be_read(self, make_backend: MakeBackend) -> None:
+        """And it is listed, as soon as it is returned."""
         backend = make_backend()
         assert backend.broadcasts() == {}
         assert backend.wait_many([b"x"], 1) is None
@@ -64,9 +64,9 @@ class Announcements(Fixtures):
         assert {key: event.value for key, event in backend.broadcasts().items()} == {ONE: b"one", OTHER: b"other"}
         assert [event and event.value for event in map(backend.read, (ONE, OTHER))] == [b"one", b"other"]
 
-    @pytest.mark.usefixtures("needs_tells_all")
-    def test_each_message_is_told_of_it(self, make_backend: MakeBackend) -> None:
-        """After what is its own, whether there is any or not."""
+    @pytest.mark.usefixtures("needs_broadcast")
+    def test_broadcasts_are_for_each_message(self, make_backend: MakeBackend) -> None:
+        """After its own event, whether it has one or not."""
         follower, other = make_backend(), make_backend()
         follower.wait_many([b"x"], 1)
         make_backend().signal([Event(ONE, b"one", HOUR), Event(b"a", b"own", HOUR)])
@@ -76,9 +76,9 @@ class Announcements(Fixtures):
             assert [(event.key, event.value) for event in backend.events_for(b"a")] == [(b"a", b"own"), (ONE, b"one")]
             assert [(event.key, event.value) for event in backend.events_for(b"b")] == [(ONE, b"one")]
 
-    @pytest.mark.usefixtures("needs_tells_all")
-    def test_what_is_for_all_ends(self, make_backend: MakeBackend) -> None:
-        """With its own time to live, for those who have heard of it, too."""
+    @pytest.mark.usefixtures("needs_broadcast")
+    def test_a_broadcast_expires(self, make_backend: MakeBackend) -> None:
+        """With its own time to live, also for backends that have returned it."""
         backend = make_backend()
         make_backend().signal([Event(ONE, b"one", SHORT), Event(OTHER, b"other", HOUR)])
         backend.wait_many([b"x"], SHORT)
@@ -88,9 +88,9 @@ class Announcements(Fixtures):
         assert backend.read(ONE) is None
         assert list(backend.broadcasts()) == list(make_backend().broadcasts()) == [OTHER]
 
-    @pytest.mark.usefixtures("needs_tells_all", "needs_revoke")
-    def test_what_is_for_all_can_be_taken_back(self, make_backend: MakeBackend) -> None:
-        """All hear of that, too."""
+    @pytest.mark.usefixtures("needs_broadcast", "needs_revoke")
+    def test_a_broadcast_can_be_revoked(self, make_backend: MakeBackend) -> None:
+        """All receive the revocation."""
         backend = make_backend()
         make_backend().signal([Event(ONE, b"one", HOUR), Event(OTHER, b"other", HOUR)])
         assert sorted(hear(backend, [b"x"], 2)) == [ONE, OTHER]
@@ -101,14 +101,14 @@ class Announcements(Fixtures):
         assert backend.read(ONE) is None
         assert list(backend.broadcasts()) == list(make_backend().broadcasts()) == [OTHER]
 
-    def test_what_is_for_one_message_is_not_for_all(self, backend: EventBackend) -> None:
-        """It is not listed, and not handed out to those who wait for something else."""
+    def test_other_events_are_not_broadcast(self, backend: EventBackend) -> None:
+        """They are neither listed, nor returned to waits for other keys."""
         for key in OTHERS:
             backend.notify(key, HOUR)
 
         assert backend.broadcasts() == {}
         assert backend.wait_many([b"x"], 20) is None
 
-    def test_who_lists_what_is_for_all_says_so(self, backend: EventBackend) -> None:
-        """Or ``abort_all()`` would be refused all the same."""
+    def test_a_class_with_broadcasts_declares_it(self, backend: EventBackend) -> None:
+        """Otherwise, ``abort_all()`` would be refused."""
         assert backend.supports_broadcast == overrides(backend, "broadcasts")

@@ -1,4 +1,4 @@
-"""What the tests of the contract are given, and which of them a backend is asked."""
+"""The fixtures of the tests, and the conditions for skipping them."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["Fixtures", "carries_values", "overrides"]
 
 
 def overrides(backend: EventBackend, *names: str) -> bool:
-    """Say whether a backend has methods of its own with these names."""
+    """Return whether the class of a backend overrides all methods with these names."""
     return all(getattr(type(backend), name) is not getattr(EventBackend, name) for name in names)
 
 
 def carries_values(backend: EventBackend) -> bool:
-    """Say whether its events say anything."""
+    """Return whether a backend carries events with values."""
     return overrides(backend, "signal", "read")
 
 
 class Fixtures:
-    """One of the backends that are made, and a reason to skip for each thing that it need not have."""
+    """A backend, its reply store, and a fixture for each optional feature, which skips tests if it is missing."""
 
     @pytest.fixture
     def backend(self, make_backend: MakeBackend) -> EventBackend:
         return make_backend()
 
     @pytest.fixture
-    def board(self, backend: EventBackend) -> ReplyStore:
+    def reply_store(self, backend: EventBackend) -> ReplyStore:
         if backend.reply_store is None:
             pytest.skip("this backend has no reply store")
         return backend.reply_store
@@ -47,12 +47,12 @@ class Fixtures:
         _need(overrides(backend, "wake"), "cannot be woken: its class has no wake()")
 
     @pytest.fixture
-    def needs_hears_all(self, backend: EventBackend) -> None:
-        _need(backend.receives_all, "does not hear all: hears_all is False")
+    def needs_receives_all(self, backend: EventBackend) -> None:
+        _need(backend.receives_all, "does not receive all events: receives_all is False")
 
     @pytest.fixture
-    def needs_tells_all(self, backend: EventBackend) -> None:
-        _need(backend.supports_broadcast, "does not tell all: tells_all is False")
+    def needs_broadcast(self, backend: EventBackend) -> None:
+        _need(backend.supports_broadcast, "has no broadcasts: supports_broadcast is False")
 
     @pytest.fixture
     def needs_read(self, backend: EventBackend) -> None:
@@ -68,9 +68,9 @@ class Fixtures:
 
     @pytest.fixture
     def needs_revoke(self, backend: EventBackend) -> None:
-        _need(overrides(backend, "revoke"), "takes nothing back: its class has no revoke()")
+        _need(overrides(backend, "revoke"), "cannot revoke events: its class has no revoke()")
 
 
-def _need(condition: object, what_if_not: str) -> None:
+def _need(condition: object, otherwise: str) -> None:
     if not condition:
-        pytest.skip(f"this backend {what_if_not}")
+        pytest.skip(f"this backend {otherwise}")

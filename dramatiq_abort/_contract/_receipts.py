@@ -1,4 +1,4 @@
-"""What is received is the event itself: a worker asks for nothing more."""
+"""``receive`` returns the event itself, so that a worker needs no further call."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Receipts"]
 
 
 class Receipts(Fixtures):
-    """``receive``, a backend's own or the one that is made of its other methods."""
+    """``receive``, overridden or built on the other methods."""
 
     def test_a_signal_is_received_once(self, make_backend: MakeBackend) -> None:
-        """Also one that was made before; nothing is left for ``wait_many``."""
+        """Also one that was made before the call. ``wait_many`` does not return it again."""
         backend = make_backend()
         make_backend().notify(b"a", HOUR)
 
@@ -32,16 +32,16 @@ class Receipts(Fixtures):
         make_backend().notify(b"a", HOUR)
         assert received(backend, [b"a"]) == Event(b"a")
 
-    def test_what_was_waited_for_is_not_received(self, make_backend: MakeBackend) -> None:
-        """Both hand out the same."""
+    def test_a_signal_returned_by_wait_many_is_not_received(self, make_backend: MakeBackend) -> None:
+        """Together, the two methods return each signal once."""
         backend = make_backend()
         make_backend().notify(b"a", HOUR)
         assert backend.wait_many([b"a"], LONG) == b"a"
 
         assert backend.receive([b"a", b"b"], 1) is None
 
-    def test_who_waits_receives_what_is_signaled(self, make_backend: MakeBackend) -> None:
-        """As soon as it is; of each of many keys once."""
+    def test_a_wait_receives_a_signal(self, make_backend: MakeBackend) -> None:
+        """As soon as it is made, once for each of many keys."""
         backend = make_backend()
         for key in KEYS:
             waiting = in_thread(received, backend, KEYS)
@@ -50,8 +50,8 @@ class Receipts(Fixtures):
             assert waiting.result(PATIENCE) == Event(key)
 
     @pytest.mark.usefixtures("needs_values")
-    def test_an_event_is_received_with_its_value_and_its_time(self, make_backend: MakeBackend) -> None:
-        """That of the last signal, whatever its priority."""
+    def test_an_event_is_received_with_its_value_and_time_to_live(self, make_backend: MakeBackend) -> None:
+        """Those of the last of several signals."""
         backend = make_backend()
         for value in (b"one", b"two", b""):
             make_backend().signal([Event(b"a", value, HOUR, priority=1)])
@@ -65,8 +65,8 @@ class Receipts(Fixtures):
             assert HOUR / 2 < event.ttl <= HOUR
 
     @pytest.mark.usefixtures("needs_revoke")
-    def test_it_is_received_that_a_signal_was_taken_back(self, make_backend: MakeBackend) -> None:
-        """Once, by those who have received the signal."""
+    def test_a_revocation_is_received(self, make_backend: MakeBackend) -> None:
+        """Once, by the backends that have received the signal."""
         backend = make_backend()
         make_backend().notify(b"a", HOUR)
         assert received(backend, [b"a"]) == Event(b"a")
@@ -77,13 +77,13 @@ class Receipts(Fixtures):
         assert backend.receive([b"b", b"a"], 1) is None
 
     @pytest.mark.parametrize("timeout", [0, 1])
-    def test_a_receipt_ends_with_its_time(self, backend: EventBackend, timeout: int) -> None:
-        """And it may have none."""
+    def test_a_receive_ends_after_its_timeout(self, backend: EventBackend, timeout: int) -> None:
+        """Which may be 0."""
         assert in_thread(backend.receive, [b"a"], timeout).result(PATIENCE) is None
 
 
 def received(backend: EventBackend, keys: list[bytes]) -> Event | None:
-    """Wait for the next event, and return what is the same for all backends."""
+    """Wait for the next event, and return it without its time to live, which differs between backends."""
     handed_out = backend.receive(keys, LONG)
     assert handed_out is not None
     key, event = handed_out

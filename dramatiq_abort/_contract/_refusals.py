@@ -1,4 +1,4 @@
-"""What a backend cannot do, it refuses, before anything is done."""
+"""A backend refuses what it does not support, before anything is done."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = ["Refusals"]
 class Refusals(Fixtures):
     """``UnsupportedByBackend``."""
 
-    def test_what_it_says_is_not_left_out(self, backend: EventBackend) -> None:
-        """Or a request to cancel would abort."""
+    def test_values_are_not_dropped(self, backend: EventBackend) -> None:
+        """Otherwise, a request to cancel would abort."""
         if carries_values(backend):
             pytest.skip("this backend carries values")
         with pytest.raises(UnsupportedByBackend):
@@ -40,8 +40,8 @@ class Refusals(Fixtures):
         assert not backend.poll(b"a")
         assert not backend.poll(b"abort:message")
 
-    def test_what_may_be_consumed_is_not_asked_for(self, backend: EventBackend) -> None:
-        """Or the request to abort a message elsewhere would be lost."""
+    def test_a_signal_that_could_be_consumed_is_not_queried(self, backend: EventBackend) -> None:
+        """Otherwise, the request for a message in another process would be lost."""
         if keeps_signals(backend):
             pytest.skip("this backend keeps its signals")
         abort("message", Abortable(backend=backend))
@@ -50,29 +50,29 @@ class Refusals(Fixtures):
 
         assert backend.poll(b"abort:message")
 
-    def test_what_it_cannot_take_back_stays(self, backend: EventBackend) -> None:
-        """And nobody is told that it was."""
+    def test_a_request_that_cannot_be_revoked_stays(self, backend: EventBackend) -> None:
+        """And ``restore()`` raises an error."""
         if overrides(backend, "revoke"):
-            pytest.skip("this backend takes signals back")
+            pytest.skip("this backend revokes signals")
         abort("message", Abortable(backend=backend))
         with pytest.raises(UnsupportedByBackend):
             restore("message", Abortable(backend=backend))
 
         assert backend.poll(b"abort:message")
 
-    def test_what_it_cannot_tell_all_nobody_asks(self, backend: EventBackend) -> None:
-        """There are no rules."""
+    def test_rules_need_broadcasts(self, backend: EventBackend) -> None:
+        """Otherwise, there are none."""
         if backend.supports_broadcast:
-            pytest.skip("this backend tells all")
+            pytest.skip("this backend has broadcasts")
         with pytest.raises(UnsupportedByBackend):
             abort_all(Abortable(backend=backend), actor="task")
 
         assert abort_rules(Abortable(backend=backend)) == []
 
-    def test_what_nobody_can_tell_is_not_waited_for(self, backend: EventBackend) -> None:
-        """Without a board, workers cannot answer."""
+    def test_outcomes_and_snapshots_need_a_reply_store(self, backend: EventBackend) -> None:
+        """Without one, workers cannot reply."""
         if backend.reply_store is not None:
-            pytest.skip("this backend has a board")
+            pytest.skip("this backend has a reply store")
         with pytest.raises(UnsupportedByBackend):
             wait_for_outcome("message", Abortable(backend=backend))
         with pytest.raises(UnsupportedByBackend):

@@ -1,4 +1,4 @@
-"""What was signaled can be taken back."""
+"""Signals can be revoked."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Revocations(Fixtures):
     """``revoke``."""
 
     @pytest.mark.usefixtures("needs_revoke")
-    def test_a_signal_can_be_taken_back(self, make_backend: MakeBackend) -> None:
-        """And it is said whether there was one; those who wait do not hear of it, and others are not touched."""
+    def test_a_signal_can_be_revoked(self, make_backend: MakeBackend) -> None:
+        """``revoke`` returns whether it was live. No wait returns the key, and other keys are not affected."""
         make_backend().notify(b"a", HOUR)
         make_backend().notify(b"b", HOUR)
 
@@ -33,8 +33,8 @@ class Revocations(Fixtures):
         assert backend.wait_many([b"a", b"c"], 1) is None
 
     @pytest.mark.usefixtures("needs_revoke")
-    def test_what_was_taken_back_can_be_signaled_again(self, make_backend: MakeBackend) -> None:
-        """It begins anew: what it said before, and for how long, does not count."""
+    def test_a_revoked_key_can_be_signaled_again(self, make_backend: MakeBackend) -> None:
+        """Its former value and time to live do not count."""
         backend = make_backend()
         valued = carries_values(backend)
         make_backend().signal([Event(b"a", b"one" if valued else b"", HOUR)])
@@ -53,8 +53,8 @@ class Revocations(Fixtures):
         wait_until(lambda: not make_backend().poll(b"a"), "the end of the short time to live")
 
     @pytest.mark.usefixtures("needs_revoke")
-    def test_who_has_heard_of_a_signal_hears_that_it_was_taken_back(self, make_backend: MakeBackend) -> None:
-        """Once: its key is handed out again, and there is nothing to read."""
+    def test_a_backend_that_returned_a_signal_returns_its_revocation(self, make_backend: MakeBackend) -> None:
+        """Once: the key is returned again, and cannot be read."""
         backend = make_backend()
         make_backend().notify(b"a", HOUR)
         assert backend.wait_many([b"a", b"b"], LONG) == b"a"
@@ -67,8 +67,8 @@ class Revocations(Fixtures):
         assert backend.wait_many([b"a", b"b"], 1) is None
 
     @pytest.mark.usefixtures("needs_revoke")
-    def test_who_has_not_heard_of_a_signal_hears_nothing(self, make_backend: MakeBackend) -> None:
-        """Not even who has been there all the time."""
+    def test_a_backend_that_did_not_return_a_signal_returns_nothing(self, make_backend: MakeBackend) -> None:
+        """Even if it existed when the signal was made."""
         backend = make_backend()
         assert backend.wait_many([b"b"], 1) is None
         caller = make_backend()
@@ -80,8 +80,8 @@ class Revocations(Fixtures):
         assert backend.wait_many([b"a", b"b"], 1) is None
 
     @pytest.mark.usefixtures("needs_revoke")
-    def test_who_hears_of_what_came_after_can_read_it(self, make_backend: MakeBackend) -> None:
-        """Taken back and made again: it is there."""
+    def test_a_signal_after_a_revocation_can_be_read(self, make_backend: MakeBackend) -> None:
+        """Also by a backend that had returned the first signal."""
         backend = make_backend()
         make_backend().notify(b"a", HOUR)
         assert backend.wait_many([b"a"], LONG) == b"a"
@@ -93,8 +93,8 @@ class Revocations(Fixtures):
         wait_until(lambda: backend.read(b"a") is not None, "the second signal")
 
     @pytest.mark.usefixtures("needs_revoke")
-    def test_what_has_ended_cannot_be_taken_back(self, backend: EventBackend) -> None:
-        """There is nothing any more."""
+    def test_an_expired_signal_cannot_be_revoked(self, backend: EventBackend) -> None:
+        """``revoke`` returns False."""
         backend.notify(b"a", 1)
         wait_until(lambda: not backend.poll(b"a"), "the end of the time to live")
 

@@ -1,4 +1,4 @@
-"""What is signaled can be asked for, for its time."""
+"""Signals can be queried until their time to live ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEYS", "Signals"]
 
-#: Any bytes can be a key, up to the longest, and each is another one: whoever enqueues a message chooses its id.
+#: Any bytes can be a key, up to the maximum length, because programs choose message ids. Each of these is another key.
 KEYS: Final = [
     *[
         b"a",
@@ -46,7 +46,7 @@ class Signals(Fixtures):
 
     @pytest.mark.usefixtures("needs_read")
     def test_a_signal_can_be_polled_by_all(self, make_backend: MakeBackend) -> None:
-        """It is not consumed, and other keys are not touched."""
+        """Polling does not consume it, and other keys are not affected."""
         one, other = make_backend(), make_backend()
 
         one.notify(b"a", HOUR)
@@ -54,8 +54,8 @@ class Signals(Fixtures):
         assert [one.poll(b"a"), one.poll(b"a"), other.poll(b"a"), one.poll(b"b")] == [True, True, True, False]
 
     @pytest.mark.usefixtures("needs_read")
-    def test_a_message_is_told_of_its_own(self, make_backend: MakeBackend) -> None:
-        """Who follows what happens, and who does not."""
+    def test_a_message_gets_its_own_event(self, make_backend: MakeBackend) -> None:
+        """From a backend that waits for events, and from one that does not."""
         follower, other = make_backend(), make_backend()
         follower.wait_many([b"a"], 1)
         assert not follower.events_for(b"a")
@@ -66,8 +66,8 @@ class Signals(Fixtures):
         assert not follower.events_for(b"b")
         assert not other.events_for(b"b")
 
-    def test_a_signal_is_there_for_the_first_that_asks(self, make_backend: MakeBackend) -> None:
-        """By ``poll`` or as the event of a message that starts; other keys are not touched."""
+    def test_a_signal_is_there_for_the_first_query(self, make_backend: MakeBackend) -> None:
+        """By ``poll``, or by ``events_for`` for a starting message. Other keys are not affected."""
         caller, other = make_backend(), make_backend()
         for key in (b"a", b"b"):
             caller.notify(key, HOUR)
@@ -75,8 +75,8 @@ class Signals(Fixtures):
         assert [other.poll(b"c"), other.poll(b"a")] == [False, True]
         assert ([*other.events_for(b"c")], [event.key for event in other.events_for(b"b")]) == ([], [b"b"])
 
-    def test_it_is_not_quiet_where_something_is_signaled(self, make_backend: MakeBackend) -> None:
-        """Or messages would not ask: neither where it has been heard, nor where it was made."""
+    def test_a_signal_ends_the_time_without_events(self, make_backend: MakeBackend) -> None:
+        """Where it was made, and where it was received. Otherwise, messages would not query it."""
         follower, other = make_backend(), make_backend()
         for backend in (follower, other):
             backend.wait_many([b"b"], 1)
@@ -88,8 +88,8 @@ class Signals(Fixtures):
         assert make_backend().no_events_before <= time.monotonic()
 
     @pytest.mark.usefixtures("needs_read")
-    def test_a_signal_that_was_handed_out_can_be_polled(self, make_backend: MakeBackend) -> None:
-        """Whoever waits takes nothing from those who ask."""
+    def test_a_returned_signal_can_be_polled(self, make_backend: MakeBackend) -> None:
+        """A wait does not consume it."""
         backend = make_backend()
         make_backend().notify(b"a", HOUR)
         assert backend.wait_many([b"a"], LONG) == b"a"
@@ -98,7 +98,7 @@ class Signals(Fixtures):
 
     @pytest.mark.usefixtures("needs_read")
     def test_a_signal_ends_with_its_time_to_live(self, backend: EventBackend) -> None:
-        """It can be neither asked for nor waited for then."""
+        """After that, neither queries nor waits return it."""
         backend.notify(b"a", 20)
 
         wait_until(lambda: not backend.poll(b"a"), "the end of the time to live")
@@ -108,7 +108,7 @@ class Signals(Fixtures):
 
     @pytest.mark.usefixtures("needs_read")
     def test_a_signal_can_be_made_again_when_it_has_ended(self, backend: EventBackend) -> None:
-        """As if there had been none."""
+        """Like a first one."""
         backend.notify(b"a", 1)
         wait_until(lambda: not backend.poll(b"a"), "the end of the time to live")
 
@@ -120,7 +120,7 @@ class Signals(Fixtures):
     @pytest.mark.usefixtures("needs_read")
     @pytest.mark.parametrize("times", [(HOUR, SHORT), (SHORT, HOUR)], ids=["shorter", "longer"])
     def test_the_longest_of_the_times_to_live_counts(self, make_backend: MakeBackend, times: tuple[int, int]) -> None:
-        """A later signal ends no earlier one, and may last for longer."""
+        """A later signal may extend the time to live, and never shortens it."""
         backend = make_backend()
         for time_to_live in times:
             backend.notify(b"a", time_to_live)
@@ -132,7 +132,7 @@ class Signals(Fixtures):
         assert backend.wait_many([b"a"], LONG) == b"a"
 
     def test_a_time_to_live_can_be_a_hundred_years(self, backend: EventBackend) -> None:
-        """Whatever somebody means by it."""
+        """The maximum time is accepted."""
         backend.notify(b"a", MAX_TIME)
 
         assert backend.poll(b"a")
@@ -140,7 +140,7 @@ class Signals(Fixtures):
     @pytest.mark.usefixtures("needs_read")
     @pytest.mark.parametrize("keys", [KEYS, KEYS[::-1]], ids=["forwards", "backwards"])
     def test_a_key_is_signaled_alone(self, make_backend: MakeBackend, keys: list[bytes]) -> None:
-        """Whatever is in it, it reaches no other."""
+        """No other key is signaled, whatever bytes they contain."""
         backend, caller = make_backend(), make_backend()
         for count, key in enumerate(keys, 1):
             caller.notify(key, HOUR)

@@ -1,4 +1,4 @@
-"""Where messages are aborted: a worker, and those who call ``abort()``."""
+"""A worker, and callers of ``abort()``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Stage"]
 
 
 class Stage:
-    """A worker with a backend of its own, and what those have who call ``abort()``."""
+    """A worker with its own backend, and an ``Abortable`` with another backend for callers."""
 
     def __init__(self, make_backend: MakeBackend) -> None:
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
@@ -38,7 +38,7 @@ class Stage:
         return actor(broker=self.broker, actor_name="task")(function)
 
     def task(self) -> Actor[Any, Any]:
-        """Make an actor that says that it runs, and goes on until it is aborted."""
+        """Return an actor that reports that it runs, and goes on until it is aborted."""
 
         def task() -> None:
             self.said.put("runs")
@@ -48,11 +48,11 @@ class Stage:
         return self.actor(task)
 
     def hears(self) -> object:
-        """Return the next thing that an actor says."""
+        """Return the next report of an actor."""
         return self.said.get(timeout=PATIENCE)
 
     def becomes_of(self, message: Message[Any]) -> OutcomeState:
-        """Return what has become of the next message that was to be aborted, which is this one."""
+        """Return the next outcome, which must be that of this message."""
         outcome = self.outcomes.get(timeout=PATIENCE)
         assert outcome.message_id == message.message_id
         return outcome.state

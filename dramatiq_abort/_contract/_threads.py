@@ -1,4 +1,4 @@
-"""Any thread may call anything."""
+"""All methods may be called from any thread."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ KEYS = [b"%d" % number for number in range(120)]
 
 
 class Threads(Fixtures):
-    """One object in many threads."""
+    """One backend object in many threads."""
 
-    def test_nothing_is_lost_and_nothing_comes_twice(self, make_backend: MakeBackend) -> None:
-        """However many threads signal while one waits, by the same object or by another."""
+    def test_no_signal_is_lost_or_returned_twice(self, make_backend: MakeBackend) -> None:
+        """While many threads signal and one waits, through the same object and through others."""
         backend = make_backend()
         backend.wait_many(KEYS, 1)
         callers = [make_backend(), backend, make_backend(), backend]
@@ -34,8 +34,8 @@ class Threads(Fixtures):
         for each in signaling:
             each.result(PATIENCE)
 
-    def test_those_who_wait_on_one_object_share(self, make_backend: MakeBackend) -> None:
-        """Each signal is handed out to one of them."""
+    def test_concurrent_waits_share_the_signals(self, make_backend: MakeBackend) -> None:
+        """Each signal is returned to one of them."""
         backend = make_backend()
         heard: list[bytes] = []
         deadline = time.monotonic() + PATIENCE
@@ -44,7 +44,7 @@ class Threads(Fixtures):
             while len(heard) < len(KEYS) and time.monotonic() < deadline:
                 if (key := backend.wait_many(KEYS, 10)) is not None:
                     heard.append(key)
-                time.sleep(0)  # whoever else waits for a lock gets it, though not every lock is fair
+                time.sleep(0)  # lets the other threads have the lock, because not every lock is fair
 
         waiting = [in_thread(listen) for _ in range(3)]
         _signal_and_ask(make_backend(), KEYS)

@@ -1,4 +1,4 @@
-"""What an event says, and which of two events of one key says it."""
+"""Values of events, and which of two values of one key remains."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Values"]
 
-#: Any bytes can be a value, and more than one looks like something else.
+#: Any bytes can be a value, including some that look like something else.
 VALUES = [b"x", b"0", b"1.5", b"null", b"{}", b"a\x00b", b"\xff", b" ", bytes(range(256)), b"y" * MAX_VALUE]
 
 
 class Values(Fixtures):
-    """``signal`` and ``read``; without them, only that plain events are signaled."""
+    """``signal`` and ``read``. Without them, only events without a value are tested."""
 
     def test_plain_events_are_signaled_at_once(self, make_backend: MakeBackend) -> None:
-        """More than fit into one step, from any iterable; or none."""
+        """More than fit into one step, from any iterable, or none at all."""
         keys = [b"%d" % number for number in range(250)]
         make_backend().signal([])
         make_backend().signal(Event(key, ttl=HOUR) for key in keys)
@@ -41,7 +41,7 @@ class Values(Fixtures):
     @pytest.mark.usefixtures("needs_read")
     @pytest.mark.parametrize("times", [(HOUR, SHORT), (SHORT, HOUR)], ids=["shorter", "longer"])
     def test_one_key_is_signaled_twice_at_once(self, make_backend: MakeBackend, times: tuple[int, int]) -> None:
-        """The longest of the times to live counts, as if one came after the other."""
+        """The longer time to live counts, as for two signals in succession."""
         backend = make_backend()
         backend.signal(Event(b"a", ttl=time_to_live) for time_to_live in times)
         backend.notify(b"clock", SHORT)
@@ -68,7 +68,7 @@ class Values(Fixtures):
 
             assert backend.wait_many([b"a"], LONG) == b"a"
             for reader in (backend, caller, make_backend()):
-                assert said(reader, b"a") == value
+                assert value_of(reader, b"a") == value
                 assert HOUR / 2 < time_left(reader, b"a") <= HOUR
 
     @pytest.mark.usefixtures("needs_values")
@@ -77,7 +77,7 @@ class Values(Fixtures):
         make_backend().signal(Event(key, b"value of " + key, HOUR) for key in KEYS)
 
         backend = make_backend()
-        assert {key: said(backend, key) for key in KEYS} == {key: b"value of " + key for key in KEYS}
+        assert {key: value_of(backend, key) for key in KEYS} == {key: b"value of " + key for key in KEYS}
 
     @pytest.mark.usefixtures("needs_values")
     def test_what_is_heard_of_can_be_read(self, make_backend: MakeBackend) -> None:
@@ -88,7 +88,7 @@ class Values(Fixtures):
             caller.signal([Event(b"a", b"%d" % number, HOUR)])
 
             assert waiting.result(PATIENCE) == b"a"
-            assert said(backend, b"a") == b"%d" % number
+            assert value_of(backend, b"a") == b"%d" % number
 
     @pytest.mark.usefixtures("needs_values")
     @pytest.mark.parametrize(
@@ -103,28 +103,28 @@ class Values(Fixtures):
             (b"", b"two", -1, b""),
         ],
     )
-    def test_the_stronger_of_two_events_counts(
+    def test_the_stronger_of_two_events_remains(
         self, make_backend: MakeBackend, first: bytes, second: bytes, priority: int, wins: bytes
     ) -> None:
-        """To those who have heard of the first one, too."""
+        """Also for a backend that has returned the first one."""
         backend = make_backend()
         make_backend().signal([Event(b"a", first, HOUR)])
         assert backend.wait_many([b"a"], LONG) == b"a"
 
         make_backend().signal([Event(b"a", second, HOUR, priority)])
 
-        assert said(make_backend(), b"a") == wins
+        assert value_of(make_backend(), b"a") == wins
         if wins != first:
             assert backend.wait_many([b"a"], LONG) == b"a"
-        assert said(backend, b"a") == wins
+        assert value_of(backend, b"a") == wins
 
     @pytest.mark.usefixtures("needs_values")
     @pytest.mark.parametrize("priority", [-1, 0, 1])
     @pytest.mark.parametrize("times", [(HOUR, SHORT), (SHORT, HOUR)], ids=["shorter", "longer"])
-    def test_the_longest_of_their_times_counts(
+    def test_the_longer_time_to_live_counts(
         self, make_backend: MakeBackend, times: tuple[int, int], priority: int
     ) -> None:
-        """Whichever of the two is the stronger one."""
+        """Whichever value remains."""
         backend = make_backend()
         first, second = times
         backend.signal([Event(b"a", b"one", first)])
@@ -135,21 +135,21 @@ class Values(Fixtures):
         assert HOUR / 2 < time_left(make_backend(), b"a") <= HOUR
 
     @pytest.mark.usefixtures("needs_values")
-    def test_an_event_that_has_ended_is_in_nobodys_way(self, backend: EventBackend) -> None:
-        """However weak the next one is."""
+    def test_an_expired_event_does_not_count(self, backend: EventBackend) -> None:
+        """It is replaced whatever the priority of the next one."""
         backend.signal([Event(b"a", b"one", 1, priority=1)])
         wait_until(lambda: not backend.poll(b"a"), "the end of the time to live")
         assert backend.read(b"a") is None
 
         backend.signal([Event(b"a", b"two", HOUR, priority=-1)])
 
-        assert said(backend, b"a") == b"two"
+        assert value_of(backend, b"a") == b"two"
 
     @pytest.mark.usefixtures("needs_age")
-    def test_an_age_is_not_more_than_it_is(self, make_backend: MakeBackend) -> None:
-        """Or a message that started before it was cancelled would be stopped.
+    def test_an_age_is_not_too_high(self, make_backend: MakeBackend) -> None:
+        """Otherwise, a message that started before it was cancelled would be stopped.
 
-        A backend that hears of an event as it is signaled knows its age, and that grows.
+        A backend that receives an event when it is signaled knows its age, which grows.
         """
         backend = make_backend()
         assert backend.wait_many([b"a"], 1) is None
@@ -164,15 +164,15 @@ class Values(Fixtures):
         wait_until(lambda: (backend.age(b"a") or 0) > age, "the next millisecond")
 
 
-def said(backend: EventBackend, key: bytes) -> bytes | None:
-    """Return what the event of a key says, or None if there is none."""
+def value_of(backend: EventBackend, key: bytes) -> bytes | None:
+    """Return the value of the event of a key, or None if the key is not signaled."""
     event = backend.read(key)
     assert event is None or event.key == key
     return None if event is None else event.value
 
 
 def time_left(backend: EventBackend, key: bytes) -> int:
-    """Return for how many milliseconds the event of a key can be read."""
+    """Return the remaining time to live of the event of a key, in milliseconds."""
     event = backend.read(key)
     assert event is not None
     assert event.ttl is not None

@@ -1,4 +1,4 @@
-"""Where workers leave word: what is particular to the one on Redis, and what happens when one does not answer."""
+"""Reply stores: properties of the one on Redis, and what happens if a store fails."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ LONG = PATIENCE * 1000
 
 
 @pytest.mark.parametrize("kind", ["string", "list", "last id"])
-def test_what_others_have_put_there_is_in_nobodys_way(redis_client: redis.Redis, namespace: str, kind: str) -> None:
-    """Whatever it is."""
-    board = RedisBackend(client=redis_client, namespace=namespace).reply_store
+def test_data_of_another_type_is_replaced(redis_client: redis.Redis, namespace: str, kind: str) -> None:
+    """Also a stream that already has the greatest possible id."""
+    store = RedisBackend(client=redis_client, namespace=namespace).reply_store
     for name in ("replies", "workers", "reply:a", "reply:b"):
         key = f"{{{namespace}}}:{name}"
         if kind == "string":
@@ -37,15 +37,15 @@ def test_what_others_have_put_there_is_in_nobodys_way(redis_client: redis.Redis,
         else:
             redis_client.xadd(key, {"n": "x"}, id=f"{2**64 - 1}-{2**64 - 1}")
 
-    assert board.wait([b"a", b"b"], 0) == {}
-    board.put([Reply(b"a", b"text", LONG)])
-    board.register(b"worker", LONG)
-    assert board.wait([b"a", b"b"], 0) == {b"a": b"text"}
-    assert board.workers() == [b"worker"]
+    assert store.wait([b"a", b"b"], 0) == {}
+    store.put([Reply(b"a", b"text", LONG)])
+    store.register(b"worker", LONG)
+    assert store.wait([b"a", b"b"], 0) == {b"a": b"text"}
+    assert store.workers() == [b"worker"]
 
 
-def test_nothing_is_there_for_ever(redis_client: redis.Redis, namespace: str) -> None:
-    """Every key has a time to live, those of the events for all workers, too."""
+def test_everything_expires(redis_client: redis.Redis, namespace: str) -> None:
+    """Every key has a time to live, including those of broadcasts."""
     backend = RedisBackend(client=redis_client, namespace=namespace)
     backend.signal([Event(b"abort:a", b"value", LONG), Event(BROADCAST_PREFIX + b"b", b"value", LONG)])
     backend.reply_store.put([Reply(b"a", b"text", LONG)])
@@ -57,17 +57,17 @@ def test_nothing_is_there_for_ever(redis_client: redis.Redis, namespace: str) ->
 
 
 class Failing(ReplyStore):
-    """One that does not answer until it is mended."""
+    """A reply store that fails until it is repaired."""
 
     def __init__(self) -> None:
-        self.notes: list[bytes] = []
+        self.names: list[bytes] = []
         self.workers: set[bytes] = set()
         self.calls = 0
-        self.is_mended = threading.Event()
+        self.is_repaired = threading.Event()
 
-    def put(self, notes: Iterable[Reply]) -> None:
+    def put(self, replies: Iterable[Reply]) -> None:
         self._fail()
-        self.notes += [note.name for note in notes]
+        self.names += [reply.name for reply in replies]
 
     def wait(self, names: Collection[bytes], timeout: int) -> dict[bytes, bytes]:
         raise NotImplementedError
@@ -85,7 +85,7 @@ class Failing(ReplyStore):
 
     def _fail(self) -> None:
         self.calls += 1
-        if not self.is_mended.is_set():
+        if not self.is_repaired.is_set():
             raise ConnectionError("gone")
 
 
@@ -95,22 +95,22 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_is_to_be_told_waits_for_the_board(caplog: pytest.LogCaptureFixture) -> None:
-    """In its order; two lines in the log say when it went and came."""
+def test_replies_wait_for_the_reply_store(caplog: pytest.LogCaptureFixture) -> None:
+    """In their order. Two lines in the log report the failure and its end."""
     caplog.set_level(logging.INFO)
-    board = Failing()
-    reporter = Reporter(board, b"worker", logging.getLogger("test"))
+    store = Failing()
+    reporter = Reporter(store, b"worker", logging.getLogger("test"))
     reporter.renew()
     for number in range(250):
         reporter.put(Reply(b"%d" % number, b"", LONG))
-    wait_until(lambda: board.calls >= 3)
-    board.is_mended.set()
-    wait_until(lambda: len(board.notes) == 250)
-    assert board.workers == {b"worker"}
+    wait_until(lambda: store.calls >= 3)
+    store.is_repaired.set()
+    wait_until(lambda: len(store.names) == 250)
+    assert store.workers == {b"worker"}
     reporter.stop()
 
-    assert board.notes == [b"%d" % number for number in range(250)]
-    assert board.workers == set()
+    assert store.names == [b"%d" % number for number in range(250)]
+    assert store.workers == set()
     assert [record.message for record in caplog.records] == [
         "The reply store does not answer. Outcomes of aborts are queued until it does. ConnectionError: gone",
         "The reply store answers again.",
@@ -119,44 +119,44 @@ def test_what_is_to_be_told_waits_for_the_board(caplog: pytest.LogCaptureFixture
 
 
 @pytest.mark.usefixtures("quick")
-def test_not_any_number_of_notes_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_waiting_replies_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are lost."""
-    monkeypatch.setattr(_reporter, "_MAX_QUEUED", 10)
-    board = Failing()
-    reporter = Reporter(board, b"worker", logging.getLogger("test"))
+    monkeypatch.setattr(_reporter, "_MOST", 10)
+    store = Failing()
+    reporter = Reporter(store, b"worker", logging.getLogger("test"))
     for number in range(100):
         reporter.put(Reply(b"%d" % number, b"", LONG))
-    board.is_mended.set()
+    store.is_repaired.set()
     reporter.stop()
 
-    assert len(board.notes) <= 20  # those that were on their way
-    assert board.notes[-1] == b"99"
+    assert len(store.names) <= 20  # including those being written
+    assert store.names[-1] == b"99"
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_worker_stops_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_stops_although_the_reply_store_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """When nobody listens."""
-    monkeypatch.setattr(_reporter, "_STOP_TIMEOUT", 0.01)
-    board = Failing()
-    reporter = Reporter(board, b"worker", logging.getLogger("test"))
+    monkeypatch.setattr(_reporter, "_LAST_WORDS", 0.01)
+    store = Failing()
+    reporter = Reporter(store, b"worker", logging.getLogger("test"))
     reporter.put(Reply(b"a", b"", LONG))
     reporter.stop()
     reporter.put(Reply(b"b", b"", LONG))
     reporter.renew()
 
     wait_until(lambda: not _threads())
-    assert board.notes == []
+    assert store.names == []
 
 
-def test_a_worker_that_stops_does_not_ask_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopping_worker_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has two seconds for it."""
-    monkeypatch.setattr(_reporter, "_STOP_TIMEOUT", 2.5)
-    monkeypatch.setattr(_reporter, "_BACKOFF_AT_STOP", 1.0)
-    board = Failing()
-    reporter = Reporter(board, b"worker", logging.getLogger("test"))
+    monkeypatch.setattr(_reporter, "_LAST_WORDS", 2.5)
+    monkeypatch.setattr(_reporter, "_LAST_BACKOFF", 1.0)
+    store = Failing()
+    reporter = Reporter(store, b"worker", logging.getLogger("test"))
     reporter.stop()
 
-    assert 1 <= board.calls <= 4
+    assert 1 <= store.calls <= 4
 
 
 def _threads() -> list[Any]:
