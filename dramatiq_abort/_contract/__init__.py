@@ -1,7 +1,7 @@
 """The tests for event backends, and the class that combines them."""
 
 from ._aborts import Aborts
-from ._announcements import Announcements
+from ._broadcasts import Broadcasts
 from ._receipts import Receipts
 from ._refusals import Refusals
 from ._reply_stores import ReplyStores
@@ -16,7 +16,7 @@ __all__ = ["BackendContract"]
 
 # pytest runs the tests of the last base class first, so that basic features are tested first.
 class BackendContract(
-    Aborts, Refusals, ReplyStores, Announcements, Revocations, Values, Threads, Receipts, Waits, Signals
+    Aborts, Refusals, ReplyStores, Broadcasts, Revocations, Values, Threads, Receipts, Waits, Signals
 ):
     """The tests for an event backend. Subclass it in a test module.
 

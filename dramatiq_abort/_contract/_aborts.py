@@ -42,7 +42,7 @@ class Aborts(Fixtures):
         stage.worker.start()
         for _ in range(3):
             message = task.send()
-            assert stage.hears() == "runs"
+            assert stage.next_report() == "runs"
             abort(message.message_id, stage.callers)
             assert stage.becomes_of(message) is OutcomeState.ABORTED
 
@@ -51,7 +51,7 @@ class Aborts(Fixtures):
         task = stage.task()
         stage.worker.start()
         messages = [task.send() for _ in range(4)]
-        assert [stage.hears() for _ in messages] == ["runs"] * 4
+        assert [stage.next_report() for _ in messages] == ["runs"] * 4
         abort(messages, stage.callers)
 
         outcomes = [stage.outcomes.get(timeout=PATIENCE) for _ in messages]
@@ -62,15 +62,15 @@ class Aborts(Fixtures):
         """Even if its worker starts after the request. The others run."""
 
         def task(word: str) -> None:
-            stage.said.put(word)
+            stage.reports.put(word)
 
-        says = stage.actor(task)
-        message, other = says.send("skipped"), says.send("runs")
+        task_actor = stage.actor(task)
+        message, other = task_actor.send("skipped"), task_actor.send("runs")
         abort(message.message_id, stage.callers)
         stage.worker.start()
 
         assert stage.becomes_of(message) is OutcomeState.SKIPPED
-        assert stage.hears() == "runs"
+        assert stage.next_report() == "runs"
         if keeps_signals(stage.backend):
             assert abort_requested(message.message_id, stage.callers) is not None
             assert abort_requested(other.message_id, stage.callers) is None
@@ -81,14 +81,14 @@ class Aborts(Fixtures):
         go_on: SimpleQueue[None] = SimpleQueue()
 
         def task() -> None:
-            stage.said.put("runs")
+            stage.reports.put("runs")
             go_on.get(timeout=PATIENCE)
-            stage.said.put("done")
+            stage.reports.put("done")
 
         cancelled = stage.actor(task)
         stage.worker.start()
         message = cancelled.send()
-        assert stage.hears() == "runs"
+        assert stage.next_report() == "runs"
         waits = cancelled.message()
         for each in (message, waits):
             abort(each.message_id, stage.callers, mode=AbortMode.CANCEL)
@@ -97,23 +97,23 @@ class Aborts(Fixtures):
         assert stage.becomes_of(waits) is OutcomeState.SKIPPED
         go_on.put(None)
 
-        assert stage.hears() == "done"
+        assert stage.next_report() == "done"
 
     @pytest.mark.usefixtures("needs_values")
     def test_a_message_has_its_grace_period(self, stage: Stage) -> None:
         """The message can read how much of it is left."""
 
         def task() -> None:
-            stage.said.put("runs")
+            stage.reports.put("runs")
             wait_until(lambda: abort_requested() is not None, "the request")
-            stage.said.put(abort_requested())
+            stage.reports.put(abort_requested())
 
         message = stage.actor(task).send()
         stage.worker.start()
-        assert stage.hears() == "runs"
+        assert stage.next_report() == "runs"
         abort(message.message_id, stage.callers, abort_timeout=HOUR, reason="why", by="whom")
 
-        left = stage.hears()
+        left = stage.next_report()
         assert isinstance(left, float)
         assert HOUR / 2 < left <= HOUR
         outcome = stage.outcomes.get(timeout=PATIENCE)
@@ -124,11 +124,11 @@ class Aborts(Fixtures):
         """The abort of a waiting message, and that of a message in its grace period."""
 
         def task() -> None:
-            stage.said.put("runs")
+            stage.reports.put("runs")
             wait_until(lambda: abort_requested() is not None, "the request")
-            stage.said.put("asked")
+            stage.reports.put("asked")
             wait_until(lambda: abort_requested() is None, "its end")
-            stage.said.put("restored")
+            stage.reports.put("restored")
 
         restored = stage.actor(task)
         message = restored.send()
@@ -136,12 +136,12 @@ class Aborts(Fixtures):
         assert restore(message.message_id, stage.callers)
         assert not restore(message.message_id, stage.callers)
         stage.worker.start()
-        assert stage.hears() == "runs"
+        assert stage.next_report() == "runs"
         abort(message.message_id, stage.callers, abort_timeout=HOUR)
-        assert stage.hears() == "asked"
+        assert stage.next_report() == "asked"
         assert restore(message.message_id, stage.callers)
 
-        assert stage.hears() == "restored"
+        assert stage.next_report() == "restored"
 
     @pytest.mark.usefixtures("needs_values", "needs_broadcast", "needs_revoke")
     def test_a_rule_applies_to_all_matching_messages(self, stage: Stage) -> None:
@@ -149,7 +149,7 @@ class Aborts(Fixtures):
         task = stage.task()
         stage.worker.start()
         message = task.send()
-        assert stage.hears() == "runs"
+        assert stage.next_report() == "runs"
         waits, restored = task.message(), task.message()
         rule = abort_all(stage.callers, actor="task")
         assert stage.becomes_of(message) is OutcomeState.ABORTED
@@ -159,7 +159,7 @@ class Aborts(Fixtures):
         assert restore(rule, stage.callers)
         wait_until(lambda: not stage.backend.broadcasts(), "the end of the rule in the worker")
         stage.broker.enqueue(restored)
-        assert stage.hears() == "runs"
+        assert stage.next_report() == "runs"
         abort(restored.message_id, stage.callers)  # otherwise, it would never end
 
     @pytest.mark.usefixtures("needs_values", "needs_broadcast", "reply_store")
@@ -168,7 +168,7 @@ class Aborts(Fixtures):
         task = stage.task()
         stage.worker.start()
         message = task.send()
-        assert stage.hears() == "runs"
+        assert stage.next_report() == "runs"
         wait_until(lambda: running(stage.callers, timeout=0).workers, "the worker's entry")
         snapshot = running(stage.callers, timeout=LONG)
         assert ([each.message_id for each in snapshot], list(snapshot.unresponsive)) == ([message.message_id], [])

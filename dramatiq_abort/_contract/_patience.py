@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ..backends.base import EventBackend
 
-__all__ = ["HOUR", "LONG", "PATIENCE", "SHORT", "hear", "in_thread", "wait_until"]
+__all__ = ["HOUR", "LONG", "PATIENCE", "SHORT", "in_thread", "next_keys", "wait_until"]
 
 #: How long to wait for anything expected soon, in seconds and in ms. Only a failing test waits that long.
 PATIENCE: Final = 20
@@ -47,7 +47,7 @@ def in_thread(function: Callable[..., T], *arguments: Any) -> Future[T]:
     return future
 
 
-def hear(backend: EventBackend, keys: Collection[bytes], count: int) -> list[bytes]:
+def next_keys(backend: EventBackend, keys: Collection[bytes], count: int) -> list[bytes]:
     """Return the next ``count`` keys from ``wait_many``, or fewer if no more come."""
     heard: list[bytes] = []
     while len(heard) < count and (key := backend.wait_many(keys, LONG)) is not None:

@@ -58,7 +58,7 @@ class ReplyStores(Fixtures):
 
     def test_a_reply_has_any_name_and_text(self, reply_store: ReplyStore) -> None:
         """The text may be empty or long."""
-        texts = {name: b"says " + name for name in NAMES} | {
+        texts = {name: b"text of " + name for name in NAMES} | {
             b"nothing": b"",
             b"much": bytes(range(256)) * (MAX_REPLY >> 8),
         }
@@ -104,7 +104,7 @@ class ReplyStores(Fixtures):
 
         for each in writing:
             each.result(PATIENCE)
-        assert [each.result(PATIENCE) for each in waiting] == [{name: b"says " + name for name in names}] * 2
+        assert [each.result(PATIENCE) for each in waiting] == [{name: b"text of " + name for name in names}] * 2
 
     def test_workers_are_registered(self, reply_store: ReplyStore, make_backend: MakeBackend) -> None:
         """Until their time to live ends, and all can read them."""
@@ -136,7 +136,7 @@ def reply_store_of(make_backend: MakeBackend) -> ReplyStore:
 
 def _put(reply_store: ReplyStore, names: Iterable[bytes]) -> None:
     for name in names:
-        reply_store.put([Reply(name, b"says " + name, HOUR)])
+        reply_store.put([Reply(name, b"text of " + name, HOUR)])
 
 
 def _collect(reply_store: ReplyStore, names: Iterable[bytes]) -> dict[bytes, bytes]:

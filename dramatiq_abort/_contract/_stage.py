@@ -27,7 +27,7 @@ class Stage:
 
     def __init__(self, make_backend: MakeBackend) -> None:
         self.outcomes: SimpleQueue[Outcome] = SimpleQueue()
-        self.said: SimpleQueue[object] = SimpleQueue()
+        self.reports: SimpleQueue[object] = SimpleQueue()
         self.callers: Abortable = Abortable(backend=make_backend())
         self.backend: EventBackend = make_backend()
         abortable = Abortable(backend=self.backend, on_outcome=self.outcomes.put)
@@ -41,15 +41,15 @@ class Stage:
         """Return an actor that reports that it runs, and goes on until it is aborted."""
 
         def task() -> None:
-            self.said.put("runs")
+            self.reports.put("runs")
             while True:
                 sleep(HOUR)
 
         return self.actor(task)
 
-    def hears(self) -> object:
+    def next_report(self) -> object:
         """Return the next report of an actor."""
-        return self.said.get(timeout=PATIENCE)
+        return self.reports.get(timeout=PATIENCE)
 
     def becomes_of(self, message: Message[Any]) -> OutcomeState:
         """Return the next outcome, which must be that of this message."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..backends.base import keeps_signals
 from ._fixtures import Fixtures
-from ._patience import HOUR, PATIENCE, hear, in_thread
+from ._patience import HOUR, PATIENCE, in_thread, next_keys
 
 if TYPE_CHECKING:
     from ..backends.base import EventBackend
@@ -29,7 +29,7 @@ class Threads(Fixtures):
 
         signaling = [in_thread(_signal_and_ask, caller, KEYS[n :: len(callers)]) for n, caller in enumerate(callers)]
 
-        assert sorted(hear(backend, KEYS, len(KEYS))) == sorted(KEYS)
+        assert sorted(next_keys(backend, KEYS, len(KEYS))) == sorted(KEYS)
         assert backend.wait_many(KEYS, 20) is None
         for each in signaling:
             each.result(PATIENCE)

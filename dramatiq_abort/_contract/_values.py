@@ -50,8 +50,8 @@ class Values(Fixtures):
         assert backend.poll(b"a")
 
     @pytest.mark.usefixtures("needs_read")
-    def test_a_plain_event_says_nothing(self, backend: EventBackend) -> None:
-        """But that it is there."""
+    def test_a_plain_event_has_no_value(self, backend: EventBackend) -> None:
+        """``read`` returns it with an empty one."""
         backend.notify(b"a", HOUR)
         event = backend.read(b"a")
 
@@ -60,8 +60,8 @@ class Values(Fixtures):
         assert backend.read(b"b") is None
 
     @pytest.mark.usefixtures("needs_values")
-    def test_an_event_carries_its_value_and_its_time(self, make_backend: MakeBackend) -> None:
-        """To those who hear of it and to those who ask."""
+    def test_an_event_carries_its_value_and_time_to_live(self, make_backend: MakeBackend) -> None:
+        """To backends that wait for it, and to others."""
         backend, caller = make_backend(), make_backend()
         for value in VALUES:
             caller.signal([Event(b"a", value, HOUR)])
@@ -73,15 +73,15 @@ class Values(Fixtures):
 
     @pytest.mark.usefixtures("needs_values")
     def test_each_event_has_its_own_value(self, make_backend: MakeBackend) -> None:
-        """Of many that are signaled at once, whatever their keys."""
+        """Also if many are signaled at once, whatever their keys."""
         make_backend().signal(Event(key, b"value of " + key, HOUR) for key in KEYS)
 
         backend = make_backend()
         assert {key: value_of(backend, key) for key in KEYS} == {key: b"value of " + key for key in KEYS}
 
     @pytest.mark.usefixtures("needs_values")
-    def test_what_is_heard_of_can_be_read(self, make_backend: MakeBackend) -> None:
-        """At once: who has heard of an event and cannot read it takes it for one that was taken back."""
+    def test_a_returned_event_can_be_read(self, make_backend: MakeBackend) -> None:
+        """At once: a worker that cannot read an event takes it for a revoked one."""
         backend, caller = make_backend(), make_backend()
         for number in range(20):
             waiting = in_thread(backend.wait_many, [b"a"], LONG)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ._fixtures import Fixtures
-from ._patience import HOUR, LONG, PATIENCE, hear, in_thread, wait_until
+from ._patience import HOUR, LONG, PATIENCE, in_thread, next_keys, wait_until
 
 if TYPE_CHECKING:
     from ..backends.base import EventBackend
@@ -35,7 +35,7 @@ class Waits(Fixtures):
         backend.notify(b"a", HOUR)
         backend.notify(b"b", HOUR)
 
-        assert sorted(hear(backend, [b"a", b"b"], 2)) == [b"a", b"b"]
+        assert sorted(next_keys(backend, [b"a", b"b"], 2)) == [b"a", b"b"]
         assert backend.wait_many([b"a", b"b"], 1) is None
         assert backend.wait_many([b"c"], 1) is None
         assert backend.wait_many([b"b", b"a"], 1) is None

@@ -386,7 +386,7 @@ class RedisBackend(EventBackend):
         try:
             if not self._must_ask:
                 raise _NoAnswer
-            if self._query_connection is None or not self._asker.is_ours:
+            if self._query_connection is None or not self._query_connection.is_ours:
                 self._query_connection = OwnConnection(self.client, self._keys[0], _PATIENCE_OF_MESSAGES / 1000)
             return self._run(self._query_connection.run, keys, script, *arguments)
         except RedisError as error:

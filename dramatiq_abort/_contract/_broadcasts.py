@@ -8,20 +8,20 @@ import pytest
 
 from .._protocol.event import BROADCAST_PREFIX, Event
 from ._fixtures import Fixtures, overrides
-from ._patience import HOUR, LONG, PATIENCE, SHORT, hear, in_thread, wait_until
+from ._patience import HOUR, LONG, PATIENCE, SHORT, in_thread, next_keys, wait_until
 
 if TYPE_CHECKING:
     from ..backends.base import EventBackend
     from ._fixtures import MakeBackend
 
-__all__ = ["Announcements"]
+__all__ = ["Broadcasts"]
 
 #: Keys of broadcasts, and keys that only look similar.
 ONE, OTHER, LONGEST = BROADCAST_PREFIX + b"one", BROADCAST_PREFIX + b"other", BROADCAST_PREFIX + bytes(range(256))
 OTHERS: Final = [BROADCAST_PREFIX[:-1], b"x" + BROADCAST_PREFIX, BROADCAST_PREFIX.upper(), b"one"]
 
 
-class Announcements(Fixtures):
+class Broadcasts(Fixtures):
     """``broadcasts``, and ``wait_many`` for keys that begin with ``BROADCAST_PREFIX``."""
 
     @pytest.mark.usefixtures("needs_broadcast")
@@ -60,7 +60,7 @@ class Announcements(Fixtures):
         assert backend.wait_many([b"x"], 1) is None
         make_backend().signal([Event(ONE, b"one", HOUR), Event(OTHER, b"other", HOUR)])
 
-        assert sorted(hear(backend, [b"x"], 2)) == [ONE, OTHER]
+        assert sorted(next_keys(backend, [b"x"], 2)) == [ONE, OTHER]
         assert {key: event.value for key, event in backend.broadcasts().items()} == {ONE: b"one", OTHER: b"other"}
         assert [event and event.value for event in map(backend.read, (ONE, OTHER))] == [b"one", b"other"]
 
@@ -70,7 +70,7 @@ class Announcements(Fixtures):
         follower, other = make_backend(), make_backend()
         follower.wait_many([b"x"], 1)
         make_backend().signal([Event(ONE, b"one", HOUR), Event(b"a", b"own", HOUR)])
-        assert sorted(hear(follower, [b"a"], 2)) == [b"a", ONE]
+        assert sorted(next_keys(follower, [b"a"], 2)) == [b"a", ONE]
 
         for backend in (follower, other):
             assert [(event.key, event.value) for event in backend.events_for(b"a")] == [(b"a", b"own"), (ONE, b"one")]
@@ -93,7 +93,7 @@ class Announcements(Fixtures):
         """All receive the revocation."""
         backend = make_backend()
         make_backend().signal([Event(ONE, b"one", HOUR), Event(OTHER, b"other", HOUR)])
-        assert sorted(hear(backend, [b"x"], 2)) == [ONE, OTHER]
+        assert sorted(next_keys(backend, [b"x"], 2)) == [ONE, OTHER]
 
         assert make_backend().revoke(ONE)
 
