@@ -41,8 +41,8 @@ def abort(
         abort(message.message_id, reason="wrong size", by="Ann")
 
     Parameters:
-      message_id: A message id, a message, a group, a pipeline, or an iterable of these. Up to 100 messages are one
-        round trip.
+      message_id: A message id, a message, a group, a pipeline, or an iterable of these. Many messages take one
+        round trip per hundred.
       middleware: The ``Abortable`` of the message's broker. Defaults to that of the default broker.
       abort_ttl: Time to live of the request in milliseconds. Defaults to that of the middleware. A message that waits
         longer, or is delayed for longer, runs. The delay of a delayed message is added if the message itself is
