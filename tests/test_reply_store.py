@@ -121,7 +121,7 @@ def test_replies_wait_for_the_reply_store(caplog: pytest.LogCaptureFixture) -> N
 @pytest.mark.usefixtures("quick")
 def test_the_number_of_waiting_replies_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest are lost."""
-    monkeypatch.setattr(_reporter, "_MOST", 10)
+    monkeypatch.setattr(_reporter, "_MAX_QUEUED", 10)
     store = Failing()
     reporter = Reporter(store, b"worker", logging.getLogger("test"))
     for number in range(100):
@@ -136,7 +136,7 @@ def test_the_number_of_waiting_replies_is_limited(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.usefixtures("quick")
 def test_a_worker_stops_although_the_reply_store_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """When nobody listens."""
-    monkeypatch.setattr(_reporter, "_LAST_WORDS", 0.01)
+    monkeypatch.setattr(_reporter, "_STOP_TIMEOUT", 0.01)
     store = Failing()
     reporter = Reporter(store, b"worker", logging.getLogger("test"))
     reporter.put(Reply(b"a", b"", LONG))
@@ -150,8 +150,8 @@ def test_a_worker_stops_although_the_reply_store_fails(monkeypatch: pytest.Monke
 
 def test_a_stopping_worker_pauses_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has two seconds for it."""
-    monkeypatch.setattr(_reporter, "_LAST_WORDS", 2.5)
-    monkeypatch.setattr(_reporter, "_LAST_BACKOFF", 1.0)
+    monkeypatch.setattr(_reporter, "_STOP_TIMEOUT", 2.5)
+    monkeypatch.setattr(_reporter, "_BACKOFF_AT_STOP", 1.0)
     store = Failing()
     reporter = Reporter(store, b"worker", logging.getLogger("test"))
     reporter.stop()

@@ -99,7 +99,7 @@ def make_application(
 ) -> Flask:
     """See ``application()``."""
     if type(refresh) is not int:
-        raise TypeError(f"refresh is an integer, in seconds, not {refresh!r:.80}")
+        raise TypeError(f"refresh must be an int (seconds), not {refresh!r:.80}")
     if refresh < 0:
         raise ValueError(f"refresh is 0 or more seconds, not {refresh}")
     if secret is not None and not isinstance(secret, bytes):
