@@ -202,7 +202,7 @@ def test_a_backend_of_three_methods_says_what_it_cannot_do() -> None:
     with pytest.raises(UnsupportedByBackend, match="without mode, abort_timeout, repeat_every"):
         abort("other", middleware, abort_timeout=1_000)
 
-    with pytest.raises(UnsupportedByBackend, match="without perhaps consuming it"):
+    with pytest.raises(UnsupportedByBackend, match="because the query might consume the signal"):
         abort_requested("plain", middleware)
 
     assert backend.poll(key_of("plain"))
