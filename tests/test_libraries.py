@@ -16,6 +16,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import mariadb
 from cuts import cuts_of
 from support import PATIENCE, needs_threads
 
@@ -272,6 +273,81 @@ def test_redis_replies_are_for_who_has_asked(redis_client: redis.Redis, namespac
 
     assert count_cuts(ask, check, step=1 if way == "pool" else 3) > 10
     client.close()
+
+
+def test_kombus_pools_lose_no_place(redis_client: redis.Redis, namespace: str) -> None:
+    """Nor do they lend one connection twice."""
+    pytest.importorskip("kombu")
+    from kombu import Connection
+    from kombu.pools import Connections, Producers
+
+    connections = Connections(limit=1)
+    producers = Producers(limit=1)
+    producers.connections = connections  # type: ignore[attr-defined]
+    port = redis_client.connection_pool.connection_kwargs["port"]
+    connection = Connection(f"redis://127.0.0.1:{port}/")
+    pools = connections[connection], producers[connection]
+
+    def use() -> None:
+        with producers[connection].acquire(block=True, timeout=1) as producer:
+            producer.publish("text", routing_key=namespace)
+        with connections[connection].acquire(block=True, timeout=1) as taken:
+            taken.default_channel.queue_purge(namespace)
+
+    def check() -> None:
+        use()
+        for pool in pools:
+            assert not pool._dirty
+            assert pool._resource.qsize() == 1
+
+    assert count_cuts(use, check) > 10
+    for pool in pools:
+        pool.force_close_all()
+
+
+@pytest.fixture(scope="module")
+def mariadb_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    if not mariadb.has_programs():
+        pytest.skip("no MariaDB: install mariadb-server")
+    yield from mariadb.started(tmp_path_factory.mktemp("mariadb"))
+
+
+@pytest.mark.filterwarnings("ignore:Previous unbuffered result")  # it is read to its end then
+@pytest.mark.parametrize("cursor", ["Cursor", "SSCursor"])
+def test_pymysqls_replies_are_for_their_commands(mariadb_port: int, cursor: str) -> None:
+    """A connection that cannot tell them apart any more is closed."""
+    pymysql = pytest.importorskip("pymysql")
+    cursors = pytest.importorskip("pymysql.cursors")
+    connections: list[Any] = []
+
+    def connect() -> None:
+        connections[:] = [
+            pymysql.connect(
+                host="127.0.0.1",
+                port=mariadb_port,
+                user="root",
+                cursorclass=getattr(cursors, cursor),
+                read_timeout=PATIENCE,
+            )
+        ]
+
+    def use() -> None:
+        with connections[0].cursor() as taken:
+            taken.execute("SELECT 1 UNION SELECT 2")
+            taken.fetchall()
+        connections[0].ping(reconnect=False)
+        connections[0].commit()
+
+    def check() -> None:
+        if not connections[0].open:
+            connect()
+        with connections[0].cursor() as taken:
+            taken.execute("SELECT 3")
+            assert list(taken.fetchall()) == [(3,)]
+
+    connect()
+    assert count_cuts(use, check) > 10
+    connections[0].close()
 
 
 def test_cachetools_caches_are_whole() -> None:

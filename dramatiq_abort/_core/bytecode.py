@@ -81,6 +81,9 @@ _PASSING: Final = (
     | _opcodes(("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "LOAD_CONST", "LOAD_SMALL_INT", "IS_OP"))
 )
 
+#: The beginning of a with statement, at which the slot is not checked: ``with pool.acquire() as connection``.
+_WITH: Final = _opcodes(("BEFORE_WITH", "LOAD_SPECIAL", "SETUP_WITH"))
+
 #: The beginning of a try statement on 3.10; later versions have a table (co_exceptiontable).
 _SETUP_FINALLY: Final = opcode.opmap.get("SETUP_FINALLY", -1) if sys.version_info < (3, 11) else -1
 
@@ -107,7 +110,7 @@ def _instruction_at(code: CodeType, offset: int) -> int:
 
 @lru_cache(maxsize=1000)
 def calls_before_try(code: CodeType, *, in_loops: bool) -> frozenset[int]:
-    """Return the offsets of the calls of ``acquire`` that are directly followed by a try statement.
+    """Return the offsets of the calls of ``acquire`` that are directly followed by a try or with statement.
 
     Parameters:
       in_loops: Whether to include calls that a loop repeats until the lock is taken. The pure-Python core does not
@@ -136,7 +139,7 @@ def calls_before_try(code: CodeType, *, in_loops: bool) -> frozenset[int]:
 
 def _leads_to_try(instructions: list[dis.Instruction], begins: set[int], *, may_jump: bool) -> bool:
     for number, each in enumerate(instructions):
-        if each.offset in begins:
+        if each.offset in begins or each.opcode in _WITH:
             return True
         if each.opcode not in _PASSING or (each.opcode in JUMPS and not may_jump):
             return False

@@ -51,7 +51,8 @@ def _all(names: str, reason: str) -> dict[str, str]:
 
 
 _PLACE: Final = "a pool, which would lose a connection or have one too many"
-_REPLY: Final = "an unread reply, which would be taken for that of the next command; a connection of the pool"
+_UNREAD: Final = "an unread reply, which would be taken for that of the next command"
+_REPLY: Final = f"{_UNREAD}; a connection of the pool"
 _FRAMES: Final = "a partially sent or read frame: the server drops everything after it on the channel"
 _ENQUEUE: Final = "a partially sent message, and after_enqueue hooks that belong to before_enqueue"
 _COUNTER: Final = "a counter that has changed without its caller knowing"
@@ -100,6 +101,9 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "httpx._models": _all("close", _PLACE),
     "httpx._transports.default": _all("close handle_request", _PLACE),
     "imaplib": _all("print_log", _CAUGHT),
+    # Connections, channels and producers. Taking one from a pool of channels opens it.
+    "kombu.pools": _all("release", _PLACE),
+    "kombu.resource": _all("acquire release replace", _PLACE),
     # Without the functions that wait for messages and call the task's functions: start_consuming, consume,
     # process_data_events, sleep.
     "pika.adapters.blocking_connection": _all(
@@ -112,6 +116,14 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "pika.adapters.select_connection": _all("_dispatch_fd_events process_timeouts", _FRAMES),
     "pstats": _all("load_stats", _CAUGHT),
     "pydoc": _all("importfile repr_instance safeimport synopsis", _CAUGHT),
+    # A connection closes itself if the read of a reply is aborted (see CUT_IN).
+    "pymysql.connections": _all(
+        "_execute_command _finish_unbuffered_query _force_close _get_descriptions _read_bytes _read_ok_packet "
+        "_read_packet _read_query_result _read_result_packet _read_rowdata_packet _read_rowdata_packet_unbuffered "
+        "_send_autocommit_mode begin close commit init_unbuffered_query next_result ping query read rollback "
+        "select_db set_character_set show_warnings",
+        _UNREAD,
+    ),
     "redis.client": _all(
         "_execute_command _execute_pipeline _execute_transaction _send_command_parse_response execute "
         "immediate_execute_command parse_response reset",
@@ -172,6 +184,28 @@ CUT_IN: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("httpx._client", "_send_single_request"): frozenset({"handle_request"}),
     ("httpx._client", "send"): frozenset({"_send_handling_auth", "read"}),
     ("httpx._transports.default", "handle_request"): frozenset({"handle_request"}),
+    ("pymysql.connections", "_execute_command"): frozenset({"_finish_unbuffered_query", "next_result"}),
+    ("pymysql.connections", "_finish_unbuffered_query"): frozenset({"_read_packet"}),
+    ("pymysql.connections", "_get_descriptions"): frozenset({"_read_packet"}),
+    ("pymysql.connections", "_read_bytes"): frozenset({"readinto"}),
+    ("pymysql.connections", "_read_ok_packet"): frozenset({"_read_packet"}),
+    ("pymysql.connections", "_read_packet"): frozenset({"_read_bytes"}),
+    ("pymysql.connections", "_read_query_result"): frozenset({"init_unbuffered_query", "read"}),
+    ("pymysql.connections", "_read_result_packet"): frozenset({"_get_descriptions", "_read_rowdata_packet"}),
+    ("pymysql.connections", "_read_rowdata_packet"): frozenset({"_read_packet"}),
+    ("pymysql.connections", "_read_rowdata_packet_unbuffered"): frozenset({"_read_packet"}),
+    ("pymysql.connections", "_send_autocommit_mode"): frozenset({"_execute_command", "_read_ok_packet"}),
+    ("pymysql.connections", "begin"): frozenset({"_execute_command", "_read_ok_packet"}),
+    ("pymysql.connections", "commit"): frozenset({"_execute_command", "_read_ok_packet"}),
+    ("pymysql.connections", "init_unbuffered_query"): frozenset({"_get_descriptions", "_read_packet"}),
+    ("pymysql.connections", "next_result"): frozenset({"_read_query_result"}),
+    ("pymysql.connections", "ping"): frozenset({"_execute_command", "_read_ok_packet", "connect"}),
+    ("pymysql.connections", "query"): frozenset({"_execute_command", "_read_query_result"}),
+    ("pymysql.connections", "read"): frozenset({"_read_packet", "_read_result_packet"}),
+    ("pymysql.connections", "rollback"): frozenset({"_execute_command", "_read_ok_packet"}),
+    ("pymysql.connections", "select_db"): frozenset({"_execute_command", "_read_ok_packet"}),
+    ("pymysql.connections", "set_character_set"): frozenset({"_execute_command", "_read_packet"}),
+    ("pymysql.connections", "show_warnings"): frozenset({"_execute_command", "read"}),
     ("redis.client", "_execute_command"): frozenset({"call_with_retry", "get_connection"}),
     ("redis.client", "_execute_pipeline"): frozenset({"parse_response"}),
     ("redis.client", "_execute_transaction"): frozenset({"parse_response"}),
