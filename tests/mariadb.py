@@ -35,7 +35,7 @@ def started(directory: Path) -> Iterator[int]:
     network = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={directory / 'socket'}"]
     with (directory / "output").open("wb") as output:
         process = subprocess.Popen(
-            ["mariadbd", "--no-defaults", *options, *network, f"--pid-file={directory / 'pid'}"],
+            [shutil.which("mariadbd") or "", "--no-defaults", *options, *network, f"--pid-file={directory / 'pid'}"],
             stdout=output,
             stderr=output,
         )

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
-import pytest
 import mariadb
+import pytest
 from cuts import cuts_of
 from support import PATIENCE, needs_threads
 
