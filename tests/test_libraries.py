@@ -383,6 +383,21 @@ def test_cachetools_caches_are_whole() -> None:
     assert count_cuts(use, check) > 10
 
 
+def test_joblib_does_not_swallow_an_abort(tmp_path: Path) -> None:
+    """Its cache on disk goes on without what it could not read or write."""
+    joblib = pytest.importorskip("joblib")
+    cached = joblib.Memory(tmp_path / "cache", verbose=0).cache(abs)
+
+    def use() -> None:
+        joblib.logger.PrintTime(str(tmp_path / "log"))("done")
+        cached(-1)
+        cached.clear(warn=False)
+
+    cuts = list(cuts_of(use, step=3))
+    assert len(cuts) > 10
+    assert [place for place, came_out in cuts if not came_out] == []
+
+
 def test_sentry_does_not_swallow_an_abort(web_server: str) -> None:
     """Sentry, which catches exceptions in its own code, does not swallow an abort."""
     sentry_sdk = pytest.importorskip("sentry_sdk")

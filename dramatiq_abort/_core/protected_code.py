@@ -101,6 +101,9 @@ PROTECTED_IN: Final[dict[str, dict[str, str]]] = {
     "httpx._models": _all("close", _PLACE),
     "httpx._transports.default": _all("close handle_request", _PLACE),
     "imaplib": _all("print_log", _CAUGHT),
+    "joblib._store_backends": _all("get_metadata store_metadata", _CAUGHT),
+    "joblib.func_inspect": _all("get_func_code get_func_name", _CAUGHT),
+    "joblib.logger": _all("__call__ __init__", _CAUGHT),
     # Connections, channels and producers. Taking one from a pool of channels opens it.
     "kombu.pools": _all("release", _PLACE),
     "kombu.resource": _all("acquire release replace", _PLACE),
