@@ -256,7 +256,7 @@ def test_an_actor_looks_as_it_did(start_worker: Any, runs: bool) -> None:
     assert weakref.ref(task.fn)() is task.fn
     assert inspect.unwrap(task.fn) is plain
     assert inspect.signature(task.fn) == inspect.signature(plain)
-    assert (task.fn.__name__, task.fn.__doc__, task.fn.__module__) == ("plain", "Say what it got.", __name__)
+    assert (task.fn.__name__, task.fn.__doc__, task.fn.__module__) == ("plain", "Return the arguments.", __name__)
     assert repr(plain)[:9] in repr(task)
     assert task(1) == (1, "z")
     assert task.fn(1, y="a") == (1, "a")
