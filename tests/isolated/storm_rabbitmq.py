@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +24,9 @@ __all__ = ["RabbitMQ", "rabbitmq"]
 
 @contextmanager
 def rabbitmq() -> Iterator[RabbitMQ | None]:
-    """Start a server and a receiver, if this machine has RabbitMQ."""
+    """Start a server and a receiver, if this machine has RabbitMQ, and this environment its client."""
     program = binary()
-    if program is None:
+    if program is None or find_spec("pika") is None:
         yield None
         return
     with tempfile.TemporaryDirectory() as directory, contextmanager(started)(program, Path(directory)) as url:
