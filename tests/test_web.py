@@ -198,7 +198,7 @@ def test_the_page_renews_itself(site: Site) -> None:
         ({"id": "x" * 600}, "a message id must have 1 to 506 bytes"),
         ({"id": "x", "reason": "y" * 257}, "reason must have 1 to 256 characters"),
         ({"quoted": "%ff"}, "can't decode"),
-        ({"quoted": "rule:" + "x" * 600, "action": "restore"}, "no rule"),
+        ({"quoted": "rule:" + "x" * 600, "action": "restore"}, "not the id of a rule"),
     ],
 )
 def test_what_cannot_be_asked_is_said(site: Site, change: dict[str, str], says: str) -> None:

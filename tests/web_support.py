@@ -63,7 +63,7 @@ class Page:
         return found
 
 
-class InterruptResult(TestResponse):
+class SiteResponse(TestResponse):
     """A response."""
 
     @property
@@ -75,11 +75,11 @@ class Site:
     """A browser that keeps one cookie, in front of a WSGI application whose conformance is checked."""
 
     def __init__(self, app: Any, mounted: str = "") -> None:
-        self._client = Client(validator(app), InterruptResult, use_cookies=False)
+        self._client = Client(validator(app), SiteResponse, use_cookies=False)
         self._base = f"http://site.example{mounted}/"
         self.cookie: str | None = None
 
-    def ask(self, path: str = "/", method: str = "GET", data: Any = None, **environ: Any) -> InterruptResult:
+    def ask(self, path: str = "/", method: str = "GET", data: Any = None, **environ: Any) -> SiteResponse:
         if self.cookie is not None:
             environ = {"HTTP_COOKIE": f"theirs=1; {self.cookie}; %$]=x"} | environ
         kind = FORM if method == "POST" else None
@@ -90,12 +90,12 @@ class Site:
             self.cookie = answer.headers["Set-Cookie"].partition(";")[0]
         return answer  # type: ignore[no-any-return]
 
-    def send(self, form: dict[str, str], **environ: Any) -> InterruptResult:
+    def send(self, form: dict[str, str], **environ: Any) -> SiteResponse:
         """Send a form of the page."""
         fields = {name: value for name, value in form.items() if name != "action"}
         return self.ask(f"/{form['action']}", "POST", fields, **environ)
 
-    def follow(self, answer: InterruptResult) -> InterruptResult:
+    def follow(self, answer: SiteResponse) -> SiteResponse:
         """Go to where a redirect leads."""
         assert answer.status_code == 303
         url = urlsplit(urljoin("http://site.example/abort", answer.headers["Location"]))
