@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.newest_dependencies
 
 
+#: The only counter that depends on the pace of the machine, too.
+LATE = "aborts that did not come in a second"
+
+
 @needs_threads
 @needs_interrupts
 @pytest.mark.timeout(180)
@@ -21,6 +25,8 @@ def test_a_storm_leaves_no_trace(core: ModuleType) -> None:
     """(1, 2, 3, 4) No violation occurs, whatever the messages, the order of middleware and other exceptions."""
     core_name = "python" if core.__name__.endswith("_py") else "cython"
     status, counters, output = storm("1600", "--rabbitmq", "--core", core_name)
+    if {name for name, count in counters.items() if count} == {LATE}:
+        status, counters, output = storm("1600", "--rabbitmq", "--core", core_name)
 
     assert set(counters.values()) == {0}, output
     assert status == 0
