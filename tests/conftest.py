@@ -275,7 +275,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def tiny_switch_interval() -> Iterator[None]:
-    """Make threads take turns as often as possible."""
+    """Set the shortest switch interval, so that threads take turns most often."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

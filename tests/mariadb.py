@@ -24,7 +24,7 @@ def has_programs() -> bool:
 
 
 def started(directory: Path) -> Iterator[int]:
-    """Start a server that asks nobody for a password, give out its port, and stop it."""
+    """Start a server without passwords, yield its port, and stop it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     options = [f"--datadir={directory / 'data'}"]

@@ -135,7 +135,7 @@ def test_the_number_of_waiting_replies_is_limited(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.usefixtures("quick")
 def test_a_worker_stops_although_the_reply_store_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nobody listens."""
+    """A stopping worker does not wait for a reply store that fails."""
     monkeypatch.setattr(_reporter, "_STOP_TIMEOUT", 0.01)
     store = Failing()
     reporter = Reporter(store, b"worker", logging.getLogger("test"))

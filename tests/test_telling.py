@@ -117,7 +117,7 @@ def test_an_error_of_ours_is_in_nobodys_way(
     broker: StubBroker, start_worker: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The watcher logs an internal error, and passes on later requests."""
-    accept, errors = Execution.accept, [KeyError("nobody has thought of this")]
+    accept, errors = Execution.accept, [KeyError("an unexpected failure")]
 
     def fails_once(running: Execution, *arguments: Any) -> bool:
         if errors:

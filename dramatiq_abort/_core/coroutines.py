@@ -18,7 +18,7 @@ from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from .result import InterruptResult
-from .shield import AnyShield
+from .shield import AnyShield, ShieldInPython
 from .task_groups import accept_subclasses
 
 if TYPE_CHECKING:
@@ -244,18 +244,15 @@ class Scope:
             del thrown  # avoids a cycle of the exception, its traceback and this frame
 
 
-class Shield(AnyShield):
+class Shield(ShieldInPython):
     """A context manager inside which interrupts of a scope wait."""
 
-    __slots__ = ("_entered", "_scope")
+    __slots__ = ()
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._entered = False
+    _scope: Scope
 
     def __enter__(self) -> None:
-        if self._entered:
-            raise RuntimeError("this shield has been entered before: call shield() for each with statement")
+        self._check_new()
         self._entered = True
         with self._scope._changing:
             self._scope._shields += 1

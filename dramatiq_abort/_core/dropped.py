@@ -31,7 +31,7 @@ def was_dropped(traceback: TracebackType | None) -> bool:
     at = frame.f_lasti
     if at != traceback.tb_lasti and frame.f_code.co_code[at] != _RERAISE:
         return False
-    execution: FrameType | None = sys._getframe()  # noqa: SLF001 - the only way to see what is running
-    while execution is not None and execution is not frame:
-        execution = execution.f_back
-    return execution is None
+    running: FrameType | None = sys._getframe()  # noqa: SLF001 - the only way to see what is running
+    while running is not None and running is not frame:
+        running = running.f_back
+    return running is None

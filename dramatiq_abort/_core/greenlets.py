@@ -23,7 +23,7 @@ from .bytecode import CACHE
 from .frames import frames_from
 from .result import InterruptResult
 from .safe_points import WAITS, is_handed_over, may_be_cut
-from .shield import AnyShield
+from .shield import AnyShield, ShieldInPython
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,18 +169,15 @@ class Scope:
         return may_be_cut(frames)
 
 
-class Shield(AnyShield):
+class Shield(ShieldInPython):
     """A context manager inside which interrupts of a scope wait."""
 
-    __slots__ = ("_entered", "_scope")
+    __slots__ = ()
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._entered = False
+    _scope: Scope
 
     def __enter__(self) -> None:
-        if self._entered:
-            raise RuntimeError("this shield has been entered before: call shield() for each with statement")
+        self._check_new()
         scope = self._scope
         if scope.is_here():
             if scope._is_due() and scope._is_at_safe_point():

@@ -63,7 +63,7 @@ from .gil import GIL_IS_ON
 from .greenlet_stacks import frames_of_parents, is_hub
 from .result import InterruptResult
 from .safe_points import WAITS, is_handed_over, may_be_cut, must_stay
-from .shield import AnyShield
+from .shield import AnyShield, ShieldInPython
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -484,19 +484,16 @@ class Scope:
         return gate
 
 
-class Shield(AnyShield):
+class Shield(ShieldInPython):
     """A context manager inside which interrupts of a scope wait."""
 
-    __slots__ = ("_entered", "_scope")
+    __slots__ = ()
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-        self._entered = False
+    _scope: Scope
 
     def __enter__(self) -> None:
         scope = self._scope
-        if self._entered:
-            raise RuntimeError("this shield has been entered before: call shield() for each with statement")
+        self._check_new()
         if not scope.is_here():
             return
         if not scope._shields:

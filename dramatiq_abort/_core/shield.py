@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
     from types import TracebackType
 
-__all__ = ["NOTHING", "AnyShield"]
+__all__ = ["NOTHING", "AnyShield", "ShieldInPython"]
 
 
 class _Nothing:
@@ -53,3 +53,18 @@ class AnyShield(Protocol):
     ) -> Awaitable[None]:
         self.__exit__(exc_type, exc, traceback)
         return NOTHING
+
+
+class ShieldInPython(AnyShield):
+    """What the shields of scopes written in Python share."""
+
+    __slots__ = ("_entered", "_scope")
+
+    def __init__(self, scope: Any) -> None:
+        self._scope = scope
+        self._entered = False
+
+    def _check_new(self) -> None:
+        """Raise ``RuntimeError`` if the shield has been entered before."""
+        if self._entered:
+            raise RuntimeError("this shield has been entered before: call shield() for each with statement")

@@ -186,18 +186,18 @@ class Watcher:
         key = event.key
         request = self._reader.request(key, event.value)
         if request is not None:
-            execution = self._executions.with_key(key)
-            self._request(execution, request, age)
-            completed = None if execution else self._executions.completed(key)
+            executions = self._executions.with_key(key)
+            self._request(executions, request, age)
+            completed = None if executions else self._executions.completed(key)
             if completed is not None:
                 self._publish(completed.outcome(self._inspection.worker, request))
-            elif not execution:
+            elif not executions:
                 self._spent.add(key)
 
     def _request(
-        self, messages: Iterable[Execution], request: AbortRequest, age: float | None, rule: bytes | None = None
+        self, executions: Iterable[Execution], request: AbortRequest, age: float | None, rule: bytes | None = None
     ) -> None:
-        for execution in messages:
+        for execution in executions:
             execution.repeat = execution.repeat or self._settings.repeat_every
             if execution.accept(request, age, rule):
                 self._scheduler.interrupt(execution)
